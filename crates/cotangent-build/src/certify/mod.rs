@@ -1,0 +1,385 @@
+//! The certificate: takes an op and the rules derived from its formula, gives a proof that the declared rules equal them, or an
+//! error at the rule with the smallest counterexample found and the derived rule as the fix.
+//!
+//! Equal normal forms certify. Otherwise both are evaluated: rational formulas exactly, in the integers modulo 2^61 - 1; the others in `f64`
+//! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric.
+
+pub mod field;
+mod normal;
+mod shapes;
+
+use crate::derive::Derived;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::index::bind::{Binding, ParamValue};
+use crate::index::eval::{DoubleWrite, Machine, Number};
+use crate::index::*;
+use crate::spec::Domain;
+use field::M61;
+
+/// How a declared rule was proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// The same formula up to renaming: proved for every shape.
+    NormalForm,
+    /// Equal in the field at random points, at this many shapes.
+    Exact(usize),
+    /// Equal in `f64` at random points, at this many shapes.
+    Sampled(usize),
+    /// Not declared: derived, nothing to prove.
+    Derived,
+}
+
+/// What the build proved of an op's adjoint and tangent.
+#[derive(Clone, Copy, Debug)]
+pub struct Certificate {
+    pub adjoint: Method,
+    pub tangent: Method,
+}
+
+impl std::fmt::Display for Method {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Method::NormalForm => write!(f, "equal to the derived rule"),
+            Method::Exact(n) => {
+                write!(f, "equal to the derived rule in the field of integers modulo 2^61 - 1, at {n} shapes")
+            }
+            Method::Sampled(n) => write!(f, "equal to the derived rule in f64, at {n} shapes"),
+            Method::Derived => write!(f, "derived"),
+        }
+    }
+}
+
+/// A rule that is compared: what it reads, what it writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Adjoint,
+    Tangent,
+}
+
+/// Certifies the declared rules of an op; errors go to `out`.
+pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Certificate> {
+    let shapes = shapes::sample(op);
+    // The formula itself must make sense at every shape before a rule is compared with it.
+    for binding in &shapes {
+        if let Err(d) = point::<f64>(op, binding, 1, &mut Sampler::ordinary).1 {
+            let coordinate = coordinate(op, binding, &d, &op.forward);
+            let message = format!("this writes {coordinate} twice");
+            out.push(
+                Diagnostic::error(Code::DoubleWrite, d.span, message, format!("at {}", describe(op, binding)))
+                    .help("write `+=` if the contributions add up"),
+            );
+            return None;
+        }
+    }
+    let adjoint = if op.adjoint.declared {
+        rule(op, Side::Adjoint, &op.adjoint.stmts, &derived.adjoint, &shapes, out)
+    } else {
+        Some(Method::Derived)
+    };
+    let tangent = if op.tangent.declared {
+        rule(op, Side::Tangent, &op.tangent.stmts, &derived.tangent, &shapes, out)
+    } else {
+        Some(Method::Derived)
+    };
+    Some(Certificate { adjoint: adjoint?, tangent: tangent? })
+}
+
+fn rule(
+    op: &Op,
+    side: Side,
+    declared: &[Stmt],
+    derived: &[Stmt],
+    shapes: &[Binding],
+    out: &mut Diagnostics,
+) -> Option<Method> {
+    if normal::equal(op, declared, derived) {
+        return Some(Method::NormalForm);
+    }
+    let exact = [&op.forward, declared, derived].iter().all(|s| rational(s));
+    for binding in shapes {
+        let wrong = if exact {
+            // Small numbers first: they read better than elements of the field when a rule is wrong.
+            compare::<f64>(op, side, declared, derived, binding, 3, &mut Sampler::small)
+                .or_else(|| compare::<M61>(op, side, declared, derived, binding, 4, &mut Sampler::field))
+        } else {
+            compare::<f64>(op, side, declared, derived, binding, 5, &mut Sampler::ordinary)
+                .or_else(|| compare::<f64>(op, side, declared, derived, binding, 6, &mut Sampler::ordinary))
+                .or_else(|| compare::<f64>(op, side, declared, derived, binding, 7, &mut Sampler::with_bounds))
+        };
+        if let Some(wrong) = wrong {
+            report(op, side, declared, derived, binding, &wrong, out);
+            return None;
+        }
+    }
+    Some(if exact { Method::Exact(shapes.len()) } else { Method::Sampled(shapes.len()) })
+}
+
+/// Whether the field can evaluate it.
+fn rational(stmts: &[Stmt]) -> bool {
+    stmts.iter().all(|s| {
+        let mut ok = matches!(s.reduce, None | Some(ReduceOp::Sum | ReduceOp::Prod));
+        let mut cond_ok = true;
+        s.value.visit(&mut |e| {
+            ok &= match e {
+                Expr::Const(c) => c.is_finite(),
+                Expr::Unary(f, _) => *f == Unary::Neg,
+                Expr::Binary(f, ..) => matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div),
+                Expr::Powf(_, n) => n.fract() == 0.0 && n.abs() < 2f64.powi(20),
+                Expr::Where(c, ..) => {
+                    cond_ok &= coordinates_only(c);
+                    true
+                }
+                _ => true,
+            }
+        });
+        ok && cond_ok
+    })
+}
+
+fn coordinates_only(c: &Cond) -> bool {
+    match c {
+        Cond::Index(..) | Cond::Inside(..) => true,
+        Cond::Value(..) => false,
+        Cond::And(a, b) | Cond::Or(a, b) => coordinates_only(a) && coordinates_only(b),
+        Cond::Not(a) => coordinates_only(a),
+    }
+}
+
+/// A number for one element, from a generator, the domain of its tensor and whether the tensor is an input.
+type Draw<'a, N> = &'a mut dyn FnMut(&mut Sampler, Option<Domain>) -> N;
+
+/// A deterministic generator (SplitMix64, Steele, Lea and Flood 2014): a build must not depend on luck.
+pub struct Sampler(u64);
+
+impl Sampler {
+    pub fn new(seed: u64) -> Self {
+        Sampler(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / 2f64.powi(53)
+    }
+    fn field(&mut self, _: Option<Domain>) -> M61 {
+        M61::new(self.bits())
+    }
+    /// A small whole number other than zero.
+    fn small(&mut self, _: Option<Domain>) -> f64 {
+        let n = (self.bits() % 10) as f64 - 5.0;
+        if n >= 0.0 { n + 1.0 } else { n }
+    }
+    /// A point of the domain, away from its bounds.
+    pub fn ordinary(&mut self, domain: Option<Domain>) -> f64 {
+        let u = self.unit();
+        match domain.map(|d| (d.lo, d.hi)) {
+            None => 4.0 * u - 2.0,
+            Some((lo, hi)) if lo.is_finite() && hi.is_finite() => lo + (hi - lo) * (0.05 + 0.9 * u),
+            Some((lo, _)) if lo.is_finite() => lo + 0.1 + 3.0 * u,
+            Some((_, hi)) if hi.is_finite() => hi - 0.1 - 3.0 * u,
+            Some(_) => 4.0 * u - 2.0,
+        }
+    }
+    /// Now and then a bound that belongs to the domain.
+    fn with_bounds(&mut self, domain: Option<Domain>) -> f64 {
+        let pick = self.bits() % 8;
+        match domain {
+            Some(d) if pick == 0 && d.lo_closed && d.lo.is_finite() => d.lo,
+            Some(d) if pick == 1 && d.hi_closed && d.hi.is_finite() => d.hi,
+            d => self.ordinary(d),
+        }
+    }
+}
+
+/// Random inputs, tangents and cotangents, and the forward formula run on them.
+fn point<'a, N: Number>(
+    op: &'a Op,
+    binding: &'a Binding,
+    seed: u64,
+    draw: Draw<N>,
+) -> (Machine<'a, N>, Result<(), DoubleWrite>) {
+    let mut sampler = Sampler::new(seed);
+    let mut machine = Machine::new(op, binding);
+    for (n, t) in op.tensors.iter().enumerate() {
+        let of_interface = |u: TensorId| matches!(op.tensor(u).role, Role::Input | Role::Output);
+        let domain = match t.role {
+            Role::Input => t.domain,
+            Role::Tangent(u) if op.tensor(u).role == Role::Input => None,
+            Role::Cotangent(u) if op.tensor(u).role == Role::Output && of_interface(u) => None,
+            _ => continue,
+        };
+        let id = TensorId(n);
+        let data = (0..binding.elements(op, id)).map(|_| draw(&mut sampler, domain)).collect();
+        machine.tensors.insert(id, data);
+    }
+    let result = machine.run(&op.forward);
+    (machine, result)
+}
+
+/// Where two rules differ.
+struct Wrong {
+    tensor: TensorId,
+    element: usize,
+    declared: String,
+    derived: String,
+}
+
+trait Close: Number {
+    /// Equal, given the largest magnitude among the elements compared.
+    fn close(self, other: Self, scale: f64) -> bool;
+    fn magnitude(self) -> f64;
+    fn show(self) -> String;
+}
+
+impl Close for M61 {
+    fn close(self, other: Self, _: f64) -> bool {
+        self == other
+    }
+    fn magnitude(self) -> f64 {
+        0.0
+    }
+    fn show(self) -> String {
+        format!("{} (mod 2^61 - 1)", self.signed())
+    }
+}
+
+impl Close for f64 {
+    /// A billionth of the larger of the two, plus rounding of sums that cancelled. At a bound of the domain a derivative may be infinite: then either
+    /// rule may say so in its own way.
+    fn close(self, other: Self, scale: f64) -> bool {
+        if !self.is_finite() || !other.is_finite() {
+            return !self.is_finite() && !other.is_finite();
+        }
+        (self - other).abs() <= 1e-9 * self.abs().max(other.abs()) + 1e-11 * scale
+    }
+    fn magnitude(self) -> f64 {
+        if self.is_finite() { self.abs() } else { 0.0 }
+    }
+    fn show(self) -> String {
+        let digits = format!("{self:.6}");
+        let digits = digits.trim_end_matches('0').trim_end_matches('.').to_string();
+        if digits.parse() == Ok(self) { digits } else { format!("{self:.6}") }
+    }
+}
+
+fn compare<N: Close>(
+    op: &Op,
+    side: Side,
+    declared: &[Stmt],
+    derived: &[Stmt],
+    binding: &Binding,
+    seed: u64,
+    draw: Draw<N>,
+) -> Option<Wrong> {
+    let (mut a, _) = point::<N>(op, binding, seed, draw);
+    let mut b = Machine::new(op, binding);
+    b.tensors = a.tensors.clone();
+    // Rules accumulate, so a double write cannot be in them; in their locals it would show as a difference.
+    let _ = (a.run(declared), b.run(derived));
+    let targets: Vec<TensorId> = (0..op.tensors.len())
+        .map(TensorId)
+        .filter(|t| match op.tensor(*t).role {
+            Role::Cotangent(u) => side == Side::Adjoint && op.tensor(u).role == Role::Input,
+            Role::Tangent(u) => side == Side::Tangent && op.tensor(u).role == Role::Output,
+            _ => false,
+        })
+        .collect();
+    for t in targets {
+        let zeros = vec![N::from_f64(0.0); binding.elements(op, t)];
+        let (x, y) = (a.tensors.get(&t).unwrap_or(&zeros), b.tensors.get(&t).unwrap_or(&zeros));
+        let scale = y.iter().map(|v| v.magnitude()).fold(0.0, f64::max);
+        if let Some(element) = x.iter().zip(y).position(|(x, y)| !x.close(*y, scale)) {
+            return Some(Wrong { tensor: t, element, declared: x[element].show(), derived: y[element].show() });
+        }
+    }
+    None
+}
+
+fn report(
+    op: &Op,
+    side: Side,
+    declared: &[Stmt],
+    derived: &[Stmt],
+    binding: &Binding,
+    wrong: &Wrong,
+    out: &mut Diagnostics,
+) {
+    let name = &op.tensor(wrong.tensor).name;
+    let rules: Vec<&Stmt> = declared.iter().filter(|s| s.target == wrong.tensor).collect();
+    let (Role::Tangent(of) | Role::Cotangent(of)) = op.tensor(wrong.tensor).role else {
+        unreachable!("targets of rules are tangents and cotangents")
+    };
+    let primal = &op.tensor(of).name;
+    let (code, message) = match side {
+        Side::Adjoint => (
+            Code::WrongAdjoint,
+            format!("the adjoint of `{primal}` is not the transpose of the derivative of `forward`"),
+        ),
+        Side::Tangent => (Code::WrongTangent, format!("the tangent of `{primal}` is not the derivative of `forward`")),
+    };
+    let element = element_name(op, binding, wrong.tensor, wrong.element);
+    let label = format!("here {element} comes to {}, it should be {}", wrong.declared, wrong.derived);
+    let mut d = match rules.first() {
+        Some(s) => Diagnostic::error(code, s.span, message, label),
+        None => Diagnostic::error(code, op.tensor(of).span, message, format!("no rule adds to `{name}`; {label}")),
+    };
+    for s in rules.iter().skip(1) {
+        d = d.label(s.span, "adds to it too");
+    }
+    d = d.note(format!("smallest shape tried that shows it: {}", describe(op, binding)));
+    let wanted = std::collections::BTreeSet::from([wrong.tensor]);
+    let fix: Vec<String> =
+        crate::derive::live(derived, &wanted).iter().map(|s| format!("  - {}", print::stmt(op, s))).collect();
+    d = d.help(if fix.is_empty() {
+        format!("`{primal}` has no derivative: drop the rule")
+    } else {
+        format!("the derived rule is\n{}", fix.join("\n"))
+    });
+    out.push(d);
+}
+
+fn coordinate(op: &Op, binding: &Binding, d: &DoubleWrite, stmts: &[Stmt]) -> String {
+    let target = stmts.iter().find(|s| s.span == d.span).map(|s| s.target);
+    target.map_or_else(|| "an element".into(), |t| element_name(op, binding, t, d.element))
+}
+
+/// `x_bar[0, (1, 2)]`: a group of rank other than 1 in parentheses.
+fn element_name(op: &Op, binding: &Binding, t: TensorId, mut flat: usize) -> String {
+    let tensor = op.tensor(t);
+    let mut groups = Vec::new();
+    for a in tensor.axes.iter().rev() {
+        let mut coords = Vec::new();
+        for n in binding.extents[a.0].iter().rev() {
+            coords.push((flat % n).to_string());
+            flat /= n;
+        }
+        coords.reverse();
+        groups.push(if coords.len() == 1 { coords.remove(0) } else { format!("({})", coords.join(", ")) });
+    }
+    groups.reverse();
+    if groups.is_empty() { format!("`{}`", tensor.name) } else { format!("`{}[{}]`", tensor.name, groups.join(", ")) }
+}
+
+/// The sizes and parameters of a binding, as an instance would state them.
+fn describe(op: &Op, binding: &Binding) -> String {
+    let list = |v: Vec<String>| if v.len() == 1 { v[0].clone() } else { format!("[{}]", v.join(", ")) };
+    let sizes = op
+        .axes
+        .iter()
+        .zip(&binding.extents)
+        .map(|(a, e)| format!("{} = {}", a.name, list(e.iter().map(usize::to_string).collect())));
+    let params = op.params.iter().zip(&binding.params).map(|(p, v)| {
+        let v = match v {
+            ParamValue::Ints(v) => list(v.iter().map(i64::to_string).collect()),
+            ParamValue::Int(n) => n.to_string(),
+            ParamValue::Real(v) => format!("{v}"),
+        };
+        format!("{} = {v}", p.name)
+    });
+    let all: Vec<_> = sizes.chain(params).collect();
+    if all.is_empty() { "scalars".into() } else { all.join(", ") }
+}

@@ -1,0 +1,110 @@
+//! Shapes to test rules at: takes an op, gives bindings, smallest first: groups of rank 0, 1 and 2, pairwise distinct extents so that a
+//! swapped axis shows, parameters above 1 and asymmetric, sizes that do not divide.
+
+use crate::index::bind::{BindError, Binding, ParamValue};
+use crate::index::*;
+use std::collections::BTreeSet;
+
+/// The shapes of a certificate.
+pub fn sample(op: &Op) -> Vec<Binding> {
+    let classes: Vec<usize> = op.axes.iter().map(|a| a.rank_class).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut ranks: Vec<Vec<usize>> = vec![vec![1; classes.len()]];
+    for special in [0, 2] {
+        for c in 0..classes.len() {
+            let mut r = vec![1; classes.len()];
+            r[c] = special;
+            ranks.push(r);
+        }
+    }
+    ranks.push(vec![0; classes.len()]);
+    if classes.len() == 2 {
+        ranks.push(vec![2; 2]);
+    }
+    let mut shapes: Vec<Binding> = Vec::new();
+    for (n, r) in ranks.iter().enumerate() {
+        // Two settings of parameters and extents at the plainest ranks.
+        for variant in 0..if n == 0 { 2 } else { 1 } {
+            let rank = |a: &Axis| classes.iter().position(|c| *c == a.rank_class).map_or(1, |c| r[c]);
+            shapes.extend(grow(op, &rank, variant));
+        }
+    }
+    let elements = |b: &Binding| -> usize { (0..op.tensors.len()).map(|t| b.elements(op, TensorId(t))).sum() };
+    shapes.sort_by_key(elements);
+    shapes.dedup_by(|a, b| a.extents == b.extents && a.params == b.params);
+    shapes
+}
+
+/// A binding of the given ranks; extents grow until every derived size is at least 2.
+fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Binding> {
+    let mut next = 2;
+    let mut given: Vec<Option<Vec<i64>>> = Vec::new();
+    for axis in &op.axes {
+        given.push(axis.size.is_none().then(|| {
+            (0..rank(axis))
+                .map(|_| {
+                    next += 1;
+                    next - 1
+                })
+                .collect()
+        }));
+    }
+    if variant == 1 {
+        // Another order of the same extents.
+        let mut all: Vec<&mut i64> = given.iter_mut().flatten().flatten().collect();
+        let sizes: Vec<i64> = all.iter().rev().map(|n| **n + 1).collect();
+        all.iter_mut().zip(sizes).for_each(|(n, size)| **n = size);
+    }
+    let integer = |p: usize, d: usize| 2 + ((p + 2 * d + variant) % 3) as i64;
+    let params: Vec<ParamValue> = op
+        .params
+        .iter()
+        .enumerate()
+        .map(|(p, param)| match param.kind {
+            ParamKind::PerDim(a) => ParamValue::Ints((0..rank(op.axis(a))).map(|d| integer(p, d)).collect()),
+            ParamKind::Int => ParamValue::Int(integer(p, 0)),
+            ParamKind::Real => ParamValue::Real(0.75 + 0.5 * p as f64),
+        })
+        .collect();
+    // Each round makes one size larger where that helps the smallest derived one.
+    for _ in 0..64 {
+        let smallest = |given: &[Option<Vec<i64>>]| match Binding::new(op, given, params.clone()) {
+            Ok(b) => {
+                let derived = op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some());
+                derived.flat_map(|(_, e)| e).map(|n| *n as i64).map(|n| n.min(2)).sum::<i64>()
+                    - derived_dims(op, &b) * 2
+            }
+            Err(errors) => errors
+                .iter()
+                .map(|e| if let BindError::Extent(_, _, Some(n)) = e { n.min(&0) - 1000 } else { -100_000 })
+                .sum(),
+        };
+        let now = smallest(&given);
+        if now == 0 {
+            break;
+        }
+        let mut best: Option<(i64, usize, usize)> = None;
+        for a in 0..given.len() {
+            for d in 0..given[a].as_ref().map_or(0, Vec::len) {
+                for step in [1, 2, 4] {
+                    let mut trial = given.clone();
+                    if let Some(n) = trial[a].as_mut().map(|v| &mut v[d]) {
+                        *n += step;
+                    }
+                    let score = smallest(&trial);
+                    if score > now && best.is_none_or(|(s, ..)| score > s) {
+                        best = Some((score, a, d));
+                    }
+                }
+            }
+        }
+        let (_, a, d) = best?;
+        if let Some(n) = given[a].as_mut().map(|v| &mut v[d]) {
+            *n += 1;
+        }
+    }
+    Binding::new(op, &given, params).ok()
+}
+
+fn derived_dims(op: &Op, b: &Binding) -> i64 {
+    op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some()).map(|(_, e)| e.len() as i64).sum()
+}

@@ -1,0 +1,198 @@
+//! Derivation: forward statements to tangent statements ([`tangent`]), linear statements to their transposes ([`transpose`]),
+//! and the normal form that both keep ([`hoist`]).
+//!
+//! The adjoint of an op is the transpose of its tangent, as the tangent is the transpose of its adjoint: one transposition serves
+//! both. Holds after each: statements of the index IR, reductions at the root, ready to be differentiated again.
+
+mod tangent;
+mod transpose;
+
+pub use tangent::tangent;
+pub use transpose::{NotLinear, transpose};
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::index::*;
+use crate::source::Span;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The rules that follow from the forward formula alone.
+pub struct Derived {
+    pub tangent: Vec<Stmt>,
+    pub adjoint: Vec<Stmt>,
+}
+
+/// Derives both rules and completes the op: a rule that is not declared is the transpose of the one that is, or the derived one.
+///
+/// So the tangent of an op with a declared adjoint takes over its convention at kinks, and its economy (a softmax tangent that reads `y`).
+pub fn complete(op: &mut Op, out: &mut Diagnostics) -> Derived {
+    let forward = op.forward.clone();
+    let (inputs, outputs) = (op.inputs(), op.outputs());
+    let tangents = tangent(op, &forward, &inputs);
+    let pairs = |op: &mut Op, from: fn(TensorId) -> Role, to: fn(TensorId) -> Role| -> BTreeMap<TensorId, TensorId> {
+        inputs.iter().chain(&outputs).map(|t| (op.dual(*t, from), op.dual(*t, to))).collect()
+    };
+    let to_bar = pairs(op, Role::Tangent, Role::Cotangent);
+    let to_dot = pairs(op, Role::Cotangent, Role::Tangent);
+    let Ok(adjoint) = transpose(op, &tangents, &to_bar) else { unreachable!("derived tangents are linear") };
+    let derived = Derived { tangent: tangents, adjoint };
+    let mut declared = |op: &mut Op, stmts: &[Stmt], duals: &BTreeMap<TensorId, TensorId>, what: &str| {
+        transpose(op, stmts, duals)
+            .inspect_err(|e| {
+                let name = &op.tensor(e.tensor).name;
+                let d = Diagnostic::error(Code::NotLinear, e.span, format!("{what} is not linear in `{name}`"), e.why);
+                out.push(d.help(
+                    "each term is a product with exactly one such factor, times anything that does not depend on one",
+                ));
+            })
+            .ok()
+    };
+    let of_adjoint = op.adjoint.declared.then(|| declared(op, &op.adjoint.stmts.clone(), &to_dot, "the adjoint"));
+    let of_tangent = op.tangent.declared.then(|| declared(op, &op.tangent.stmts.clone(), &to_bar, "the tangent"));
+    if !op.adjoint.declared {
+        op.adjoint.stmts = of_tangent.flatten().unwrap_or_else(|| derived.adjoint.clone());
+    }
+    if !op.tangent.declared {
+        op.tangent.stmts = of_adjoint.flatten().unwrap_or_else(|| derived.tangent.clone());
+    }
+    derived
+}
+
+/// A statement from its parts: variables renumbered, the free ones (those of `index`) first, then `bound`.
+pub fn build(
+    target: TensorId,
+    index: Vec<Affine>,
+    accumulate: bool,
+    vars: &[Var],
+    reduce: Option<(ReduceOp, Vec<VarId>)>,
+    value: Expr,
+    span: Span,
+) -> Stmt {
+    let mut order: Vec<VarId> = Vec::new();
+    for v in index.iter().flat_map(Affine::vars) {
+        if !order.contains(&v) {
+            order.push(v);
+        }
+    }
+    let free = order.len();
+    let (op, bound) = reduce.map_or((None, Vec::new()), |(op, bound)| (Some(op), bound));
+    order.extend(&bound);
+    let renumber =
+        |v: VarId| VarId(order.iter().position(|w| *w == v).expect("every variable of a statement is free or bound"));
+    let affine = |a: &Affine| a.rename(&renumber);
+    Stmt {
+        target,
+        index: index.iter().map(affine).collect(),
+        accumulate,
+        vars: order.iter().map(|v| vars[v.0].clone()).collect(),
+        free,
+        // A reduction over nothing is its body.
+        reduce: op.filter(|_| order.len() > free),
+        value: value.map(&affine, &mut |e| e),
+        span,
+    }
+}
+
+/// Brings a statement whose value may hold reductions anywhere to normal form and appends it to `out`: sums at the top become statements of
+/// their own, reductions inside become locals over just the variables that they depend on.
+pub fn hoist(op: &mut Op, raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
+    let mut terms = Vec::new();
+    if has_reduction(&raw.value) {
+        split(raw.value, false, &mut terms);
+    } else {
+        terms.push(raw.value);
+    }
+    // One `=` at most: terms that follow add to it.
+    for (n, term) in terms.into_iter().enumerate() {
+        let (reduce, body) = match term {
+            Expr::Reduce(r, vars, body) => (Some((r, vars)), *body),
+            Expr::Unary(Unary::Neg, a) if matches!(*a, Expr::Reduce(ReduceOp::Sum, ..)) => match *a {
+                Expr::Reduce(_, vars, body) => (Some((ReduceOp::Sum, vars)), body.neg()),
+                _ => unreachable!("matched above"),
+            },
+            e => (None, e),
+        };
+        let (reduce, body) = merge_sums(reduce, body);
+        let value = hoist_inner(op, &raw.vars, body, local, raw.span, out);
+        out.push(build(raw.target, raw.index.clone(), raw.accumulate || n > 0, &raw.vars, reduce, value, raw.span));
+    }
+}
+
+/// One plain variable for each of the axes: `[i, j]` for `[I, J]`.
+pub fn plain_index(op: &Op, axes: &[AxisId]) -> (Vec<Var>, Vec<Affine>) {
+    let mut vars: Vec<Var> = Vec::new();
+    for a in axes {
+        let base = &op.axis(*a).index;
+        let name = (1..)
+            .map(|n| if n == 1 { base.clone() } else { format!("{base}{n}") })
+            .find(|n| !vars.iter().any(|v| v.name == *n));
+        vars.push(Var { name: name.expect("numbers do not run out"), axis: *a });
+    }
+    let index = (0..vars.len()).map(|v| Affine::var(VarId(v))).collect();
+    (vars, index)
+}
+
+fn has_reduction(e: &Expr) -> bool {
+    let mut found = false;
+    e.visit(&mut |e| found |= matches!(e, Expr::Reduce(..)));
+    found
+}
+
+/// The terms of a sum of which some are reductions.
+fn split(e: Expr, negative: bool, out: &mut Vec<Expr>) {
+    match e {
+        Expr::Binary(f @ (Binary::Add | Binary::Sub), a, b) if has_reduction(&a) || has_reduction(&b) => {
+            split(*a, negative, out);
+            split(*b, negative != (f == Binary::Sub), out);
+        }
+        e => out.push(if negative { e.neg() } else { e }),
+    }
+}
+
+/// `sum(i) sum(j) e` is `sum(i,j) e`.
+fn merge_sums(reduce: Option<(ReduceOp, Vec<VarId>)>, body: Expr) -> (Option<(ReduceOp, Vec<VarId>)>, Expr) {
+    match (reduce, body) {
+        (Some((a, mut vars)), Expr::Reduce(b, inner, body)) if a == b => {
+            vars.extend(inner);
+            merge_sums(Some((a, vars)), *body)
+        }
+        other => other,
+    }
+}
+
+/// Replaces every reduction in `e` by a read of a new local.
+fn hoist_inner(op: &mut Op, vars: &[Var], e: Expr, local: Role, span: Span, out: &mut Vec<Stmt>) -> Expr {
+    e.map(&Affine::clone, &mut |e| match e {
+        Expr::Reduce(r, bound, body) => {
+            let free: Vec<VarId> = body.vars().into_iter().filter(|v| !bound.contains(v)).collect();
+            let axes = free.iter().map(|v| vars[v.0].axis).collect();
+            let t = op.add_tensor("t", axes, local, span);
+            let index: Vec<_> = free.iter().copied().map(Affine::var).collect();
+            out.push(build(t, index.clone(), false, vars, Some((r, bound)), *body, span));
+            Expr::Read(t, index)
+        }
+        e => e,
+    })
+}
+
+/// Drops statements whose target nobody reads, `wanted` aside; keeps order.
+pub fn live(stmts: &[Stmt], wanted: &BTreeSet<TensorId>) -> Vec<Stmt> {
+    let mut needed = wanted.clone();
+    let mut kept = Vec::new();
+    for s in stmts.iter().rev() {
+        if needed.contains(&s.target) {
+            needed.extend(reads(s));
+            kept.push(s.clone());
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+/// The tensors that a statement reads.
+pub fn reads(s: &Stmt) -> BTreeSet<TensorId> {
+    let mut set = BTreeSet::new();
+    s.value.reads(&mut |t, _| {
+        set.insert(t);
+    });
+    set
+}

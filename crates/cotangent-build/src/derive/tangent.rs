@@ -1,0 +1,245 @@
+//! Forward differentiation: takes forward statements in normal form, gives the statements of the tangents they propagate.
+//!
+//! Holds after it: every statement is linear in the tangents it reads, and reads primal values as the forward statements left them.
+
+use super::hoist;
+use crate::index::*;
+use std::collections::BTreeSet;
+
+/// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor that depends on them.
+pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
+    let mut active: BTreeSet<TensorId> = wrt.iter().copied().collect();
+    let mut out = Vec::new();
+    for s in forward {
+        let mut d = Derive { op, vars: s.vars.clone(), active: &active };
+        let value = match s.reduce {
+            None | Some(ReduceOp::Sum) => {
+                let dv = d.derivative(&s.value);
+                if s.free < s.vars.len() && !dv.is_zero() {
+                    Expr::Reduce(ReduceOp::Sum, bound(s), Box::new(dv))
+                } else {
+                    dv
+                }
+            }
+            Some(ReduceOp::Prod) => d.product(s),
+            Some(ReduceOp::Max | ReduceOp::Min) => d.extremum(s),
+        };
+        if value.is_zero() {
+            continue;
+        }
+        let vars = d.vars;
+        let target = op.dual(s.target, Role::Tangent);
+        active.insert(s.target);
+        let raw = Stmt {
+            target,
+            index: s.index.clone(),
+            accumulate: s.accumulate,
+            vars,
+            free: s.free,
+            reduce: None,
+            value,
+            span: s.span,
+        };
+        hoist(op, raw, Role::RuleLocal, &mut out);
+    }
+    out
+}
+
+fn bound(s: &Stmt) -> Vec<VarId> {
+    (s.free..s.vars.len()).map(VarId).collect()
+}
+
+struct Derive<'a> {
+    op: &'a mut Op,
+    /// Of the statement, and fresh ones after them.
+    vars: Vec<Var>,
+    active: &'a BTreeSet<TensorId>,
+}
+
+impl Derive<'_> {
+    fn derivative(&mut self, e: &Expr) -> Expr {
+        match e {
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => Expr::zero(),
+            Expr::Read(t, index) if self.active.contains(t) => {
+                Expr::Read(self.op.dual(*t, Role::Tangent), index.clone())
+            }
+            Expr::Read(..) => Expr::zero(),
+            Expr::Unary(f, a) => {
+                let da = self.derivative(a);
+                if da.is_zero() { da } else { chain(*f, a, da) }
+            }
+            Expr::Powf(a, n) => {
+                let da = self.derivative(a);
+                Expr::Const(*n).mul(a.as_ref().clone().powf(n - 1.0)).mul(da)
+            }
+            Expr::Binary(f, a, b) => {
+                let (da, db) = (self.derivative(a), self.derivative(b));
+                if da.is_zero() && db.is_zero() { Expr::zero() } else { chain2(*f, a, b, da, db) }
+            }
+            Expr::Where(c, a, b) => {
+                let (da, db) = (self.derivative(a), self.derivative(b));
+                Expr::select(c.as_ref().clone(), da, db)
+            }
+            Expr::Reduce(..) => unreachable!("reductions stand at the root"),
+        }
+    }
+
+    /// `d prod(j) e = sum(j) de * prod(k) where(k == j, 1, e)`: right at zeros too, where dividing by `e` would not be.
+    fn product(&mut self, s: &Stmt) -> Expr {
+        let de = self.derivative(&s.value);
+        if de.is_zero() {
+            return de;
+        }
+        let outer = bound(s);
+        let inner: Vec<VarId> = outer.iter().map(|v| self.fresh(*v)).collect();
+        let rename = |v: VarId| outer.iter().position(|o| *o == v).map_or(v, |n| inner[n]);
+        let copy = s.value.map(&|a| a.rename(&rename), &mut |e| e);
+        let same = outer
+            .iter()
+            .zip(&inner)
+            .map(|(o, i)| Cond::Index(Compare::Eq, Affine::var(*i), Affine::var(*o)))
+            .reduce(Cond::and);
+        let rest = match same {
+            Some(same) => Expr::Reduce(ReduceOp::Prod, inner, Box::new(Expr::select(same, Expr::one(), copy))),
+            None => Expr::one(),
+        };
+        let term = self.where_inside(&s.value, de.mul(rest));
+        if outer.is_empty() { term } else { Expr::Reduce(ReduceOp::Sum, outer, Box::new(term)) }
+    }
+
+    /// The mean of the tangents where the extremum is attained (the convention at ties).
+    fn extremum(&mut self, s: &Stmt) -> Expr {
+        let de = self.derivative(&s.value);
+        if de.is_zero() {
+            return de;
+        }
+        let vars = bound(s);
+        let value = Expr::Read(s.target, s.index.clone());
+        let attained = Cond::Value(Compare::Eq, s.value.clone(), value);
+        let counted = self.where_inside(&s.value, Expr::select(attained.clone(), Expr::one(), Expr::zero()));
+        let moved = self.where_inside(&s.value, Expr::select(attained, de, Expr::zero()));
+        let total = |e| Expr::Reduce(ReduceOp::Sum, vars.clone(), Box::new(e));
+        Expr::Binary(Binary::Div, Box::new(total(moved)), Box::new(total(counted)))
+    }
+
+    /// `e` at the coordinates that a product, maximum or minimum over `body` does not pass over, else 0.
+    fn where_inside(&self, body: &Expr, e: Expr) -> Expr {
+        let mut conds = Vec::new();
+        body.reads(&mut |t, index| {
+            let axes = &self.op.tensor(t).axes;
+            let surely =
+                index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| self.vars[v.0].axis == *axis));
+            let cond = Cond::Inside(t, index.to_vec());
+            if !surely && !conds.contains(&cond) {
+                conds.push(cond);
+            }
+        });
+        match conds.into_iter().reduce(Cond::and) {
+            Some(c) => Expr::select(c, e, Expr::zero()),
+            None => e,
+        }
+    }
+
+    fn fresh(&mut self, of: VarId) -> VarId {
+        let Var { name, axis } = self.vars[of.0].clone();
+        let mut n = 2;
+        while self.vars.iter().any(|v| v.name == format!("{name}{n}")) {
+            n += 1;
+        }
+        self.vars.push(Var { name: format!("{name}{n}"), axis });
+        VarId(self.vars.len() - 1)
+    }
+}
+
+/// `f'(a) da`, one rule a line.
+fn chain(f: Unary, a: &Expr, da: Expr) -> Expr {
+    let x = || a.clone();
+    let y = || Expr::unary(f, a.clone());
+    let one = Expr::one;
+    let c = Expr::Const;
+    let call = |f: Unary| Expr::unary(f, a.clone());
+    match f {
+        Unary::Neg => da.neg(),
+        Unary::Abs => call(Unary::Sign).mul(da),
+        Unary::Sign | Unary::Floor => Expr::zero(),
+        Unary::Exp => y().mul(da),
+        Unary::Expm1 => y().add(one()).mul(da),
+        Unary::Log => da.div(x()),
+        Unary::Log1p => da.div(one().add(x())),
+        Unary::Sqrt => c(0.5).mul(da).div(y()),
+        Unary::Rsqrt => c(-0.5).mul(y()).mul(da).div(x()),
+        Unary::Cbrt => da.div(c(3.0).mul(y().powf(2.0))),
+        Unary::Sin => call(Unary::Cos).mul(da),
+        Unary::Cos => call(Unary::Sin).mul(da).neg(),
+        Unary::Tan => one().add(y().powf(2.0)).mul(da),
+        Unary::Asin => da.div(Expr::unary(Unary::Sqrt, one().sub(x()).mul(one().add(x())))),
+        Unary::Acos => da.div(Expr::unary(Unary::Sqrt, one().sub(x()).mul(one().add(x())))).neg(),
+        Unary::Atan => da.div(one().add(x().powf(2.0))),
+        Unary::Sinh => call(Unary::Cosh).mul(da),
+        Unary::Cosh => call(Unary::Sinh).mul(da),
+        Unary::Tanh => one().sub(y().powf(2.0)).mul(da),
+        Unary::Asinh => da.div(Expr::unary(Unary::Sqrt, x().powf(2.0).add(one()))),
+        Unary::Acosh => da.div(Expr::unary(Unary::Sqrt, x().sub(one()).mul(x().add(one())))),
+        Unary::Atanh => da.div(one().sub(x()).mul(one().add(x()))),
+        Unary::Logistic => y().mul(one().sub(y())).mul(da),
+        Unary::Softplus => call(Unary::Logistic).mul(da),
+        // 2 / sqrt(pi) exp(-x^2)
+        Unary::Erf => c(std::f64::consts::FRAC_2_SQRT_PI).mul(Expr::unary(Unary::Exp, x().powf(2.0).neg())).mul(da),
+    }
+}
+
+/// `∂f/∂a da + ∂f/∂b db`, one rule a line; at a tie of max or min, half of each.
+fn chain2(f: Binary, a: &Expr, b: &Expr, da: Expr, db: Expr) -> Expr {
+    let (x, y) = (|| a.clone(), || b.clone());
+    let c = Expr::Const;
+    let call = |f: Binary, x: Expr, y: Expr| Expr::Binary(f, Box::new(x), Box::new(y));
+    let pick = |win: Compare, da: Expr, db: Expr| {
+        let tie = c(0.5).mul(da.clone().add(db.clone()));
+        let lose = Expr::select(Cond::Value(win, y(), x()), db, tie);
+        Expr::select(Cond::Value(win, x(), y()), da, lose)
+    };
+    match f {
+        Binary::Add => da.add(db),
+        Binary::Sub => da.sub(db),
+        Binary::Mul => da.mul(y()).add(x().mul(db)),
+        Binary::Div if db.is_zero() => da.div(y()),
+        Binary::Div => da.div(y()).sub(x().div(y()).mul(db).div(y())),
+        Binary::Pow => {
+            let base = y().mul(call(Binary::Pow, x(), y().sub(Expr::one()))).mul(da);
+            // 0^v has the derivative 0 in v for v > 0: the logarithm's infinity must not leak.
+            let log =
+                Expr::select(Cond::Value(Compare::Eq, x(), Expr::zero()), Expr::zero(), Expr::unary(Unary::Log, x()));
+            base.add(call(Binary::Pow, x(), y()).mul(log).mul(db))
+        }
+        Binary::Atan2 => x().mul(db).sub(y().mul(da)).neg().div(x().powf(2.0).add(y().powf(2.0))),
+        Binary::Max => pick(Compare::Gt, da, db),
+        Binary::Min => pick(Compare::Lt, da, db),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::derive::build;
+    use crate::source::{SourceId, Span};
+
+    #[test]
+    fn a_statement_of_constants_has_no_tangent() {
+        let span = Span { source: SourceId(0), start: 0, end: 0 };
+        let mut op = Op {
+            name: "c".into(),
+            doc: String::new(),
+            source: SourceId(0),
+            axes: Vec::new(),
+            params: Vec::new(),
+            tensors: Vec::new(),
+            forward: Vec::new(),
+            adjoint: Rule::default(),
+            tangent: Rule::default(),
+            written: Written::default(),
+        };
+        let y = op.add_tensor("y", Vec::new(), Role::Output, span);
+        let s = build(y, Vec::new(), false, &[], None, Expr::Const(3.0), span);
+        assert!(tangent(&mut op, &[s], &[]).is_empty());
+    }
+}

@@ -1,0 +1,164 @@
+//! Binding: an op and the numbers of an instance or a sample, to the extents of every axis and the value of every parameter.
+//!
+//! Holds after it: every axis has its extents, derived ones computed, all at least 1; axes of one rank class have one rank;
+//! parameters per dimension have that many numbers.
+
+use super::*;
+
+/// An extent above this is taken for a slip: products of a few would not fit an address space.
+pub const MAX_EXTENT: i64 = 1 << 31;
+/// The most elements that a tensor may have.
+pub const MAX_ELEMENTS: usize = 1 << 31;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ParamValue {
+    Ints(Vec<i64>),
+    Int(i64),
+    Real(f64),
+}
+
+/// The numbers of an instance.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Of each axis, by dimension.
+    pub extents: Vec<Vec<usize>>,
+    pub params: Vec<ParamValue>,
+}
+
+/// Why numbers do not bind. Positions are of the op's tables.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BindError {
+    Missing(AxisId),
+    /// Two axes that meet in an index differ in rank.
+    Ranks(AxisId, AxisId),
+    /// A parameter has not one number for each dimension of its axis.
+    ParamRank(ParamId, AxisId),
+    /// An extent that is not in `1..=MAX_EXTENT`, or overflows (`None`).
+    Extent(AxisId, usize, Option<i64>),
+    /// A tensor with more than [`MAX_ELEMENTS`] elements.
+    TooLarge(TensorId),
+}
+
+impl Binding {
+    /// Binds the given sizes (`None` where derived or not given) and parameters.
+    pub fn new(op: &Op, given: &[Option<Vec<i64>>], params: Vec<ParamValue>) -> Result<Self, Vec<BindError>> {
+        let mut errors = Vec::new();
+        let mut sizes: Vec<Option<Vec<i64>>> = given.to_vec();
+        for (a, axis) in op.axes.iter().enumerate() {
+            if axis.size.is_none() && sizes[a].is_none() {
+                errors.push(BindError::Missing(AxisId(a)));
+            }
+        }
+        // Given axes of a class agree in rank; so do parameters with their axes.
+        let mut rank_of: Vec<Option<(usize, usize)>> = vec![None; op.axes.len()];
+        for (a, size) in sizes.iter().enumerate() {
+            let Some(size) = size else { continue };
+            let class = op.axes[a].rank_class;
+            match rank_of[class] {
+                None => rank_of[class] = Some((size.len(), a)),
+                Some((rank, first)) if rank != size.len() => errors.push(BindError::Ranks(AxisId(first), AxisId(a))),
+                Some(_) => {}
+            }
+        }
+        for (p, value) in params.iter().enumerate() {
+            if let (ParamKind::PerDim(a), ParamValue::Ints(v)) = (op.params[p].kind, value) {
+                let class = op.axes[a.0].rank_class;
+                match rank_of[class] {
+                    Some((rank, _)) if rank != v.len() => errors.push(BindError::ParamRank(ParamId(p), a)),
+                    _ => {}
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (a, axis) in op.axes.iter().enumerate() {
+            let Some(size) = &axis.size else { continue };
+            let rank = rank_of[axis.rank_class].map_or(1, |(rank, _)| rank);
+            let computed: Vec<Option<i64>> =
+                (0..rank).map(|d| size.eval(&|atom| value_of(atom, d, &sizes, &params))).collect();
+            if let Some(d) = computed.iter().position(Option::is_none) {
+                errors.push(BindError::Extent(AxisId(a), d, None));
+            }
+            let computed: Vec<i64> = computed.into_iter().flatten().collect();
+            // A derived size may be stated too: then it must agree, which the caller checks against the binding.
+            sizes[a] = Some(computed);
+        }
+        for (a, size) in sizes.iter().enumerate() {
+            for (d, n) in size.iter().flatten().enumerate() {
+                if !(1..=MAX_EXTENT).contains(n) {
+                    errors.push(BindError::Extent(AxisId(a), d, Some(*n)));
+                }
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let extents =
+            sizes.into_iter().map(|s| s.unwrap_or_default().into_iter().map(|n| n as usize).collect()).collect();
+        let binding = Binding { extents, params };
+        for t in (0..op.tensors.len()).map(TensorId) {
+            let elements = binding.shape(op, t).iter().try_fold(1usize, |p, n| p.checked_mul(*n));
+            if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+                errors.push(BindError::TooLarge(t));
+            }
+        }
+        if errors.is_empty() { Ok(binding) } else { Err(errors) }
+    }
+
+    /// The extents of a tensor, its groups one after the other.
+    pub fn shape(&self, op: &Op, t: TensorId) -> Vec<usize> {
+        op.tensor(t).axes.iter().flat_map(|a| self.extents[a.0].iter().copied()).collect()
+    }
+
+    /// The number of elements of a tensor.
+    pub fn elements(&self, op: &Op, t: TensorId) -> usize {
+        self.shape(op, t).iter().product()
+    }
+
+    pub fn rank(&self, a: AxisId) -> usize {
+        self.extents[a.0].len()
+    }
+
+    /// A size or parameter in one dimension.
+    pub fn atom(&self, atom: Atom, dim: usize) -> i64 {
+        match atom {
+            Atom::Axis(a) => self.extents[a.0][dim] as i64,
+            Atom::Param(p) => param_in(&self.params[p.0], dim),
+        }
+    }
+
+    /// A coefficient in one dimension. Checked for overflow where instances are bound, so a failure here is a bug.
+    pub fn poly(&self, p: &Poly, dim: usize) -> i64 {
+        p.eval(&|a| self.atom(a, dim)).expect("coefficients of a bound op fit")
+    }
+
+    /// A parameter as a value.
+    pub fn real(&self, p: ParamId) -> f64 {
+        match &self.params[p.0] {
+            ParamValue::Real(v) => *v,
+            ParamValue::Int(n) => *n as f64,
+            ParamValue::Ints(_) => unreachable!("parameters per dimension are not values"),
+        }
+    }
+
+    /// The number of elements of a group.
+    pub fn count(&self, a: AxisId) -> usize {
+        self.extents[a.0].iter().product()
+    }
+}
+
+fn value_of(atom: Atom, dim: usize, sizes: &[Option<Vec<i64>>], params: &[ParamValue]) -> i64 {
+    match atom {
+        Atom::Axis(a) => sizes[a.0].as_ref().and_then(|s| s.get(dim)).copied().unwrap_or(0),
+        Atom::Param(p) => param_in(&params[p.0], dim),
+    }
+}
+
+fn param_in(value: &ParamValue, dim: usize) -> i64 {
+    match value {
+        ParamValue::Ints(v) => v.get(dim).copied().unwrap_or(0),
+        ParamValue::Int(n) => *n,
+        ParamValue::Real(_) => unreachable!("real parameters do not stand in sizes"),
+    }
+}

@@ -1,0 +1,51 @@
+//! The checker of the index IR: takes an op, gives the first broken invariant of [`crate::index`]. A failure is a bug of ours.
+
+use super::*;
+
+/// Checks every statement of every rule.
+pub fn check(op: &Op) -> Result<(), String> {
+    for (rule, stmts) in [("forward", &op.forward), ("adjoint", &op.adjoint.stmts), ("tangent", &op.tangent.stmts)] {
+        let mut written = std::collections::BTreeSet::new();
+        for s in stmts {
+            let fail = |what: String| Err(format!("{}: {rule}: {what} in `{}`", op.name, print::stmt(op, s)));
+            let arity = |t: TensorId, index: &[Affine]| index.len() == op.tensor(t).axes.len();
+            if !arity(s.target, &s.index) {
+                return fail("arity of the target".into());
+            }
+            let on_left: std::collections::BTreeSet<_> = s.index.iter().flat_map(Affine::vars).collect();
+            if on_left != (0..s.free).map(VarId).collect() {
+                return fail("the free variables are not those on the left".into());
+            }
+            if s.reduce.is_none() && s.vars.len() != s.free {
+                return fail("bound variables without a reduction".into());
+            }
+            let mut broken = None;
+            s.value.visit(&mut |e| match e {
+                Expr::Reduce(..) => broken = Some("a reduction inside a value".to_string()),
+                Expr::Read(t, index) if !arity(*t, index) => {
+                    broken = Some(format!("arity of `{}`", op.tensor(*t).name))
+                }
+                Expr::Read(t, _) if matches!(op.tensor(*t).role, Role::RuleLocal) && !written.contains(t) => {
+                    broken = Some(format!("`{}` is read before it is written", op.tensor(*t).name))
+                }
+                _ => {}
+            });
+            s.value.visit_affines(&mut |a| {
+                if a.vars().any(|v| v.0 >= s.vars.len()) {
+                    broken = Some("a variable out of range".into());
+                }
+                if a.terms.windows(2).any(|w| w[0].0 >= w[1].0)
+                    || a.terms.iter().any(|(_, c)| c.is_zero())
+                    || a.divisor.is_zero()
+                {
+                    broken = Some("an affine map out of normal form".into());
+                }
+            });
+            if let Some(what) = broken {
+                return fail(what);
+            }
+            written.insert(s.target);
+        }
+    }
+    Ok(())
+}

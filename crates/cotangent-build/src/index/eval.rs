@@ -1,0 +1,382 @@
+//! The interpreter of the index IR: the meaning of the language. Takes statements, a binding and tensors (row-major, groups in the order
+//! of the declaration), runs the statements over any [`Number`].
+//!
+//! A read outside a tensor is an *absent* zero: a product with it is absent, whatever the other factor; a sum passes over it; anything
+//! else sees the number 0. A `prod`, `max` or `min` reduction passes over coordinates at which a read falls outside.
+
+use super::bind::Binding;
+use super::*;
+use std::cell::Cell;
+
+/// What formulas are evaluated over: `f64`, or a finite field for exact comparison.
+pub trait Number: Copy + PartialEq + std::fmt::Debug {
+    fn from_f64(value: f64) -> Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn unary(f: Unary, a: Self) -> Self;
+    fn binary(f: Binary, a: Self, b: Self) -> Self;
+    fn powf(self, n: f64) -> Self;
+    fn compare(op: Compare, a: Self, b: Self) -> bool;
+}
+
+impl Number for f64 {
+    fn from_f64(value: f64) -> Self {
+        value
+    }
+    fn add(self, other: Self) -> Self {
+        self + other
+    }
+    fn sub(self, other: Self) -> Self {
+        self - other
+    }
+    fn mul(self, other: Self) -> Self {
+        self * other
+    }
+    fn unary(f: Unary, a: f64) -> f64 {
+        match f {
+            Unary::Neg => -a,
+            Unary::Abs => a.abs(),
+            Unary::Sign => {
+                if a == 0.0 || a.is_nan() {
+                    a
+                } else {
+                    1f64.copysign(a)
+                }
+            }
+            Unary::Exp => a.exp(),
+            Unary::Expm1 => a.exp_m1(),
+            Unary::Log => a.ln(),
+            Unary::Log1p => a.ln_1p(),
+            Unary::Sqrt => a.sqrt(),
+            Unary::Rsqrt => 1.0 / a.sqrt(),
+            Unary::Cbrt => a.cbrt(),
+            Unary::Sin => a.sin(),
+            Unary::Cos => a.cos(),
+            Unary::Tan => a.tan(),
+            Unary::Asin => a.asin(),
+            Unary::Acos => a.acos(),
+            Unary::Atan => a.atan(),
+            Unary::Sinh => a.sinh(),
+            Unary::Cosh => a.cosh(),
+            Unary::Tanh => a.tanh(),
+            Unary::Asinh => libm::asinh(a),
+            Unary::Acosh => libm::acosh(a),
+            Unary::Atanh => libm::atanh(a),
+            // The side that does not overflow.
+            Unary::Logistic if a >= 0.0 => 1.0 / (1.0 + (-a).exp()),
+            Unary::Logistic => a.exp() / (1.0 + a.exp()),
+            Unary::Softplus => a.max(0.0) + (-a.abs()).exp().ln_1p(),
+            Unary::Erf => libm::erf(a),
+            Unary::Floor => a.floor(),
+        }
+    }
+    fn binary(f: Binary, a: f64, b: f64) -> f64 {
+        match f {
+            Binary::Add => a + b,
+            Binary::Sub => a - b,
+            Binary::Mul => a * b,
+            Binary::Div => a / b,
+            Binary::Pow => a.powf(b),
+            Binary::Atan2 => a.atan2(b),
+            // NaN wins, unlike `f64::min`.
+            Binary::Min if a.is_nan() || b.is_nan() => f64::NAN,
+            Binary::Max if a.is_nan() || b.is_nan() => f64::NAN,
+            Binary::Min => a.min(b),
+            Binary::Max => a.max(b),
+        }
+    }
+    fn powf(self, n: f64) -> f64 {
+        if n.fract() == 0.0 && n.abs() < 64.0 { self.powi(n as i32) } else { f64::powf(self, n) }
+    }
+    fn compare(op: Compare, a: f64, b: f64) -> bool {
+        op.holds(&a, &b)
+    }
+}
+
+/// Tensors by id, each once it has a value.
+pub struct Machine<'a, N> {
+    op: &'a Op,
+    binding: &'a Binding,
+    pub tensors: BTreeMap<TensorId, Vec<N>>,
+}
+
+/// A `=` wrote an element twice.
+#[derive(Debug)]
+pub struct DoubleWrite {
+    pub span: Span,
+    /// The flat index of the element.
+    pub element: usize,
+}
+
+impl<'a, N: Number> Machine<'a, N> {
+    pub fn new(op: &'a Op, binding: &'a Binding) -> Self {
+        Machine { op, binding, tensors: BTreeMap::new() }
+    }
+
+    /// Runs statements in order. A tensor without a value is zero before its first write.
+    pub fn run(&mut self, stmts: &[Stmt]) -> Result<(), DoubleWrite> {
+        stmts.iter().try_for_each(|s| self.stmt(s))
+    }
+
+    fn stmt(&mut self, s: &Stmt) -> Result<(), DoubleWrite> {
+        let code = Compiler::new(self.op, self.binding, s);
+        let free = code.slots(0..s.free);
+        let bound = code.slots(s.free..s.vars.len());
+        let target = code.access(s.target, &s.index);
+        let value = code.expr::<N>(&s.value);
+        let zero = N::from_f64(0.0);
+        let size = self.binding.elements(self.op, s.target);
+        let mut out = self.tensors.remove(&s.target).unwrap_or_else(|| vec![zero; size]);
+        let mut written = vec![false; if s.accumulate { 0 } else { size }];
+        let mut env = vec![0i64; code.extents.len()];
+        let outside = Cell::new(false);
+        let frame = Frame { tensors: &self.tensors, outside: &outside };
+        let mut result = Ok(());
+        odometer(&code.extents, free, &mut env, &mut |env| {
+            let Some(at) = target.locate(env) else { return };
+            let v = match s.reduce {
+                None => frame.eval(&value, env).unwrap_or(zero),
+                Some(r) => {
+                    let mut total = N::from_f64(r.identity());
+                    odometer(&code.extents, bound.clone(), env, &mut |env| {
+                        outside.set(false);
+                        let v = frame.eval(&value, env);
+                        if r.skips_outside() && outside.get() {
+                            return;
+                        }
+                        total = match (r, v) {
+                            (ReduceOp::Sum, None) => total,
+                            (ReduceOp::Sum, Some(v)) => total.add(v),
+                            (ReduceOp::Prod, v) => total.mul(v.unwrap_or(zero)),
+                            (ReduceOp::Max, v) => N::binary(Binary::Max, total, v.unwrap_or(zero)),
+                            (ReduceOp::Min, v) => N::binary(Binary::Min, total, v.unwrap_or(zero)),
+                        };
+                    });
+                    total
+                }
+            };
+            if s.accumulate {
+                out[at] = out[at].add(v);
+            } else {
+                if std::mem::replace(&mut written[at], true) && result.is_ok() {
+                    result = Err(DoubleWrite { span: s.span, element: at });
+                }
+                out[at] = v;
+            }
+        });
+        self.tensors.insert(s.target, out);
+        result
+    }
+}
+
+/// Calls `f` for every setting of the slots in `range`, last fastest; once if there are none.
+fn odometer(extents: &[usize], range: std::ops::Range<usize>, env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
+    env[range.clone()].fill(0);
+    loop {
+        f(env);
+        let mut moved = false;
+        for slot in range.clone().rev() {
+            env[slot] += 1;
+            if (env[slot] as usize) < extents[slot] {
+                moved = true;
+                break;
+            }
+            env[slot] = 0;
+        }
+        if !moved {
+            return;
+        }
+    }
+}
+
+/// A statement with its coefficients turned into numbers: each dimension of each variable has a slot of the environment.
+struct Compiler<'a> {
+    op: &'a Op,
+    binding: &'a Binding,
+    /// First slot of each variable.
+    first: Vec<usize>,
+    /// Of each slot.
+    extents: Vec<usize>,
+}
+
+struct Linear {
+    terms: Vec<(i64, usize)>,
+    constant: i64,
+    divisor: i64,
+}
+
+struct Position {
+    linear: Linear,
+    extent: i64,
+    stride: usize,
+}
+
+struct Element {
+    tensor: TensorId,
+    positions: Vec<Position>,
+}
+
+enum Code<N> {
+    Const(N),
+    Read(Element),
+    Unary(Unary, Box<Code<N>>),
+    Binary(Binary, Box<Code<N>>, Box<Code<N>>),
+    Powf(Box<Code<N>>, f64),
+    Where(Box<Test<N>>, Box<Code<N>>, Box<Code<N>>),
+}
+
+enum Test<N> {
+    /// In every dimension (`all`), or in some.
+    Index(Compare, bool, Vec<(Linear, Linear)>),
+    Value(Compare, Code<N>, Code<N>),
+    Inside(Element),
+    And(Box<Test<N>>, Box<Test<N>>),
+    Or(Box<Test<N>>, Box<Test<N>>),
+    Not(Box<Test<N>>),
+}
+
+impl<'a> Compiler<'a> {
+    fn new(op: &'a Op, binding: &'a Binding, s: &Stmt) -> Self {
+        let mut first = Vec::new();
+        let mut extents = Vec::new();
+        for v in &s.vars {
+            first.push(extents.len());
+            extents.extend(&binding.extents[v.axis.0]);
+        }
+        Compiler { op, binding, first, extents }
+    }
+    fn slots(&self, vars: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let at = |v: usize| self.first.get(v).copied().unwrap_or(self.extents.len());
+        at(vars.start)..at(vars.end)
+    }
+    fn linear(&self, a: &Affine, dim: usize) -> Linear {
+        let number = |p: &Poly| self.binding.poly(p, dim);
+        Linear {
+            terms: a.terms.iter().map(|(v, c)| (number(c), self.first[v.0] + dim)).collect(),
+            constant: number(&a.constant),
+            divisor: number(&a.divisor),
+        }
+    }
+    fn access(&self, tensor: TensorId, index: &[Affine]) -> Element {
+        let mut stride = self.binding.elements(self.op, tensor);
+        let mut positions = Vec::new();
+        for (a, axis) in index.iter().zip(&self.op.tensor(tensor).axes) {
+            for (dim, extent) in self.binding.extents[axis.0].iter().enumerate() {
+                stride /= extent;
+                positions.push(Position { linear: self.linear(a, dim), extent: *extent as i64, stride });
+            }
+        }
+        Element { tensor, positions }
+    }
+    fn expr<N: Number>(&self, e: &Expr) -> Code<N> {
+        match e {
+            Expr::Const(c) => Code::Const(N::from_f64(*c)),
+            Expr::Param(p) => Code::Const(N::from_f64(self.binding.real(*p))),
+            Expr::Extent(a) => Code::Const(N::from_f64(self.binding.count(*a) as f64)),
+            Expr::Read(t, index) => Code::Read(self.access(*t, index)),
+            Expr::Unary(f, a) => Code::Unary(*f, Box::new(self.expr(a))),
+            Expr::Powf(a, n) => Code::Powf(Box::new(self.expr(a)), *n),
+            Expr::Binary(f, a, b) => Code::Binary(*f, Box::new(self.expr(a)), Box::new(self.expr(b))),
+            Expr::Where(c, a, b) => Code::Where(Box::new(self.cond(c)), Box::new(self.expr(a)), Box::new(self.expr(b))),
+            Expr::Reduce(..) => unreachable!("reductions stand at the root"),
+        }
+    }
+    fn cond<N: Number>(&self, c: &Cond) -> Test<N> {
+        match c {
+            Cond::Index(op, a, b) => {
+                let rank = self.compared_rank(a, b);
+                let sides = (0..rank).map(|d| (self.linear(a, d), self.linear(b, d))).collect();
+                // `!=` is the negation of `==`.
+                Test::Index(*op, *op != Compare::Ne, sides)
+            }
+            Cond::Value(op, a, b) => Test::Value(*op, self.expr(a), self.expr(b)),
+            Cond::Inside(t, index) => Test::Inside(self.access(*t, index)),
+            Cond::And(a, b) => Test::And(Box::new(self.cond(a)), Box::new(self.cond(b))),
+            Cond::Or(a, b) => Test::Or(Box::new(self.cond(a)), Box::new(self.cond(b))),
+            Cond::Not(a) => Test::Not(Box::new(self.cond(a))),
+        }
+    }
+    /// The rank of the groups in a comparison: that of any of its variables.
+    fn compared_rank(&self, a: &Affine, b: &Affine) -> usize {
+        let at = |v: usize| self.first.get(v).copied().unwrap_or(self.extents.len());
+        a.vars().chain(b.vars()).next().map_or(1, |v| at(v.0 + 1) - at(v.0))
+    }
+}
+
+impl Linear {
+    fn numerator(&self, env: &[i64]) -> i64 {
+        self.terms.iter().fold(self.constant, |sum, (c, slot)| sum + c * env[*slot])
+    }
+}
+
+impl Element {
+    /// The flat index, `None` outside.
+    fn locate(&self, env: &[i64]) -> Option<usize> {
+        let mut at = 0;
+        for p in &self.positions {
+            let n = p.linear.numerator(env);
+            if n % p.linear.divisor != 0 {
+                return None;
+            }
+            let n = n / p.linear.divisor;
+            if !(0..p.extent).contains(&n) {
+                return None;
+            }
+            at += n as usize * p.stride;
+        }
+        Some(at)
+    }
+}
+
+struct Frame<'a, N> {
+    tensors: &'a BTreeMap<TensorId, Vec<N>>,
+    /// Set when a read falls outside.
+    outside: &'a Cell<bool>,
+}
+
+impl<N: Number> Frame<'_, N> {
+    /// `None`: an absent zero.
+    fn eval(&self, code: &Code<N>, env: &[i64]) -> Option<N> {
+        let number = |v: Option<N>| v.unwrap_or(N::from_f64(0.0));
+        match code {
+            Code::Const(c) => Some(*c),
+            Code::Read(e) => match e.locate(env) {
+                // A tensor that nothing wrote is zero.
+                Some(at) => Some(self.tensors.get(&e.tensor).map_or(N::from_f64(0.0), |t| t[at])),
+                None => {
+                    self.outside.set(true);
+                    None
+                }
+            },
+            Code::Unary(Unary::Neg, a) => self.eval(a, env).map(|a| N::unary(Unary::Neg, a)),
+            Code::Unary(f, a) => Some(N::unary(*f, number(self.eval(a, env)))),
+            Code::Powf(a, n) => Some(number(self.eval(a, env)).powf(*n)),
+            Code::Binary(f, a, b) => {
+                let (a, b) = (self.eval(a, env), self.eval(b, env));
+                match (f, a, b) {
+                    (Binary::Mul, a, b) => Some(a?.mul(b?)),
+                    (Binary::Div, None, _) | (Binary::Add | Binary::Sub, None, None) => None,
+                    (Binary::Add, a, b) => Some(number(a).add(number(b))),
+                    (Binary::Sub, a, b) => Some(number(a).sub(number(b))),
+                    (f, a, b) => Some(N::binary(*f, number(a), number(b))),
+                }
+            }
+            Code::Where(c, a, b) => self.eval(if self.test(c, env) { a } else { b }, env),
+        }
+    }
+    fn test(&self, test: &Test<N>, env: &[i64]) -> bool {
+        let number = |v: Option<N>| v.unwrap_or(N::from_f64(0.0));
+        match test {
+            Test::Index(op, all, sides) => {
+                let holds = |(a, b): &(Linear, Linear)| op.holds(&a.numerator(env), &b.numerator(env));
+                if *all { sides.iter().all(holds) } else { sides.iter().any(holds) }
+            }
+            Test::Value(op, a, b) => N::compare(*op, number(self.eval(a, env)), number(self.eval(b, env))),
+            Test::Inside(e) => e.locate(env).is_some(),
+            Test::And(a, b) => self.test(a, env) && self.test(b, env),
+            Test::Or(a, b) => self.test(a, env) || self.test(b, env),
+            Test::Not(a) => !self.test(a, env),
+        }
+    }
+}

@@ -1,0 +1,634 @@
+//! The index-notation IR: what a spec means. Takes nothing from YAML or formula text but spans; later stages see only this.
+//!
+//! Holds after [`resolve`]: every name is an id; every index variable has one axis group; every access position is an affine map
+//! (with at most one exact division, outermost); a reduction stands only at the root of a statement's value; tensors are written
+//! before they are read. Derivatives are statements of the same IR, so they can be differentiated again.
+
+pub mod bind;
+pub mod check;
+pub mod eval;
+pub mod print;
+pub mod resolve;
+
+use crate::source::{SourceId, Span};
+use crate::spec::Domain;
+use std::collections::BTreeMap;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident),*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(pub usize);
+    )*};
+}
+ids!(
+    /// An axis group of an op.
+    AxisId,
+    /// A parameter of an op.
+    ParamId,
+    /// A tensor of an op: input, output, local, or the tangent or cotangent of one.
+    TensorId,
+    /// An index variable of one statement.
+    VarId
+);
+
+/// An op: a declaration over named axes, no sizes yet.
+#[derive(Clone, Debug)]
+pub struct Op {
+    pub name: String,
+    pub doc: String,
+    pub source: SourceId,
+    pub axes: Vec<Axis>,
+    pub params: Vec<Param>,
+    pub tensors: Vec<Tensor>,
+    pub forward: Vec<Stmt>,
+    /// `x_bar` from `z_bar`; empty until derived when the spec does not declare it.
+    pub adjoint: Rule,
+    /// `z_dot` from `x_dot`; empty until derived when the spec does not declare it.
+    pub tangent: Rule,
+    /// The formulas as written, for documentation: text and span of each step of `forward` and of `adjoint`.
+    pub written: Written,
+}
+
+/// Formula text as the author wrote it.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    pub forward: Vec<(String, Span)>,
+    pub adjoint: Vec<(String, Span)>,
+    pub tangent: Vec<(String, Span)>,
+}
+
+/// Derivative statements and where they came from.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    pub stmts: Vec<Stmt>,
+    pub declared: bool,
+}
+
+/// A named group of zero or more dimensions.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    pub name: String,
+    /// The name of its index: the axis name in lower case.
+    pub index: String,
+    pub span: Span,
+    /// Axes of one class have the same rank in every instance (they meet in an index expression).
+    pub rank_class: usize,
+    /// `None`: given by the instance; otherwise computed per dimension.
+    pub size: Option<Size>,
+}
+
+/// A derived size, per dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Size {
+    Poly(Poly),
+    Add(Box<Size>, Box<Size>),
+    Sub(Box<Size>, Box<Size>),
+    Mul(Box<Size>, Box<Size>),
+    /// Rounds down.
+    Div(Box<Size>, Box<Size>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Param {
+    pub name: String,
+    pub kind: ParamKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamKind {
+    /// One integer per dimension of the axis.
+    PerDim(AxisId),
+    /// One integer, the same for every dimension.
+    Int,
+    /// One real number, a value only.
+    Real,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub name: String,
+    pub axes: Vec<AxisId>,
+    pub role: Role,
+    pub span: Span,
+    /// Where the values of an input lie.
+    pub domain: Option<Domain>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Input,
+    Output,
+    /// Written and read by steps of the forward formula.
+    Local,
+    /// The tangent of a tensor.
+    Tangent(TensorId),
+    /// The cotangent of a tensor.
+    Cotangent(TensorId),
+    /// A local of an adjoint or tangent rule.
+    RuleLocal,
+}
+
+/// An index variable of a statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Var {
+    pub name: String,
+    pub axis: AxisId,
+}
+
+/// `target[index] = value` or `+= value`, for every coordinate of the free variables (those in `index`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stmt {
+    pub target: TensorId,
+    pub index: Vec<Affine>,
+    pub accumulate: bool,
+    /// Free variables first (`free` of them), then the variables bound by the reduction.
+    pub vars: Vec<Var>,
+    pub free: usize,
+    pub reduce: Option<ReduceOp>,
+    /// Free of reductions.
+    pub value: Expr,
+    pub span: Span,
+}
+
+/// One position of an access: `(terms + constant) / divisor`, per dimension; where the division has a remainder there is no element.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Affine {
+    /// Sorted by variable, no zero coefficients.
+    pub terms: Vec<(VarId, Poly)>,
+    pub constant: Poly,
+    pub divisor: Poly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Atom {
+    Param(ParamId),
+    Axis(AxisId),
+}
+
+/// A polynomial with integer coefficients over parameters and axis sizes, taken per dimension: monomials sorted, none zero.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Poly(pub BTreeMap<Vec<Atom>, i64>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReduceOp {
+    Sum,
+    Prod,
+    Max,
+    Min,
+}
+
+macro_rules! functions {
+    ($enum:ident: $($variant:ident $name:literal),* $(,)?) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $enum { $($variant),* }
+        impl $enum {
+            pub const ALL: &[$enum] = &[$($enum::$variant),*];
+            /// The name in formulas, and of the runtime's function.
+            pub fn name(self) -> &'static str { match self { $($enum::$variant => $name),* } }
+            pub fn from_name(name: &str) -> Option<Self> { match name { $($name => Some($enum::$variant),)* _ => None } }
+        }
+    };
+}
+functions!(Unary: Neg "neg", Abs "abs", Sign "sign", Exp "exp", Expm1 "expm1", Log "log", Log1p "log1p", Sqrt "sqrt", Rsqrt "rsqrt", Cbrt "cbrt",
+    Sin "sin", Cos "cos", Tan "tan", Asin "asin", Acos "acos", Atan "atan", Sinh "sinh", Cosh "cosh", Tanh "tanh", Asinh "asinh", Acosh "acosh",
+    Atanh "atanh", Logistic "logistic", Softplus "softplus", Erf "erf", Floor "floor");
+functions!(Binary: Add "add", Sub "sub", Mul "mul", Div "div", Pow "pow", Atan2 "atan2", Min "min", Max "max");
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compare {
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Ne,
+}
+
+/// A value. Derivation builds these; [`Expr::add`] and its kin keep them free of trivial zeros and ones.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    Const(f64),
+    /// A real or integer parameter.
+    Param(ParamId),
+    /// The number of elements of an axis group.
+    Extent(AxisId),
+    Read(TensorId, Vec<Affine>),
+    Unary(Unary, Box<Expr>),
+    Binary(Binary, Box<Expr>, Box<Expr>),
+    /// A literal power.
+    Powf(Box<Expr>, f64),
+    /// Only the taken branch is evaluated.
+    Where(Box<Cond>, Box<Expr>, Box<Expr>),
+    /// Present only before normalisation: see [`crate::derive::hoist`].
+    Reduce(ReduceOp, Vec<VarId>, Box<Expr>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cond {
+    /// Coordinates; of a group: in every dimension (`!=`: in some).
+    Index(Compare, Affine, Affine),
+    Value(Compare, Expr, Expr),
+    /// The element exists: no position falls outside the tensor.
+    Inside(TensorId, Vec<Affine>),
+    And(Box<Cond>, Box<Cond>),
+    Or(Box<Cond>, Box<Cond>),
+    Not(Box<Cond>),
+}
+
+impl Poly {
+    pub fn int(value: i64) -> Self {
+        let mut terms = BTreeMap::new();
+        if value != 0 {
+            terms.insert(Vec::new(), value);
+        }
+        Poly(terms)
+    }
+    pub fn atom(atom: Atom) -> Self {
+        Poly(BTreeMap::from([(vec![atom], 1)]))
+    }
+    pub fn as_int(&self) -> Option<i64> {
+        match self.0.len() {
+            0 => Some(0),
+            1 => self.0.get(&Vec::new()).copied(),
+            _ => None,
+        }
+    }
+    pub fn is_zero(&self) -> bool {
+        self.0.is_empty()
+    }
+    /// `None` on integer overflow, as in every operation here: sizes come from users.
+    pub fn add(&self, other: &Poly) -> Option<Poly> {
+        let mut sum = self.clone();
+        for (monomial, c) in &other.0 {
+            let slot = sum.0.entry(monomial.clone()).or_insert(0);
+            *slot = slot.checked_add(*c)?;
+            if *slot == 0 {
+                sum.0.remove(monomial);
+            }
+        }
+        Some(sum)
+    }
+    pub fn neg(&self) -> Option<Poly> {
+        self.mul(&Poly::int(-1))
+    }
+    pub fn mul(&self, other: &Poly) -> Option<Poly> {
+        let mut product = Poly::default();
+        for (a, ca) in &self.0 {
+            for (b, cb) in &other.0 {
+                let mut monomial = [a.as_slice(), b.as_slice()].concat();
+                monomial.sort();
+                let one = Poly(BTreeMap::from([(monomial, ca.checked_mul(*cb)?)]));
+                product = product.add(&one)?;
+            }
+        }
+        Some(product)
+    }
+    pub fn atoms(&self) -> impl Iterator<Item = Atom> + '_ {
+        self.0.keys().flatten().copied()
+    }
+    /// Its value, the atoms given.
+    pub fn eval(&self, atom: &impl Fn(Atom) -> i64) -> Option<i64> {
+        self.0.iter().try_fold(0i64, |sum, (monomial, c)| {
+            let product = monomial.iter().try_fold(*c, |p, a| p.checked_mul(atom(*a)))?;
+            sum.checked_add(product)
+        })
+    }
+}
+
+impl Size {
+    pub fn visit_atoms(&self, f: &mut impl FnMut(Atom)) {
+        match self {
+            Size::Poly(p) => p.atoms().for_each(f),
+            Size::Add(a, b) | Size::Sub(a, b) | Size::Mul(a, b) | Size::Div(a, b) => {
+                a.visit_atoms(f);
+                b.visit_atoms(f);
+            }
+        }
+    }
+    /// Its value in one dimension; `None` on overflow or division by zero.
+    pub fn eval(&self, atom: &impl Fn(Atom) -> i64) -> Option<i64> {
+        let both = |a: &Size, b: &Size| Some((a.eval(atom)?, b.eval(atom)?));
+        match self {
+            Size::Poly(p) => p.eval(atom),
+            Size::Add(a, b) => both(a, b).and_then(|(a, b)| a.checked_add(b)),
+            Size::Sub(a, b) => both(a, b).and_then(|(a, b)| a.checked_sub(b)),
+            Size::Mul(a, b) => both(a, b).and_then(|(a, b)| a.checked_mul(b)),
+            Size::Div(a, b) => both(a, b).and_then(|(a, b)| {
+                let (q, r) = (a.checked_div(b)?, a.checked_rem(b)?);
+                Some(if r != 0 && (r < 0) != (b < 0) { q - 1 } else { q })
+            }),
+        }
+    }
+}
+
+impl Affine {
+    pub fn constant(c: Poly) -> Self {
+        Affine { terms: Vec::new(), constant: c, divisor: Poly::int(1) }
+    }
+    pub fn var(v: VarId) -> Self {
+        Affine { terms: vec![(v, Poly::int(1))], constant: Poly::default(), divisor: Poly::int(1) }
+    }
+    /// `Some(v)` when the position is the variable itself.
+    pub fn as_var(&self) -> Option<VarId> {
+        match self.terms.as_slice() {
+            [(v, c)] if c.as_int() == Some(1) && self.constant.is_zero() && self.divided_by_one() => Some(*v),
+            _ => None,
+        }
+    }
+    pub fn divided_by_one(&self) -> bool {
+        self.divisor.as_int() == Some(1)
+    }
+    pub fn vars(&self) -> impl Iterator<Item = VarId> + '_ {
+        self.terms.iter().map(|(v, _)| *v)
+    }
+    /// The same map over other variables.
+    pub fn rename(&self, f: &impl Fn(VarId) -> VarId) -> Self {
+        let mut terms: Vec<_> = self.terms.iter().map(|(v, c)| (f(*v), c.clone())).collect();
+        terms.sort();
+        Affine { terms, constant: self.constant.clone(), divisor: self.divisor.clone() }
+    }
+}
+
+impl Expr {
+    pub fn zero() -> Self {
+        Expr::Const(0.0)
+    }
+    pub fn one() -> Self {
+        Expr::Const(1.0)
+    }
+    pub fn is_zero(&self) -> bool {
+        matches!(self, Expr::Const(c) if *c == 0.0)
+    }
+    pub fn is_one(&self) -> bool {
+        matches!(self, Expr::Const(c) if *c == 1.0)
+    }
+    pub fn neg(self) -> Self {
+        match self {
+            Expr::Const(c) => Expr::Const(if c == 0.0 { 0.0 } else { -c }),
+            Expr::Unary(Unary::Neg, a) => *a,
+            e => Expr::Unary(Unary::Neg, Box::new(e)),
+        }
+    }
+    pub fn add(self, other: Self) -> Self {
+        match (self, other) {
+            (a, b) if a.is_zero() => b,
+            (a, b) if b.is_zero() => a,
+            (a, Expr::Unary(Unary::Neg, b)) => a.sub(*b),
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a + b),
+            (a, b) => Expr::Binary(Binary::Add, Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn sub(self, other: Self) -> Self {
+        match (self, other) {
+            (a, b) if b.is_zero() => a,
+            (a, b) if a.is_zero() => b.neg(),
+            (a, Expr::Unary(Unary::Neg, b)) => a.add(*b),
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a - b),
+            (a, b) => Expr::Binary(Binary::Sub, Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn mul(self, other: Self) -> Self {
+        match (self, other) {
+            (a, b) if a.is_zero() || b.is_zero() => Expr::zero(),
+            (a, b) if a.is_one() => b,
+            (a, b) if b.is_one() => a,
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a * b),
+            (Expr::Unary(Unary::Neg, a), Expr::Unary(Unary::Neg, b)) => a.mul(*b),
+            (Expr::Unary(Unary::Neg, a), b) => a.mul(b).neg(),
+            (a, Expr::Unary(Unary::Neg, b)) => a.mul(*b).neg(),
+            (a, b) => Expr::Binary(Binary::Mul, Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn div(self, other: Self) -> Self {
+        match (self, other) {
+            (a, _) if a.is_zero() => Expr::zero(),
+            (a, b) if b.is_one() => a,
+            (Expr::Unary(Unary::Neg, a), b) => a.div(b).neg(),
+            (a, b) => Expr::Binary(Binary::Div, Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn unary(f: Unary, a: Self) -> Self {
+        match f {
+            Unary::Neg => a.neg(),
+            _ => Expr::Unary(f, Box::new(a)),
+        }
+    }
+    pub fn powf(self, n: f64) -> Self {
+        match n {
+            0.0 => Expr::one(),
+            1.0 => self,
+            _ => Expr::Powf(Box::new(self), n),
+        }
+    }
+    pub fn select(cond: Cond, a: Self, b: Self) -> Self {
+        if a == b { a } else { Expr::Where(Box::new(cond), Box::new(a), Box::new(b)) }
+    }
+    /// Every sub-expression, itself included, outermost first.
+    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Expr)) {
+        f(self);
+        match self {
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => {}
+            Expr::Unary(_, a) | Expr::Powf(a, _) | Expr::Reduce(_, _, a) => a.visit(f),
+            Expr::Binary(_, a, b) => {
+                a.visit(f);
+                b.visit(f);
+            }
+            Expr::Where(c, a, b) => {
+                c.visit(f);
+                a.visit(f);
+                b.visit(f);
+            }
+        }
+    }
+    /// Rebuilt bottom-up through `f`; `affine` maps every index position.
+    pub fn map(&self, affine: &impl Fn(&Affine) -> Affine, f: &mut impl FnMut(Expr) -> Expr) -> Expr {
+        let positions = |index: &[Affine]| index.iter().map(affine).collect();
+        let rebuilt = match self {
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => self.clone(),
+            Expr::Read(t, index) => Expr::Read(*t, positions(index)),
+            Expr::Unary(u, a) => Expr::Unary(*u, Box::new(a.map(affine, f))),
+            Expr::Powf(a, n) => Expr::Powf(Box::new(a.map(affine, f)), *n),
+            Expr::Binary(b, x, y) => Expr::Binary(*b, Box::new(x.map(affine, f)), Box::new(y.map(affine, f))),
+            Expr::Where(c, a, b) => {
+                Expr::Where(Box::new(c.map(affine, f)), Box::new(a.map(affine, f)), Box::new(b.map(affine, f)))
+            }
+            Expr::Reduce(op, vars, a) => {
+                let renamed = vars
+                    .iter()
+                    .map(|v| affine(&Affine::var(*v)).as_var().expect("bound variables are renamed to variables"))
+                    .collect();
+                Expr::Reduce(*op, renamed, Box::new(a.map(affine, f)))
+            }
+        };
+        f(rebuilt)
+    }
+    /// Every tensor read, conditions included.
+    pub fn reads<'a>(&'a self, f: &mut impl FnMut(TensorId, &'a [Affine])) {
+        self.visit(&mut |e| {
+            if let Expr::Read(t, index) = e {
+                f(*t, index);
+            }
+        });
+    }
+    /// Every variable that occurs, bound ones included.
+    pub fn vars(&self) -> std::collections::BTreeSet<VarId> {
+        let mut vars = std::collections::BTreeSet::new();
+        self.visit_affines(&mut |a| vars.extend(a.vars()));
+        vars
+    }
+    /// Every index position, conditions included.
+    pub fn visit_affines<'a>(&'a self, f: &mut impl FnMut(&'a Affine)) {
+        match self {
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => {}
+            Expr::Read(_, index) => index.iter().for_each(f),
+            Expr::Unary(_, a) | Expr::Powf(a, _) | Expr::Reduce(_, _, a) => a.visit_affines(f),
+            Expr::Binary(_, a, b) => {
+                a.visit_affines(f);
+                b.visit_affines(f);
+            }
+            Expr::Where(c, a, b) => {
+                c.visit_affines(f);
+                a.visit_affines(f);
+                b.visit_affines(f);
+            }
+        }
+    }
+}
+
+impl Cond {
+    pub fn and(self, other: Cond) -> Cond {
+        Cond::And(Box::new(self), Box::new(other))
+    }
+    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Expr)) {
+        match self {
+            Cond::Index(..) | Cond::Inside(..) => {}
+            Cond::Value(_, a, b) => {
+                a.visit(f);
+                b.visit(f);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.visit(f);
+                b.visit(f);
+            }
+            Cond::Not(a) => a.visit(f),
+        }
+    }
+    pub fn visit_affines<'a>(&'a self, f: &mut impl FnMut(&'a Affine)) {
+        match self {
+            Cond::Index(_, a, b) => {
+                f(a);
+                f(b);
+            }
+            Cond::Inside(_, index) => index.iter().for_each(f),
+            Cond::Value(_, a, b) => {
+                a.visit_affines(f);
+                b.visit_affines(f);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.visit_affines(f);
+                b.visit_affines(f);
+            }
+            Cond::Not(a) => a.visit_affines(f),
+        }
+    }
+    pub fn map(&self, affine: &impl Fn(&Affine) -> Affine, f: &mut impl FnMut(Expr) -> Expr) -> Cond {
+        match self {
+            Cond::Index(op, a, b) => Cond::Index(*op, affine(a), affine(b)),
+            Cond::Inside(t, index) => Cond::Inside(*t, index.iter().map(affine).collect()),
+            Cond::Value(op, a, b) => Cond::Value(*op, a.map(affine, f), b.map(affine, f)),
+            Cond::And(a, b) => Cond::And(Box::new(a.map(affine, f)), Box::new(b.map(affine, f))),
+            Cond::Or(a, b) => Cond::Or(Box::new(a.map(affine, f)), Box::new(b.map(affine, f))),
+            Cond::Not(a) => Cond::Not(Box::new(a.map(affine, f))),
+        }
+    }
+}
+
+impl Compare {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Compare::Lt => "<",
+            Compare::Le => "<=",
+            Compare::Gt => ">",
+            Compare::Ge => ">=",
+            Compare::Eq => "==",
+            Compare::Ne => "!=",
+        }
+    }
+    pub fn holds<T: PartialOrd>(self, a: &T, b: &T) -> bool {
+        match self {
+            Compare::Lt => a < b,
+            Compare::Le => a <= b,
+            Compare::Gt => a > b,
+            Compare::Ge => a >= b,
+            Compare::Eq => a == b,
+            Compare::Ne => a != b,
+        }
+    }
+}
+
+impl ReduceOp {
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Prod => "prod",
+            ReduceOp::Max => "max",
+            ReduceOp::Min => "min",
+        }
+    }
+    /// `prod`, `max` and `min` pass over the coordinates at which a read falls outside.
+    pub fn skips_outside(self) -> bool {
+        self != ReduceOp::Sum
+    }
+    /// The value over no coordinates.
+    pub fn identity(self) -> f64 {
+        match self {
+            ReduceOp::Sum => 0.0,
+            ReduceOp::Prod => 1.0,
+            ReduceOp::Max => f64::NEG_INFINITY,
+            ReduceOp::Min => f64::INFINITY,
+        }
+    }
+}
+
+impl Op {
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.0]
+    }
+    pub fn axis(&self, id: AxisId) -> &Axis {
+        &self.axes[id.0]
+    }
+    pub fn find(&self, name: &str) -> Option<TensorId> {
+        self.tensors.iter().position(|t| t.name == name).map(TensorId)
+    }
+    pub fn with_role(&self, role: Role) -> Vec<TensorId> {
+        (0..self.tensors.len()).map(TensorId).filter(|t| self.tensor(*t).role == role).collect()
+    }
+    pub fn inputs(&self) -> Vec<TensorId> {
+        self.with_role(Role::Input)
+    }
+    pub fn outputs(&self) -> Vec<TensorId> {
+        self.with_role(Role::Output)
+    }
+    /// Adds a tensor; the name is made fresh by a number if taken.
+    pub fn add_tensor(&mut self, name: &str, axes: Vec<AxisId>, role: Role, span: Span) -> TensorId {
+        let mut fresh = name.to_string();
+        let mut n = 2;
+        while self.find(&fresh).is_some() {
+            fresh = format!("{name}{n}");
+            n += 1;
+        }
+        self.tensors.push(Tensor { name: fresh, axes, role, span, domain: None });
+        TensorId(self.tensors.len() - 1)
+    }
+    /// The tangent (`_dot`) or cotangent (`_bar`) of a tensor, made on first use.
+    pub fn dual(&mut self, of: TensorId, role: fn(TensorId) -> Role) -> TensorId {
+        if let Some(t) = self.tensors.iter().position(|t| t.role == role(of)) {
+            return TensorId(t);
+        }
+        let suffix = if matches!(role(of), Role::Tangent(_)) { "dot" } else { "bar" };
+        let Tensor { name, axes, span, .. } = self.tensor(of).clone();
+        self.add_tensor(&format!("{name}_{suffix}"), axes, role(of), span)
+    }
+}

@@ -1,0 +1,9 @@
+pub mod certify;
+pub mod derive;
+pub mod diagnostic;
+pub mod index;
+pub mod pipeline;
+pub mod plain;
+pub mod source;
+pub mod spec;
+pub mod syntax;

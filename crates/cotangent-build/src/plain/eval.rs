@@ -1,0 +1,138 @@
+//! The interpreter of the plain IR: takes a function and tensors in storage order, runs it in `f64` with the meaning of
+//! [`crate::index::eval`].
+
+use super::*;
+use crate::index::eval::Number;
+use std::collections::BTreeMap;
+
+/// Runs a function on its arguments; locals need no value beforehand.
+pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
+    for t in &f.locals {
+        // Poisoned: what is read must have been written.
+        tensors.insert(*t, vec![f64::NAN; k.tensor(*t).elements()]);
+    }
+    for step in &f.steps {
+        match step {
+            Step::Fill(t) => {
+                tensors.insert(*t, vec![0.0; k.tensor(*t).elements()]);
+            }
+            Step::Stmt(s) => run_stmt(&k.tensors, s, tensors),
+        }
+    }
+}
+
+/// Runs one statement.
+pub fn run_stmt(shapes: &[Tensor], s: &Stmt, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
+    let mut out =
+        tensors.remove(&s.target.tensor).unwrap_or_else(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
+    let frame = Frame { shapes, tensors };
+    let mut env = vec![0i64; s.vars.len()];
+    each(&s.vars, 0..s.free, &mut env, &mut |env| {
+        let Some(at) = locate(&s.target, &shapes[s.target.tensor.0].shape, env) else { return };
+        let v = match s.reduce {
+            None => frame.eval(&s.value, env).unwrap_or(0.0),
+            Some(r) => {
+                let mut total = r.identity();
+                each(&s.vars, s.free..s.vars.len(), env, &mut |env| {
+                    let v = frame.eval(&s.value, env);
+                    if r.skips_outside() && frame.outside(&s.value, env) {
+                        return;
+                    }
+                    total = match r {
+                        ReduceOp::Sum => total + v.unwrap_or(0.0),
+                        ReduceOp::Prod => total * v.unwrap_or(0.0),
+                        ReduceOp::Max => f64::binary(Binary::Max, total, v.unwrap_or(0.0)),
+                        ReduceOp::Min => f64::binary(Binary::Min, total, v.unwrap_or(0.0)),
+                    };
+                });
+                total
+            }
+        };
+        out[at] = if s.accumulate { out[at] + v } else { v };
+    });
+    tensors.insert(s.target.tensor, out);
+}
+
+fn each(vars: &[Var], range: std::ops::Range<usize>, env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
+    let Some(v) = range.clone().next() else { return f(env) };
+    for n in 0..vars[v].extent {
+        env[v] = n as i64;
+        each(vars, v + 1..range.end, env, f);
+    }
+}
+
+/// The flat index of an element in storage order, `None` outside.
+pub fn locate(a: &Access, shape: &[usize], env: &[i64]) -> Option<usize> {
+    let mut at = 0;
+    for (p, size) in a.positions.iter().zip(shape) {
+        let n = p.numerator.eval(env);
+        if n % p.divisor != 0 || !(0..*size as i64).contains(&(n / p.divisor)) {
+            return None;
+        }
+        at = at * size + (n / p.divisor) as usize;
+    }
+    Some(at)
+}
+
+struct Frame<'a> {
+    shapes: &'a [Tensor],
+    tensors: &'a BTreeMap<TensorId, Vec<f64>>,
+}
+
+impl Frame<'_> {
+    fn find(&self, a: &Access, env: &[i64]) -> Option<usize> {
+        locate(a, &self.shapes[a.tensor.0].shape, env)
+    }
+    fn eval(&self, e: &Expr, env: &[i64]) -> Option<f64> {
+        match e {
+            Expr::Const(c) => Some(*c),
+            Expr::Read(a) => self.find(a, env).map(|at| self.tensors[&a.tensor][at]),
+            Expr::Unary(Unary::Neg, a) => self.eval(a, env).map(|a| -a),
+            Expr::Unary(f, a) => Some(f64::unary(*f, self.eval(a, env).unwrap_or(0.0))),
+            Expr::Powf(a, n) => Some(Number::powf(self.eval(a, env).unwrap_or(0.0), *n)),
+            Expr::Binary(f, a, b) => {
+                let (a, b) = (self.eval(a, env), self.eval(b, env));
+                match f {
+                    Binary::Mul => Some(a? * b?),
+                    Binary::Div => Some(a? / b.unwrap_or(0.0)),
+                    Binary::Add | Binary::Sub if a.is_none() && b.is_none() => None,
+                    f => Some(f64::binary(*f, a.unwrap_or(0.0), b.unwrap_or(0.0))),
+                }
+            }
+            Expr::Where(c, a, b) => self.eval(if self.test(c, env) { a } else { b }, env),
+        }
+    }
+    fn test(&self, c: &Cond, env: &[i64]) -> bool {
+        match c {
+            Cond::Const(b) => *b,
+            Cond::Index(op, a, b) => op.holds(&a.eval(env), &b.eval(env)),
+            Cond::Value(op, a, b) => op.holds(&self.eval(a, env).unwrap_or(0.0), &self.eval(b, env).unwrap_or(0.0)),
+            Cond::Inside(a) => self.find(a, env).is_some(),
+            Cond::And(a, b) => self.test(a, env) && self.test(b, env),
+            Cond::Or(a, b) => self.test(a, env) || self.test(b, env),
+            Cond::Not(a) => !self.test(a, env),
+        }
+    }
+    /// Whether a read that the evaluation meets falls outside.
+    fn outside(&self, e: &Expr, env: &[i64]) -> bool {
+        match e {
+            Expr::Const(_) => false,
+            Expr::Read(a) => self.find(a, env).is_none(),
+            Expr::Unary(_, a) | Expr::Powf(a, _) => self.outside(a, env),
+            Expr::Binary(_, a, b) => self.outside(a, env) || self.outside(b, env),
+            Expr::Where(c, a, b) => {
+                self.outside_test(c, env) || self.outside(if self.test(c, env) { a } else { b }, env)
+            }
+        }
+    }
+    fn outside_test(&self, c: &Cond, env: &[i64]) -> bool {
+        match c {
+            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => false,
+            Cond::Value(_, a, b) => self.outside(a, env) || self.outside(b, env),
+            // The second side is met only where the first does not decide.
+            Cond::And(a, b) => self.outside_test(a, env) || (self.test(a, env) && self.outside_test(b, env)),
+            Cond::Or(a, b) => self.outside_test(a, env) || (!self.test(a, env) && self.outside_test(b, env)),
+            Cond::Not(a) => self.outside_test(a, env),
+        }
+    }
+}

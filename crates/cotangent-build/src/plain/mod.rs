@@ -1,0 +1,334 @@
+//! The plain IR: statements over loops of numbers. Takes ops bound to an instance ([`specialise`]), gives functions whose every extent,
+//! stride and offset is a number.
+//!
+//! Holds after it: tensors are laid out in storage order; every access position is an affine map with numeric coefficients; each position
+//! is proven in bounds or says which guards it needs; no loop has the extent 1; what starts at zero is filled or wholly written first.
+
+pub mod check;
+pub mod eval;
+pub mod gather;
+pub mod print;
+pub mod specialise;
+
+use crate::index::{Binary, Compare, ReduceOp, Role, TensorId, Unary};
+use crate::source::Span;
+use crate::spec::DType;
+
+/// An op bound to sizes, layout and scalar type.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub op: String,
+    pub name: String,
+    pub dtype: DType,
+    /// By the ids of the op.
+    pub tensors: Vec<Tensor>,
+    pub functions: Vec<Function>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub name: String,
+    pub role: Role,
+    /// Extents in storage order.
+    pub shape: Vec<usize>,
+    /// The names of the dimensions in storage order: `N`, `S.0`, `S.1`.
+    pub dims: Vec<String>,
+    /// Storage dimension of each dimension of the declaration.
+    pub order: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Forward,
+    Jvp,
+    /// All inputs, or one. `store`: the first contribution is stored, not added.
+    Vjp {
+        input: Option<TensorId>,
+        store: bool,
+    },
+}
+
+/// One entry point of a kernel.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub name: String,
+    pub kind: Kind,
+    /// Arguments that are read only, in order.
+    pub reads: Vec<TensorId>,
+    /// Arguments that are written, in order.
+    pub writes: Vec<TensorId>,
+    /// Scratch tensors.
+    pub locals: Vec<TensorId>,
+    pub steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Sets every element to zero.
+    Fill(TensorId),
+    Stmt(Stmt),
+}
+
+/// A loop variable of a statement.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Var {
+    pub name: String,
+    pub extent: usize,
+}
+
+/// As [`crate::index::Stmt`], each variable one dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stmt {
+    pub target: Access,
+    pub accumulate: bool,
+    /// Free variables first (`free` of them), then those that the reduction binds.
+    pub vars: Vec<Var>,
+    pub free: usize,
+    pub reduce: Option<ReduceOp>,
+    pub value: Expr,
+    pub span: Span,
+}
+
+/// `constant + Σ coefficient * variable`; terms sorted by variable, none zero.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Linear {
+    pub terms: Vec<(usize, i64)>,
+    pub constant: i64,
+}
+
+/// One position of an access: `numerator / divisor`, with the guards that its ranges do not prove.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    pub numerator: Linear,
+    pub divisor: i64,
+    pub guard: Guard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Guard {
+    /// May be negative.
+    pub low: bool,
+    /// May reach the extent.
+    pub high: bool,
+    /// The division may have a remainder.
+    pub exact: bool,
+}
+
+impl Guard {
+    pub fn any(self) -> bool {
+        self.low || self.high || self.exact
+    }
+}
+
+/// One element of a tensor, positions in storage order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    pub tensor: TensorId,
+    pub positions: Vec<Position>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    Const(f64),
+    Read(Access),
+    Unary(Unary, Box<Expr>),
+    Binary(Binary, Box<Expr>, Box<Expr>),
+    Powf(Box<Expr>, f64),
+    Where(Box<Cond>, Box<Expr>, Box<Expr>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cond {
+    Const(bool),
+    Index(Compare, Linear, Linear),
+    Value(Compare, Expr, Expr),
+    /// Every guard of the access holds.
+    Inside(Access),
+    And(Box<Cond>, Box<Cond>),
+    Or(Box<Cond>, Box<Cond>),
+    Not(Box<Cond>),
+}
+
+impl Linear {
+    pub fn constant(c: i64) -> Self {
+        Linear { terms: Vec::new(), constant: c }
+    }
+    pub fn var(v: usize) -> Self {
+        Linear { terms: vec![(v, 1)], constant: 0 }
+    }
+    pub fn new(terms: impl IntoIterator<Item = (usize, i64)>, constant: i64) -> Self {
+        let mut map = std::collections::BTreeMap::new();
+        for (v, c) in terms {
+            *map.entry(v).or_insert(0) += c;
+        }
+        Linear { terms: map.into_iter().filter(|(_, c)| *c != 0).collect(), constant }
+    }
+    /// The coefficient of a variable.
+    pub fn coefficient(&self, v: usize) -> i64 {
+        self.terms.iter().find(|(w, _)| *w == v).map_or(0, |(_, c)| *c)
+    }
+    pub fn as_var(&self) -> Option<usize> {
+        match self.terms.as_slice() {
+            [(v, 1)] if self.constant == 0 => Some(*v),
+            _ => None,
+        }
+    }
+    /// Least and greatest value over the ranges of the variables.
+    pub fn range(&self, extent: &impl Fn(usize) -> usize) -> (i64, i64) {
+        self.terms.iter().fold((self.constant, self.constant), |(lo, hi), (v, c)| {
+            let reach = c * (extent(*v) as i64 - 1);
+            (lo + reach.min(0), hi + reach.max(0))
+        })
+    }
+    /// Every variable replaced by a linear map.
+    pub fn substitute(&self, f: &impl Fn(usize) -> Linear) -> Linear {
+        let mut constant = self.constant;
+        let mut terms = Vec::new();
+        for (v, c) in &self.terms {
+            let map = f(*v);
+            constant += c * map.constant;
+            terms.extend(map.terms.into_iter().map(|(w, k)| (w, c * k)));
+        }
+        Linear::new(terms, constant)
+    }
+    pub fn eval(&self, env: &[i64]) -> i64 {
+        self.terms.iter().fold(self.constant, |sum, (v, c)| sum + c * env[*v])
+    }
+}
+
+impl Position {
+    /// With the guards that the ranges require; a common factor of the division is cancelled.
+    pub fn new(numerator: Linear, divisor: i64, size: usize, extent: &impl Fn(usize) -> usize) -> Self {
+        let (mut numerator, mut divisor) = if divisor < 0 {
+            (numerator.substitute(&|v| Linear::new([(v, -1)], 0)), -divisor)
+        } else {
+            (numerator, divisor)
+        };
+        if divisor > 1 && numerator.constant % divisor == 0 && numerator.terms.iter().all(|(_, c)| c % divisor == 0) {
+            numerator =
+                Linear::new(numerator.terms.iter().map(|(v, c)| (*v, c / divisor)), numerator.constant / divisor);
+            divisor = 1;
+        }
+        let (lo, hi) = numerator.range(extent);
+        let guard = Guard { low: lo < 0, high: hi > (size as i64 - 1) * divisor, exact: divisor > 1 };
+        Position { numerator, divisor, guard }
+    }
+    /// `Some(v)` when it is the variable itself.
+    pub fn as_var(&self) -> Option<usize> {
+        if self.divisor == 1 { self.numerator.as_var() } else { None }
+    }
+}
+
+impl Access {
+    pub fn guarded(&self) -> bool {
+        self.positions.iter().any(|p| p.guard.any())
+    }
+    pub fn vars(&self) -> impl Iterator<Item = usize> + '_ {
+        self.positions.iter().flat_map(|p| p.numerator.terms.iter().map(|(v, _)| *v))
+    }
+}
+
+impl Expr {
+    /// Every access, conditions included.
+    pub fn accesses<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
+        match self {
+            Expr::Const(_) => {}
+            Expr::Read(a) => f(a),
+            Expr::Unary(_, a) | Expr::Powf(a, _) => a.accesses(f),
+            Expr::Binary(_, a, b) => {
+                a.accesses(f);
+                b.accesses(f);
+            }
+            Expr::Where(c, a, b) => {
+                c.accesses(f);
+                a.accesses(f);
+                b.accesses(f);
+            }
+        }
+    }
+    /// Rebuilt with every access and every linear map of a condition changed.
+    pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Expr {
+        let go = |e: &Expr| Box::new(e.map(access, linear));
+        match self {
+            Expr::Const(c) => Expr::Const(*c),
+            Expr::Read(a) => Expr::Read(access(a)),
+            Expr::Unary(f, a) => Expr::Unary(*f, go(a)),
+            Expr::Binary(f, a, b) => Expr::Binary(*f, go(a), go(b)),
+            Expr::Powf(a, n) => Expr::Powf(go(a), *n),
+            Expr::Where(c, a, b) => Expr::Where(Box::new(c.map(access, linear)), go(a), go(b)),
+        }
+    }
+}
+
+impl Cond {
+    pub fn accesses<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
+        match self {
+            Cond::Const(_) | Cond::Index(..) => {}
+            Cond::Inside(a) => f(a),
+            Cond::Value(_, a, b) => {
+                a.accesses(f);
+                b.accesses(f);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.accesses(f);
+                b.accesses(f);
+            }
+            Cond::Not(a) => a.accesses(f),
+        }
+    }
+    pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Cond {
+        let go = |c: &Cond| Box::new(c.map(access, linear));
+        match self {
+            Cond::Const(b) => Cond::Const(*b),
+            Cond::Index(op, a, b) => Cond::Index(*op, linear(a), linear(b)),
+            Cond::Value(op, a, b) => Cond::Value(*op, a.map(access, linear), b.map(access, linear)),
+            Cond::Inside(a) => Cond::Inside(access(a)),
+            Cond::And(a, b) => Cond::And(go(a), go(b)),
+            Cond::Or(a, b) => Cond::Or(go(a), go(b)),
+            Cond::Not(a) => Cond::Not(go(a)),
+        }
+    }
+    /// Every variable in a comparison of indices.
+    pub fn linears<'a>(&'a self, f: &mut impl FnMut(&'a Linear)) {
+        match self {
+            Cond::Index(_, a, b) => {
+                f(a);
+                f(b);
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.linears(f);
+                b.linears(f);
+            }
+            Cond::Not(a) => a.linears(f),
+            Cond::Const(_) | Cond::Value(..) | Cond::Inside(_) => {}
+        }
+    }
+}
+
+impl Stmt {
+    /// Whether it writes every element of its target, each once.
+    pub fn covers(&self, shape: &[usize]) -> bool {
+        let mut seen = Vec::new();
+        let plain = self.target.positions.iter().zip(shape).all(|(p, size)| match p.as_var() {
+            Some(v) => {
+                let fresh = !seen.contains(&v);
+                seen.push(v);
+                fresh && self.vars[v].extent == *size && !p.guard.any()
+            }
+            None => *size == 1 && p.numerator == Linear::constant(0),
+        });
+        plain && seen.len() == self.free
+    }
+}
+
+impl Kernel {
+    pub fn tensor(&self, t: TensorId) -> &Tensor {
+        &self.tensors[t.0]
+    }
+}
+
+impl Tensor {
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}

@@ -1,0 +1,705 @@
+//! Specialisation: takes an op and an instance, gives a [`Kernel`]: groups become dimensions, coefficients numbers, layout storage order;
+//! each function has just the statements that its results need.
+
+use super::*;
+use crate::derive;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::index::bind::{BindError, Binding, MAX_ELEMENTS, ParamValue};
+use crate::index::{self, Affine, AxisId, Op, ParamKind, VarId};
+use crate::spec::InstanceSpec;
+use std::collections::BTreeSet;
+
+/// Specialises one instance; errors go to `out`.
+pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<(Kernel, Binding)> {
+    let binding = bind(op, instance, out)?;
+    let tensors = layout(op, instance, &binding, out)?;
+    let mut s = Specialiser { op, binding: &binding, tensors: &tensors, out };
+    let functions = s.functions()?;
+    let kernel =
+        Kernel { op: op.name.clone(), name: instance.name.value.clone(), dtype: instance.dtype, tensors, functions };
+    Some((kernel, binding))
+}
+
+// ---- instance to binding ----
+
+fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Binding> {
+    let errors = out.errors();
+    let mut given: Vec<Option<Vec<i64>>> = vec![None; op.axes.len()];
+    let mut params: Vec<Option<ParamValue>> = vec![None; op.params.len()];
+    let mut spans: Vec<Option<Span>> = vec![None; op.axes.len() + op.params.len()];
+    let mut plain_numbers = Vec::new();
+    for (key, numbers) in &instance.values {
+        let whole = |out: &mut Diagnostics, code: Code| -> Option<Vec<i64>> {
+            let mut all = Vec::new();
+            for v in &numbers.value.values {
+                if v.value.fract() != 0.0 || v.value.abs() > 2f64.powi(40) {
+                    out.push(Diagnostic::error(
+                        code,
+                        v.span,
+                        format!("`{}` takes whole numbers", key.value),
+                        "not a whole number",
+                    ));
+                    return None;
+                }
+                all.push(v.value as i64);
+            }
+            Some(all)
+        };
+        if let Some(a) = op.axes.iter().position(|a| a.name == key.value) {
+            given[a] = whole(out, Code::BadSize);
+            spans[a] = Some(numbers.span);
+        } else if let Some(p) = op.params.iter().position(|p| p.name == key.value) {
+            spans[op.axes.len() + p] = Some(numbers.span);
+            let single = numbers.value.values.first().filter(|_| !numbers.value.list);
+            params[p] = match op.params[p].kind {
+                ParamKind::PerDim(a) if single.is_some() => {
+                    plain_numbers.push((p, a));
+                    whole(out, Code::BadParam).map(ParamValue::Ints)
+                }
+                ParamKind::PerDim(_) => whole(out, Code::BadParam).map(ParamValue::Ints),
+                ParamKind::Int => match (single, whole(out, Code::BadParam)) {
+                    (Some(_), Some(v)) => Some(ParamValue::Int(v[0])),
+                    _ => None,
+                },
+                ParamKind::Real => single.map(|v| ParamValue::Real(v.value)),
+            };
+            if params[p].is_none() && numbers.value.list {
+                out.push(Diagnostic::error(
+                    Code::BadParam,
+                    numbers.span,
+                    format!("`{}` is one number", key.value),
+                    "a list",
+                ));
+            }
+        } else {
+            let names: Vec<&str> = op
+                .axes
+                .iter()
+                .filter(|a| a.size.is_none())
+                .map(|a| a.name.as_str())
+                .chain(op.params.iter().map(|p| p.name.as_str()))
+                .collect();
+            let help = crate::diagnostic::did_you_mean(&key.value, names.iter().copied()).map_or_else(
+                || {
+                    format!(
+                        "an instance states `name`, `dtype`, `layout` and {}",
+                        names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+                    )
+                },
+                |m| format!("did you mean `{m}`?"),
+            );
+            out.push(
+                Diagnostic::error(
+                    Code::UnknownInstanceKey,
+                    key.span,
+                    format!("`{}` is neither an axis nor a parameter of `{}`", key.value, op.name),
+                    "unknown key",
+                )
+                .help(help),
+            );
+        }
+    }
+    for (p, value) in params.iter().enumerate() {
+        if value.is_none() && spans[op.axes.len() + p].is_none() {
+            let d = Diagnostic::error(
+                Code::MissingSize,
+                instance.name.span,
+                format!("instance `{}` does not state the parameter `{}`", instance.name.value, op.params[p].name),
+                "incomplete",
+            );
+            out.push(d.label(op.params[p].span, "declared here"));
+        }
+    }
+    // A plain number serves every dimension; its axis knows how many there are.
+    for (p, a) in plain_numbers {
+        let class = op.axis(a).rank_class;
+        let rank = op
+            .axes
+            .iter()
+            .zip(&given)
+            .filter(|(x, _)| x.rank_class == class)
+            .find_map(|(_, g)| g.as_ref().map(Vec::len));
+        if let (Some(ParamValue::Ints(v)), Some(rank)) = (&mut params[p], rank) {
+            *v = vec![v[0]; rank];
+        }
+    }
+    if out.errors() > errors {
+        // Still say which sizes are missing.
+        missing(op, instance, &given, &spans, out);
+        return None;
+    }
+    let params: Vec<ParamValue> = params.into_iter().flatten().collect();
+    let binding = match Binding::new(op, &given, params) {
+        Ok(b) => b,
+        Err(problems) => {
+            let mut said_missing = false;
+            for problem in problems {
+                match problem {
+                    BindError::Missing(_) if !said_missing => {
+                        said_missing = true;
+                        missing(op, instance, &given, &spans, out);
+                    }
+                    BindError::Missing(_) => {}
+                    BindError::Ranks(a, b) => {
+                        let (ra, rb) = (rank(&given, a), rank(&given, b));
+                        let (na, nb) = (&op.axis(a).name, &op.axis(b).name);
+                        let span = spans[b.0].unwrap_or(instance.name.span);
+                        let mut d = Diagnostic::error(
+                            Code::RankMismatch,
+                            span,
+                            format!("`{na}` and `{nb}` meet in an index and must have the same number of dimensions"),
+                            format!("{rb} here"),
+                        );
+                        if let Some(first) = spans[a.0] {
+                            d = d.label(first, format!("{ra} here"));
+                        }
+                        out.push(d);
+                    }
+                    BindError::ParamRank(p, a) => {
+                        let span = spans[op.axes.len() + p.0].unwrap_or(instance.name.span);
+                        let mut d = Diagnostic::error(
+                            Code::RankMismatch,
+                            span,
+                            format!(
+                                "`{}` takes one number for each dimension of `{}`",
+                                op.params[p.0].name,
+                                op.axis(a).name
+                            ),
+                            "another number of dimensions",
+                        );
+                        if let Some(s) = spans[a.0] {
+                            d = d.label(s, format!("{} here", rank(&given, a)));
+                        }
+                        out.push(d.help("a plain number serves every dimension"));
+                    }
+                    BindError::Extent(a, dim, value) => {
+                        let axis = op.axis(a);
+                        let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
+                        let span = spans[a.0].unwrap_or(instance.name.span);
+                        let which = if given[a.0].as_ref().is_some_and(|g| g.len() < 2) {
+                            String::new()
+                        } else {
+                            format!(" in dimension {dim}")
+                        };
+                        let mut d = Diagnostic::error(
+                            Code::BadSize,
+                            span,
+                            format!("the size `{}` {what}{which}", axis.name),
+                            "sizes are at least 1 and at most 2^31",
+                        );
+                        if let Some(size) = &axis.size {
+                            d = d.label(axis.span, "derived here").note(format!(
+                                "{} = {}",
+                                axis.name,
+                                index::print::size(op, size)
+                            ));
+                        } else {
+                            d = d.help("a group without dimensions is written `[]`");
+                        }
+                        out.push(d);
+                    }
+                    BindError::TooLarge(t) => {
+                        if matches!(op.tensor(t).role, Role::Input | Role::Output | Role::Local | Role::RuleLocal) {
+                            let name = &op.tensor(t).name;
+                            out.push(Diagnostic::error(
+                                Code::BadSize,
+                                instance.name.span,
+                                format!("`{name}` would have more than 2^31 elements"),
+                                "too large",
+                            ));
+                        }
+                    }
+                }
+            }
+            return None;
+        }
+    };
+    // A derived size may be restated, but not otherwise than it is.
+    for (a, axis) in op.axes.iter().enumerate() {
+        if let (Some(size), Some(stated)) = (&axis.size, &given[a]) {
+            let derived: Vec<i64> = binding.extents[a].iter().map(|n| *n as i64).collect();
+            if *stated != derived {
+                let span = spans[a].unwrap_or(instance.name.span);
+                let d = Diagnostic::error(
+                    Code::BadSize,
+                    span,
+                    format!("the size `{}` is derived: it is {derived:?}", axis.name),
+                    format!("{stated:?} here"),
+                );
+                out.push(
+                    d.label(axis.span, format!("{} = {}", axis.name, index::print::size(op, size)))
+                        .help("leave it out"),
+                );
+            }
+        }
+    }
+    let Some(huge) = affine_overflow(op, &binding) else { return (out.errors() == errors).then_some(binding) };
+    out.push(
+        Diagnostic::error(
+            Code::BadSize,
+            instance.name.span,
+            "an index of this instance does not fit 64 bits",
+            "too large",
+        )
+        .label(huge, "this index"),
+    );
+    None
+}
+
+fn rank(given: &[Option<Vec<i64>>], a: AxisId) -> usize {
+    given[a.0].as_ref().map_or(0, Vec::len)
+}
+
+fn missing(
+    op: &Op,
+    instance: &InstanceSpec,
+    given: &[Option<Vec<i64>>],
+    spans: &[Option<Span>],
+    out: &mut Diagnostics,
+) {
+    let names: Vec<&index::Axis> = op
+        .axes
+        .iter()
+        .enumerate()
+        .filter(|(a, axis)| axis.size.is_none() && given[*a].is_none() && spans[*a].is_none())
+        .map(|(_, axis)| axis)
+        .collect();
+    let Some(first) = names.first() else { return };
+    let list = names.iter().map(|a| format!("`{}`", a.name)).collect::<Vec<_>>().join(", ");
+    let d = Diagnostic::error(
+        Code::MissingSize,
+        instance.name.span,
+        format!("instance `{}` does not state the size of {list}", instance.name.value),
+        "incomplete",
+    );
+    out.push(
+        d.label(first.span, "an axis of the op")
+            .help(format!("add `{}: 8` (a list for several dimensions, `[]` for none)", first.name)),
+    );
+}
+
+/// The first statement with an index beyond 2^62 in this binding.
+fn affine_overflow(op: &Op, binding: &Binding) -> Option<Span> {
+    let limit = 1i128 << 62;
+    let too_large = |s: &index::Stmt, a: &Affine| {
+        let rank = a.vars().map(|v| binding.rank(s.vars[v.0].axis)).max().unwrap_or(0);
+        (0..rank).any(|dim| {
+            let number = |p: &index::Poly| p.eval(&|atom| binding.atom(atom, dim)).map(i128::from);
+            let (Some(mut total), Some(divisor)) = (number(&a.constant).map(i128::abs), number(&a.divisor)) else {
+                return true;
+            };
+            for (v, c) in &a.terms {
+                let Some(c) = number(c) else { return true };
+                total = total.saturating_add(c.abs().saturating_mul(binding.extents[s.vars[v.0].axis.0][dim] as i128));
+            }
+            total > limit || divisor == 0
+        })
+    };
+    op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts).find_map(|s| {
+        let mut huge = s.index.iter().any(|a| too_large(s, a));
+        s.value.visit_affines(&mut |a| huge |= too_large(s, a));
+        huge.then_some(s.span)
+    })
+}
+
+// ---- layout ----
+
+fn layout(op: &Op, instance: &InstanceSpec, binding: &Binding, out: &mut Diagnostics) -> Option<Vec<Tensor>> {
+    let errors = out.errors();
+    let mut tensors: Vec<Tensor> = Vec::new();
+    for t in &op.tensors {
+        let mut dims = Vec::new();
+        let mut shape = Vec::new();
+        for a in &t.axes {
+            let axis = op.axis(*a);
+            let extents = &binding.extents[a.0];
+            for (d, n) in extents.iter().enumerate() {
+                dims.push(if extents.len() == 1 { axis.name.clone() } else { format!("{}.{d}", axis.name) });
+                shape.push(*n);
+            }
+        }
+        let order = (0..dims.len()).collect();
+        tensors.push(Tensor { name: t.name.clone(), role: t.role, shape, dims, order });
+    }
+    for (name, dims) in &instance.layout {
+        let Some(t) = op.find(&name.value).filter(|t| matches!(op.tensor(*t).role, Role::Input | Role::Output)) else {
+            let names: Vec<&str> =
+                op.inputs().into_iter().chain(op.outputs()).map(|t| op.tensor(t).name.as_str()).collect();
+            let help = format!("layouts are of {}", names.join(", "));
+            out.push(
+                Diagnostic::error(
+                    Code::BadLayout,
+                    name.span,
+                    format!("`{}` is neither an input nor an output", name.value),
+                    "unknown tensor",
+                )
+                .help(help),
+            );
+            continue;
+        };
+        let tensor = tensors[t.0].clone();
+        let mut free: Vec<bool> = vec![true; tensor.dims.len()];
+        let mut from = Vec::new();
+        for d in &dims.value {
+            // `S` alone stands for every dimension of the group, in order; `S.0` for one.
+            let matches: Vec<usize> = (0..free.len())
+                .filter(|n| {
+                    let own = &tensor.dims[*n];
+                    own == &d.value
+                        || own.split_once('.').is_some_and(|(group, _)| group == d.value)
+                        || format!("{own}.0") == d.value
+                })
+                .collect();
+            // A repeated axis: each mention takes the next dimension of that name.
+            let take: Vec<usize> = if matches.iter().all(|n| tensor.dims[*n] == d.value) {
+                matches.iter().copied().filter(|n| free[*n]).take(1).collect()
+            } else {
+                matches
+            };
+            let known_group = op.tensor(t).axes.iter().any(|a| op.axis(*a).name == d.value);
+            if (take.is_empty() && !known_group)
+                || take.iter().any(|n| !free[*n])
+                || (take.is_empty() && tensor.dims.contains(&d.value))
+            {
+                out.push(
+                    Diagnostic::error(
+                        Code::BadLayout,
+                        d.span,
+                        format!("`{}` is not a dimension of `{}` that is left", d.value, name.value),
+                        "unknown or repeated",
+                    )
+                    .help(format!("its dimensions are {}", tensor.dims.join(", "))),
+                );
+                continue;
+            }
+            for n in take {
+                free[n] = false;
+                from.push(n);
+            }
+        }
+        let left: Vec<&str> = (0..free.len()).filter(|n| free[*n]).map(|n| tensor.dims[n].as_str()).collect();
+        if !left.is_empty() && out.errors() == errors {
+            out.push(Diagnostic::error(
+                Code::BadLayout,
+                dims.span,
+                format!("the layout of `{}` leaves out {}", name.value, left.join(", ")),
+                "incomplete",
+            ));
+        }
+        if out.errors() > errors {
+            continue;
+        }
+        // Tangent and cotangent are stored as their primal.
+        for (u, other) in tensors.iter_mut().enumerate() {
+            if TensorId(u) == t || matches!(op.tensors[u].role, Role::Tangent(p) | Role::Cotangent(p) if p == t) {
+                other.shape = from.iter().map(|n| tensor.shape[*n]).collect();
+                other.dims = from.iter().map(|n| tensor.dims[*n].clone()).collect();
+                other.order =
+                    (0..from.len()).map(|n| from.iter().position(|m| *m == n).expect("a permutation")).collect();
+            }
+        }
+    }
+    (out.errors() == errors).then_some(tensors)
+}
+
+// ---- statements ----
+
+struct Specialiser<'a> {
+    op: &'a Op,
+    binding: &'a Binding,
+    tensors: &'a [Tensor],
+    out: &'a mut Diagnostics,
+}
+
+impl Specialiser<'_> {
+    fn functions(&mut self) -> Option<Vec<Function>> {
+        let op = self.op;
+        let inputs = op.inputs();
+        let outputs = op.outputs();
+        let bar = |t: TensorId| (0..op.tensors.len()).map(TensorId).find(|u| op.tensor(*u).role == Role::Cotangent(t));
+        let dot = |t: TensorId| (0..op.tensors.len()).map(TensorId).find(|u| op.tensor(*u).role == Role::Tangent(t));
+        let mut functions = Vec::new();
+        functions.push(self.function("forward".into(), Kind::Forward, &op.forward, &outputs, true)?);
+        let both: Vec<_> = op.forward.iter().chain(&op.tangent.stmts).cloned().collect();
+        let results: Vec<_> = outputs.iter().copied().chain(outputs.iter().filter_map(|t| dot(*t))).collect();
+        functions.push(self.function("jvp".into(), Kind::Jvp, &both, &results, true)?);
+        // Inputs that some rule adds to; the others have no derivative.
+        let moved: Vec<TensorId> = inputs
+            .iter()
+            .copied()
+            .filter(|t| bar(*t).is_some_and(|b| op.adjoint.stmts.iter().any(|s| s.target == b)))
+            .collect();
+        if moved.is_empty() {
+            return Some(functions);
+        }
+        let bars: Vec<TensorId> = moved.iter().filter_map(|t| bar(*t)).collect();
+        let each = moved.iter().zip(&bars).map(|(t, b)| (Some(*t), vec![*b]));
+        for (input, wanted) in std::iter::once((None, bars.clone())).chain(each) {
+            let mut stmts = derive::live(&op.adjoint.stmts, &wanted.iter().copied().collect());
+            // Locals of the forward formula that the rule reads are computed again, from inputs and outputs.
+            let mut needed: BTreeSet<TensorId> =
+                stmts.iter().flat_map(derive::reads).filter(|t| op.tensor(*t).role == Role::Local).collect();
+            let mut again = Vec::new();
+            for s in op.forward.iter().rev() {
+                if needed.contains(&s.target) {
+                    needed.extend(derive::reads(s).into_iter().filter(|t| op.tensor(*t).role == Role::Local));
+                    again.push(s.clone());
+                }
+            }
+            again.reverse();
+            again.append(&mut stmts);
+            let base = input.map_or("vjp".to_string(), |t| format!("vjp_{}", op.tensor(t).name));
+            for store in [false, true] {
+                let name = if store { format!("{base}_store") } else { base.clone() };
+                functions.push(self.function(name, Kind::Vjp { input, store }, &again, &wanted, store)?);
+            }
+        }
+        Some(functions)
+    }
+
+    /// A function of the statements that `results` need. `fresh`: the results start at zero, else they hold values to add to.
+    fn function(
+        &mut self,
+        name: String,
+        kind: Kind,
+        stmts: &[index::Stmt],
+        results: &[TensorId],
+        fresh: bool,
+    ) -> Option<Function> {
+        let stmts = derive::live(stmts, &results.iter().copied().collect());
+        let written: BTreeSet<TensorId> = stmts.iter().map(|s| s.target).collect();
+        let read: BTreeSet<TensorId> = stmts.iter().flat_map(derive::reads).collect();
+        let reads: Vec<TensorId> =
+            read.iter().copied().filter(|t| !written.contains(t) && !results.contains(t)).collect();
+        let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
+        let mut steps = Vec::new();
+        let mut begun: BTreeSet<TensorId> = if fresh { BTreeSet::new() } else { results.iter().copied().collect() };
+        for s in &stmts {
+            let mut plain = self.stmt(s)?;
+            if plain.accumulate && plain.target.positions.iter().any(|p| p.as_var().is_none()) {
+                plain = gather::gather(&plain, self.tensors).unwrap_or(plain);
+            }
+            if begun.insert(s.target) {
+                if plain.covers(&self.tensors[s.target.0].shape) {
+                    plain.accumulate = false;
+                } else {
+                    steps.push(Step::Fill(s.target));
+                }
+            }
+            steps.push(Step::Stmt(plain));
+        }
+        // A result that no statement writes is zero.
+        if fresh {
+            steps.extend(results.iter().filter(|t| !begun.contains(t)).map(|t| Step::Fill(*t)));
+        }
+        // Order of arguments: inputs, their tangents, outputs, cotangents.
+        let mut reads = reads;
+        reads.sort_by_key(|t| match self.op.tensor(*t).role {
+            Role::Input => (0, t.0),
+            Role::Tangent(of) => (1, of.0),
+            Role::Output => (2, t.0),
+            Role::Cotangent(of) => (3, of.0),
+            Role::Local | Role::RuleLocal => (4, t.0),
+        });
+        Some(Function { name, kind, reads, writes: results.to_vec(), locals, steps })
+    }
+
+    fn stmt(&mut self, s: &index::Stmt) -> Option<Stmt> {
+        let mut vars = Vec::new();
+        // Each dimension of each variable: its plain variable, or nothing where there is just the coordinate 0.
+        let mut slots: Vec<Vec<Option<usize>>> = Vec::new();
+        let mut free = 0;
+        for (n, v) in s.vars.iter().enumerate() {
+            if n == s.free {
+                free = vars.len();
+            }
+            let extents = &self.binding.extents[v.axis.0];
+            let mut own = Vec::new();
+            for (d, extent) in extents.iter().enumerate() {
+                own.push((*extent > 1).then(|| {
+                    let name = if extents.len() == 1 { v.name.clone() } else { format!("{}{d}", v.name) };
+                    let name = (0..)
+                        .map(|k| if k == 0 { name.clone() } else { format!("{name}_{k}") })
+                        .find(|n| !vars.iter().any(|w: &Var| w.name == *n));
+                    vars.push(Var { name: name.expect("numbers do not run out"), extent: *extent });
+                    vars.len() - 1
+                }));
+            }
+            slots.push(own);
+        }
+        if s.free == s.vars.len() {
+            free = vars.len();
+        }
+        let scope = Scope { op: self.op, binding: self.binding, tensors: self.tensors, vars: &vars, slots: &slots };
+        let target = scope.access(s.target, &s.index);
+        let value = scope.expr(&s.value);
+        // A reduction over nothing but skipped coordinates still has its identity: it stays one where a guard can fail.
+        let mut guarded = false;
+        value.accesses(&mut |a| guarded |= a.guarded());
+        let trivial = vars.len() == free && !(guarded && s.reduce.is_some_and(ReduceOp::skips_outside));
+        let stmt = Stmt {
+            target,
+            accumulate: s.accumulate,
+            free,
+            reduce: s.reduce.filter(|_| !trivial),
+            value,
+            span: s.span,
+            vars,
+        };
+        if !s.accumulate {
+            self.check_single(s, &stmt)?;
+        }
+        Some(stmt)
+    }
+
+    /// A `=` must not write an element twice.
+    fn check_single(&mut self, s: &index::Stmt, plain: &Stmt) -> Option<()> {
+        // Each variable alone in some position: distinct coordinates have distinct targets.
+        let alone = |v: usize| {
+            plain.target.positions.iter().any(|p| matches!(p.numerator.terms.as_slice(), [(w, _)] if *w == v))
+        };
+        if (0..plain.free).all(alone) {
+            return Some(());
+        }
+        let count = plain.vars[..plain.free]
+            .iter()
+            .try_fold(1usize, |n, v| n.checked_mul(v.extent))
+            .filter(|n| *n <= MAX_ELEMENTS);
+        let shape = &self.tensors[plain.target.tensor.0].shape;
+        let mut seen = BTreeSet::new();
+        let mut env = vec![0i64; plain.vars.len()];
+        for n in 0..count.unwrap_or(0) {
+            let mut rest = n;
+            for (v, var) in plain.vars[..plain.free].iter().enumerate().rev() {
+                env[v] = (rest % var.extent) as i64;
+                rest /= var.extent;
+            }
+            if let Some(at) = eval::locate(&plain.target, shape, &env)
+                && !seen.insert(at)
+            {
+                let d = Diagnostic::error(
+                    Code::DoubleWrite,
+                    s.span,
+                    format!("this writes an element of `{}` twice", self.op.tensor(s.target).name),
+                    "at the sizes of an instance",
+                );
+                self.out.push(d.help("write `+=` if the contributions add up"));
+                return None;
+            }
+        }
+        Some(())
+    }
+}
+
+struct Scope<'a> {
+    op: &'a Op,
+    binding: &'a Binding,
+    tensors: &'a [Tensor],
+    vars: &'a [Var],
+    slots: &'a [Vec<Option<usize>>],
+}
+
+impl Scope<'_> {
+    fn linear(&self, a: &Affine, dim: usize) -> Linear {
+        let number = |p: &index::Poly| self.binding.poly(p, dim);
+        Linear::new(
+            a.terms.iter().filter_map(|(VarId(v), c)| Some((self.slots[*v][dim]?, number(c)))),
+            number(&a.constant),
+        )
+    }
+    fn access(&self, t: TensorId, index: &[Affine]) -> Access {
+        let tensor = &self.tensors[t.0];
+        let mut positions: Vec<Option<Position>> = vec![None; tensor.shape.len()];
+        let mut declared = 0;
+        for (a, axis) in index.iter().zip(&self.op.tensor(t).axes) {
+            for dim in 0..self.binding.rank(*axis) {
+                let at = tensor.order[declared];
+                let p =
+                    Position::new(self.linear(a, dim), self.binding.poly(&a.divisor, dim), tensor.shape[at], &|v| {
+                        self.vars[v].extent
+                    });
+                positions[at] = Some(p);
+                declared += 1;
+            }
+        }
+        Access { tensor: t, positions: positions.into_iter().flatten().collect() }
+    }
+    fn expr(&self, e: &index::Expr) -> Expr {
+        match e {
+            index::Expr::Const(c) => Expr::Const(*c),
+            index::Expr::Param(p) => Expr::Const(self.binding.real(*p)),
+            index::Expr::Extent(a) => Expr::Const(self.binding.count(*a) as f64),
+            index::Expr::Read(t, index) => Expr::Read(self.access(*t, index)),
+            index::Expr::Unary(f, a) => Expr::Unary(*f, Box::new(self.expr(a))),
+            index::Expr::Powf(a, n) => Expr::Powf(Box::new(self.expr(a)), *n),
+            index::Expr::Binary(f, a, b) => Expr::Binary(*f, Box::new(self.expr(a)), Box::new(self.expr(b))),
+            index::Expr::Where(c, a, b) => match self.cond(c) {
+                Cond::Const(true) => self.expr(a),
+                Cond::Const(false) => self.expr(b),
+                c => Expr::Where(Box::new(c), Box::new(self.expr(a)), Box::new(self.expr(b))),
+            },
+            index::Expr::Reduce(..) => unreachable!("reductions stand at the root"),
+        }
+    }
+    fn cond(&self, c: &index::Cond) -> Cond {
+        match c {
+            index::Cond::Index(op, a, b) => {
+                let rank = a.vars().chain(b.vars()).next().map_or(1, |v| self.slots[v.0].len());
+                let sides: Vec<Cond> =
+                    (0..rank).map(|d| self.compare(*op, self.linear(a, d), self.linear(b, d))).collect();
+                // `!=` is the negation of `==`: some dimension differs.
+                if *op == Compare::Ne {
+                    sides.into_iter().fold(Cond::Const(false), or)
+                } else {
+                    sides.into_iter().fold(Cond::Const(true), and)
+                }
+            }
+            index::Cond::Value(op, a, b) => Cond::Value(*op, self.expr(a), self.expr(b)),
+            index::Cond::Inside(t, index) => {
+                let access = self.access(*t, index);
+                if access.guarded() { Cond::Inside(access) } else { Cond::Const(true) }
+            }
+            index::Cond::And(a, b) => and(self.cond(a), self.cond(b)),
+            index::Cond::Or(a, b) => or(self.cond(a), self.cond(b)),
+            index::Cond::Not(a) => match self.cond(a) {
+                Cond::Const(b) => Cond::Const(!b),
+                c => Cond::Not(Box::new(c)),
+            },
+        }
+    }
+    /// Decided here where the ranges decide it.
+    fn compare(&self, op: Compare, a: Linear, b: Linear) -> Cond {
+        let difference =
+            Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
+        let (lo, hi) = difference.range(&|v| self.vars[v].extent);
+        let (always, never) = match op {
+            Compare::Lt => (hi < 0, lo >= 0),
+            Compare::Le => (hi <= 0, lo > 0),
+            Compare::Gt => (lo > 0, hi <= 0),
+            Compare::Ge => (lo >= 0, hi < 0),
+            Compare::Eq => (lo == 0 && hi == 0, lo > 0 || hi < 0),
+            Compare::Ne => (lo > 0 || hi < 0, lo == 0 && hi == 0),
+        };
+        match (always, never) {
+            (true, _) => Cond::Const(true),
+            (_, true) => Cond::Const(false),
+            _ => Cond::Index(op, a, b),
+        }
+    }
+}
+
+fn and(a: Cond, b: Cond) -> Cond {
+    match (a, b) {
+        (Cond::Const(true), c) | (c, Cond::Const(true)) => c,
+        (Cond::Const(false), _) | (_, Cond::Const(false)) => Cond::Const(false),
+        (a, b) => Cond::And(Box::new(a), Box::new(b)),
+    }
+}
+
+fn or(a: Cond, b: Cond) -> Cond {
+    match (a, b) {
+        (Cond::Const(false), c) | (c, Cond::Const(false)) => c,
+        (Cond::Const(true), _) | (_, Cond::Const(true)) => Cond::Const(true),
+        (a, b) => Cond::Or(Box::new(a), Box::new(b)),
+    }
+}

@@ -1,0 +1,169 @@
+//! Source files and places in them.
+//!
+//! Takes paths and texts, gives a [`SourceId`] for each; a [`Span`] is a range of bytes in one of them. What holds
+//! after it: every later stage can say where a thing stands with 12 bytes, and only this module turns that into lines.
+
+use std::ops::Deref;
+
+/// One file among [`Sources`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub u32);
+
+/// The bytes `start..end` of a source file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct Span {
+    /// The file.
+    pub source: SourceId,
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// From the start of `self` to the end of `other`; both are of one file.
+    #[must_use]
+    pub fn to(self, other: Span) -> Span {
+        Span { source: self.source, start: self.start, end: other.end.max(self.start) }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct At<T> {
+    /// What was written.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
+impl<T> At<T> {
+    /// Pairs a value with its place.
+    pub fn new(value: T, span: Span) -> Self {
+        At { value, span }
+    }
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    path: String,
+    text: String,
+    /// Byte at which each line starts; the first is 0.
+    lines: Vec<usize>,
+}
+
+/// All source files of a build. An id is valid for the `Sources` that gave it.
+#[derive(Debug, Default)]
+pub struct Sources {
+    files: Vec<File>,
+}
+
+impl Sources {
+    /// Adds a file. The path is what diagnostics print.
+    pub fn add(&mut self, path: &str, text: String) -> SourceId {
+        let mut lines = vec![0];
+        lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
+        self.files.push(File { path: path.to_owned(), text, lines });
+        SourceId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    fn file(&self, id: SourceId) -> &File {
+        &self.files[id.0 as usize]
+    }
+
+    /// The path given to [`Sources::add`].
+    #[must_use]
+    pub fn path(&self, id: SourceId) -> &str {
+        &self.file(id).path
+    }
+
+    /// The whole text of a file.
+    #[must_use]
+    pub fn text(&self, id: SourceId) -> &str {
+        &self.file(id).text
+    }
+
+    /// Line and column of the start of a span, both from 1; the column counts characters.
+    #[must_use]
+    pub fn line_column(&self, span: Span) -> (usize, usize) {
+        let file = self.file(span.source);
+        let start = file.text.floor_char_boundary(span.start as usize);
+        let line = file.lines.partition_point(|&at| at <= start);
+        let column = file.text[file.lines[line - 1]..start].chars().count();
+        (line, column + 1)
+    }
+
+    /// Line of the start of a span, from 1.
+    #[must_use]
+    pub fn line(&self, span: Span) -> usize {
+        self.line_column(span).0
+    }
+
+    /// The text under a span.
+    #[must_use]
+    pub fn snippet(&self, span: Span) -> &str {
+        let range = self.range(span);
+        &self.text(span.source)[range]
+    }
+
+    /// The span as a range of bytes that lies in the text and splits no character.
+    pub(crate) fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let text = self.text(span.source);
+        let start = text.floor_char_boundary(span.start as usize);
+        let end = text.ceil_char_boundary((span.end as usize).min(text.len()));
+        start..end.max(start)
+    }
+
+    /// The place of a line and column as a parser reports them (both from 1, column in characters), one character long.
+    pub(crate) fn place(&self, id: SourceId, line: usize, column: usize) -> Span {
+        let file = self.file(id);
+        let line = line.clamp(1, file.lines.len());
+        let from = file.lines[line - 1];
+        let text = file.text[from..].split('\n').next().unwrap_or("");
+        let text = text.trim_end_matches('\r');
+        let mut chars = text.char_indices().skip(column.saturating_sub(1));
+        let (at, len) = chars.next().map_or((text.len(), 0), |(at, c)| (at, c.len_utf8()));
+        Span { source: id, start: (from + at) as u32, end: (from + at + len) as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(start: u32, end: u32) -> Span {
+        Span { source: SourceId(0), start, end }
+    }
+
+    #[test]
+    fn lines_and_columns_count_characters_from_one() {
+        let mut sources = Sources::default();
+        let id = sources.add("a.yaml", "é: 1\nb: ü\n".to_owned());
+        assert_eq!(sources.path(id), "a.yaml");
+        assert_eq!(sources.line_column(span(0, 2)), (1, 1));
+        assert_eq!(sources.line_column(span(2, 3)), (1, 2));
+        assert_eq!(sources.line_column(span(9, 11)), (2, 4));
+        assert_eq!(sources.snippet(span(9, 11)), "ü");
+        assert_eq!(sources.line(span(12, 12)), 3);
+        assert_eq!(sources.place(id, 2, 4), span(9, 11));
+        assert_eq!(span(1, 2).to(span(7, 9)), span(1, 9));
+    }
+
+    #[test]
+    fn spans_out_of_the_text_are_clamped() {
+        let mut sources = Sources::default();
+        let id = sources.add("a", "é".to_owned());
+        assert_eq!(sources.snippet(span(1, 900)), "é");
+        assert_eq!(sources.snippet(span(800, 900)), "");
+        assert_eq!(sources.line_column(span(800, 900)), (1, 2));
+        assert_eq!(sources.place(id, 77, 77), span(2, 2));
+    }
+}
