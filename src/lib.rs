@@ -1,1 +1,50 @@
+//! Cotangent: derivatives compiled ahead of time.
 //!
+//! An op is a YAML file: its forward formula and its adjoint in index notation over named axes. The build script checks it, certifies that the
+//! adjoint is the transpose of the formula's derivative, specialises it to fixed shapes and renders Rust. This crate is what generated code
+//! stands on ([`math`], [`Lanes`], [`Tensor`], [`KernelInfo`]) and the kernels of the bundled ops ([`kernels`]).
+//!
+//! ```
+//! use cotangent::kernels::matmul::digits_logits as dense;
+//! use cotangent::Tensor;
+//!
+//! let (x, y) = (dense::X::ZERO, dense::Y::ZERO);
+//! let mut z = dense::Z::ZERO;
+//! dense::forward(&x, &y, &mut z);
+//! assert_eq!(z, dense::Z::ZERO);
+//! ```
+//!
+//! `no_std`, no allocation: the feature `std` (on by default) adds only heap-allocated zeros, [`Tensor::zeros`].
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "std")]
+extern crate std;
+
+// Generated code names the crate by its name, here as everywhere.
+extern crate self as cotangent;
+
+mod kernel;
+pub mod lanes;
+pub mod math;
+pub mod real;
+pub mod tensor;
+
+pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, TensorInfo};
+pub use lanes::Lanes;
+pub use real::Real;
+pub use tensor::Tensor;
+
+/// The kernels of the bundled ops, a module an op, a module in it for each instance.
+pub mod kernels {
+    crate::include_kernels!();
+}
+
+/// Includes the kernels that the build script compiled, where it stands: by default in `mod kernels` at the root of the crate.
+#[macro_export]
+macro_rules! include_kernels {
+    () => {
+        include!(concat!(env!("OUT_DIR"), "/cotangent/kernels.rs"));
+    };
+}

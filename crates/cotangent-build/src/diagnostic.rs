@@ -58,6 +58,18 @@ impl Diagnostic {
         }
     }
 
+    /// An error that has no place in a spec.
+    pub fn general(code: Code, message: impl Into<String>) -> Self {
+        Diagnostic {
+            code,
+            severity: Severity::Error,
+            message: message.into(),
+            labels: Vec::new(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+        }
+    }
+
     /// A warning at `span`.
     pub fn warning(code: Code, span: Span, message: impl Into<String>, label: impl Into<String>) -> Self {
         Diagnostic { severity: Severity::Warning, ..Self::error(code, span, message, label) }

@@ -1,14 +1,17 @@
-//! The pipeline: takes spec text, gives certified ops and their kernels, stage by stage.
+//! The pipeline: takes spec files, gives the generated files, stage by stage. Every stage's postcondition stands behind it.
 
 use crate::certify::{Certificate, certify};
 use crate::derive::{self, Derived};
-use crate::diagnostic::Diagnostics;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::emit::{self, Compiled};
 use crate::index::{self, Op};
+use crate::nest::{self, Nest};
 use crate::plain::{self, Kernel};
 use crate::source::{SourceId, Sources};
 use crate::spec::{self, Spec};
+use std::collections::BTreeMap;
 
-/// A spec that passed the front of the pipeline.
+/// An op whose declared rules are proved, with the spec that it came from.
 pub struct Certified {
     pub spec: Spec,
     pub op: Op,
@@ -16,11 +19,38 @@ pub struct Certified {
     pub certificate: Certificate,
 }
 
+/// What a build makes: file names within the output folder, and their text.
+pub type Files = BTreeMap<String, String>;
+
+/// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some.
+pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &mut Diagnostics) -> Option<Files> {
+    let ops: Vec<Certified> = specs.iter().filter_map(|s| certified(*s, sources, out)).collect();
+    // after this: each op is checked and its rules are proved
+    distinct(&ops, out);
+    let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, out)).collect();
+    // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
+    if out.has_errors() {
+        return None;
+    }
+    let compiled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels))).collect();
+    // after this: order, accumulators and scratch of every function are decided
+    emitted(compiled, sources, options, out)
+}
+
+/// What a build chooses besides its specs.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The module, from the crate's root, that includes the kernels: `kernels`, or empty for the root itself.
+    pub module: String,
+    /// Templates that replace shipped ones, name and text.
+    pub templates: Vec<(String, String)>,
+}
+
 /// Source to certified op. Errors go to `out`; `None` when there were some.
 pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Certified> {
     let errors = out.errors();
     let spec = spec::parse(source, sources, out)?;
-    // after this: keys, kinds of values and names are right; every scalar knows its bytes in the file
+    // after this: keys and kinds of values are right; every scalar knows its bytes in the file
     let mut op = index::resolve::resolve(&spec, out)?;
     // after this: names are ids, every access is affine, reductions stand at the root of a statement
     if out.errors() > errors {
@@ -37,14 +67,62 @@ pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> 
     Some(Certified { spec, op, derived, certificate })
 }
 
-/// Certified op to kernels, one an instance.
+/// Certified op to kernels, one an instance. Errors go to `out`.
 pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for instance in &c.spec.instances {
-        let Some((kernel, _)) = plain::specialise::specialise(&c.op, instance, out) else { continue };
-        // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
+        let Some(kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
         plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
         kernels.push(kernel);
     }
     kernels
+}
+
+/// Kernels to loop nests. Each kernel is the instance of the same place in the spec.
+pub fn schedule(c: &Certified, kernels: Vec<Kernel>) -> Vec<Compiled<'_>> {
+    c.spec
+        .instances
+        .iter()
+        .zip(kernels)
+        .map(|(instance, kernel)| {
+            let nests = nest::schedule::schedule(&kernel);
+            nests.iter().for_each(|n| check(&kernel, n));
+            Compiled { certified: c, instance, kernel, nests }
+        })
+        .collect()
+}
+
+fn check(kernel: &Kernel, n: &Nest) {
+    nest::check::check(kernel, n).unwrap_or_else(|broken| panic!("the loop nest is broken: {broken}"));
+}
+
+fn emitted(
+    ops: Vec<(&Certified, Vec<Compiled>)>,
+    sources: &Sources,
+    options: &Options,
+    out: &mut Diagnostics,
+) -> Option<Files> {
+    let result = emit::templates(&options.templates).and_then(|tera| {
+        let mut files = Files::new();
+        for (c, kernels) in &ops {
+            files.insert(format!("{}.rs", c.op.name), emit::op_file(&tera, sources, c, kernels)?);
+        }
+        files.insert("kernels.rs".into(), emit::root_file(&tera, sources, &ops, &options.module)?);
+        Ok(files)
+    });
+    result.inspect_err(|message| out.push(Diagnostic::general(Code::Io, message.clone()))).ok()
+}
+
+/// No two ops of one name: their modules would collide.
+fn distinct(ops: &[Certified], out: &mut Diagnostics) {
+    let mut seen: BTreeMap<&str, &Certified> = BTreeMap::new();
+    for c in ops {
+        if let Some(first) = seen.insert(&c.op.name, c) {
+            let message = format!("two ops are called `{}`", c.op.name);
+            out.push(
+                Diagnostic::error(Code::Duplicate, c.spec.op.span, message, "second")
+                    .label(first.spec.op.span, "first"),
+            );
+        }
+    }
 }

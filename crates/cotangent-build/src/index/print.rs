@@ -264,3 +264,23 @@ fn number(c: f64) -> String {
         _ => format!("{c:?}").strip_suffix(".0").map_or_else(|| format!("{c:?}"), str::to_string),
     }
 }
+
+/// The rules of an op: what it uses, how it was proved, and what derivation gives.
+pub fn rules(op: &Op, derived: &crate::derive::Derived, certificate: &crate::certify::Certificate) -> String {
+    let mut out = format!("op {}\n", op.name);
+    let mut section = |title: String, stmts: &[Stmt]| {
+        let _ = writeln!(out, "{title}");
+        for s in stmts {
+            let _ = writeln!(out, "  {}", stmt(op, s));
+        }
+    };
+    section("forward".into(), &op.forward);
+    let source = |declared: bool, method: &crate::certify::Method| {
+        if declared { format!("declared, {method}") } else { "not declared".into() }
+    };
+    section(format!("adjoint ({})", source(op.adjoint.declared, &certificate.adjoint)), &op.adjoint.stmts);
+    section(format!("tangent ({})", source(op.tangent.declared, &certificate.tangent)), &op.tangent.stmts);
+    section("derived adjoint".into(), &derived.adjoint);
+    section("derived tangent".into(), &derived.tangent);
+    out
+}

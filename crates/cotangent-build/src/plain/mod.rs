@@ -20,6 +20,8 @@ pub struct Kernel {
     pub op: String,
     pub name: String,
     pub dtype: DType,
+    /// The extents of each axis of the op.
+    pub extents: Vec<Vec<usize>>,
     /// By the ids of the op.
     pub tensors: Vec<Tensor>,
     pub functions: Vec<Function>,

@@ -10,14 +10,20 @@ use crate::spec::InstanceSpec;
 use std::collections::BTreeSet;
 
 /// Specialises one instance; errors go to `out`.
-pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<(Kernel, Binding)> {
+pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Kernel> {
     let binding = bind(op, instance, out)?;
     let tensors = layout(op, instance, &binding, out)?;
     let mut s = Specialiser { op, binding: &binding, tensors: &tensors, out };
     let functions = s.functions()?;
-    let kernel =
-        Kernel { op: op.name.clone(), name: instance.name.value.clone(), dtype: instance.dtype, tensors, functions };
-    Some((kernel, binding))
+    let kernel = Kernel {
+        op: op.name.clone(),
+        name: instance.name.value.clone(),
+        dtype: instance.dtype,
+        extents: binding.extents.clone(),
+        tensors,
+        functions,
+    };
+    Some(kernel)
 }
 
 // ---- instance to binding ----

@@ -1,0 +1,67 @@
+//! The identifiers of one generated function: takes the names of tensors, loops and registers, gives Rust names that do not collide.
+
+use crate::index::TensorId;
+use crate::nest::Nest;
+use crate::plain::Kernel;
+use std::collections::BTreeSet;
+
+/// What may not name a variable. `math` and `l` are used by the body's own text.
+const RESERVED: &[&str] = &[
+    "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in",
+    "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait",
+    "true", "type", "unsafe", "use", "where", "while", "async", "await", "dyn", "abstract", "become", "box", "do",
+    "final", "macro", "override", "priv", "typeof", "unsized", "virtual", "yield", "try", "gen", "l",
+];
+
+/// The names of one function.
+pub struct Names {
+    tensors: Vec<String>,
+    vars: Vec<String>,
+    registers: Vec<String>,
+}
+
+impl Names {
+    /// Arguments keep their names; the others give way to them.
+    pub fn new(k: &Kernel, n: &Nest) -> Self {
+        let mut taken: BTreeSet<String> = RESERVED.iter().map(|s| (*s).to_string()).collect();
+        let arguments: BTreeSet<TensorId> = n.reads.iter().chain(&n.writes).copied().collect();
+        taken.extend(arguments.iter().map(|t| k.tensor(*t).name.clone()));
+        let mut fresh = |name: &str| {
+            let mut free = name.to_string();
+            while !taken.insert(free.clone()) {
+                free.push('_');
+            }
+            free
+        };
+        let tensors = (0..k.tensors.len())
+            .map(|t| {
+                let name = &k.tensors[t].name;
+                if arguments.contains(&TensorId(t)) || !n.locals.iter().any(|l| l.tensor == TensorId(t)) {
+                    name.clone()
+                } else {
+                    fresh(name)
+                }
+            })
+            .collect();
+        let registers = n.registers.iter().map(|r| fresh(&r.name)).collect();
+        // Loops beside each other may share a name; those inside each other have names of their own already.
+        let apart = |name: &str| {
+            let mut free = name.to_string();
+            while taken.contains(&free) {
+                free.push('_');
+            }
+            free
+        };
+        let vars = n.vars.iter().map(|v| apart(&v.name)).collect();
+        Names { tensors, vars, registers }
+    }
+    pub fn tensor(&self, t: TensorId) -> &str {
+        &self.tensors[t.0]
+    }
+    pub fn var(&self, v: usize) -> &str {
+        &self.vars[v]
+    }
+    pub fn register(&self, r: usize) -> &str {
+        &self.registers[r]
+    }
+}

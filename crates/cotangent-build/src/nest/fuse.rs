@@ -1,0 +1,192 @@
+//! Fusion: takes the steps of a function, gives them as a tree in which steps that follow each other share outer loops where that is legal: a
+//! local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not matrices).
+
+use crate::index::TensorId;
+use crate::plain::{Access, Step, Stmt};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Steps, or a loop around a run of them.
+#[derive(Clone, Debug)]
+pub enum Tree {
+    Step {
+        step: Step,
+        /// The statement's variables that enclosing loops run, by loop.
+        fixed: BTreeMap<usize, usize>,
+    },
+    Loop {
+        id: usize,
+        name: String,
+        extent: usize,
+        body: Vec<Tree>,
+    },
+}
+
+/// The tree, and for each local the storage dimensions that loops took over.
+pub struct Fused {
+    pub trees: Vec<Tree>,
+    pub dropped: BTreeMap<TensorId, BTreeSet<usize>>,
+}
+
+/// Fuses the steps of a function whose scratch tensors are `locals`.
+pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
+    let mut f = Fuser { locals: locals.iter().copied().collect(), loops: 0, dropped: BTreeMap::new() };
+    let items: Vec<Item> = steps.iter().map(|s| Item { step: s.clone(), fixed: BTreeMap::new() }).collect();
+    let all: Vec<Item> = items.clone();
+    let trees = f.run(items, &all);
+    Fused { trees, dropped: f.dropped }
+}
+
+#[derive(Clone)]
+struct Item {
+    step: Step,
+    fixed: BTreeMap<usize, usize>,
+}
+
+struct Fuser {
+    locals: BTreeSet<TensorId>,
+    loops: usize,
+    dropped: BTreeMap<TensorId, BTreeSet<usize>>,
+}
+
+/// A run of steps that can share a loop: its variable in each, and the storage dimension of each tensor that it selects.
+struct Run {
+    vars: Vec<usize>,
+    dims: BTreeMap<TensorId, usize>,
+}
+
+impl Fuser {
+    /// `all`: every step of the function, to see who else touches a local.
+    fn run(&mut self, items: Vec<Item>, all: &[Item]) -> Vec<Tree> {
+        let mut out = Vec::new();
+        let mut at = 0;
+        while at < items.len() {
+            let Some(run) = self.best(&items[at..]) else {
+                out.push(Tree::Step { step: items[at].step.clone(), fixed: items[at].fixed.clone() });
+                at += 1;
+                continue;
+            };
+            let id = self.loops;
+            self.loops += 1;
+            let members = &items[at..at + run.vars.len()];
+            let Step::Stmt(first) = &members[0].step else { unreachable!("runs are of statements") };
+            let var = &first.vars[run.vars[0]];
+            let (name, extent) = (var.name.clone(), var.extent);
+            for (t, dim) in &run.dims {
+                let touched = |i: &Item| tensors(&i.step).contains(t);
+                if self.locals.contains(t)
+                    && all.iter().filter(|i| touched(i)).count() == members.iter().filter(|i| touched(i)).count()
+                {
+                    self.dropped.entry(*t).or_default().insert(*dim);
+                }
+            }
+            let inner: Vec<Item> = members
+                .iter()
+                .zip(&run.vars)
+                .map(|(item, v)| {
+                    let mut fixed = item.fixed.clone();
+                    fixed.insert(*v, id);
+                    Item { step: item.step.clone(), fixed }
+                })
+                .collect();
+            let body = self.run(inner, all);
+            at += run.vars.len();
+            out.push(Tree::Loop { id, name, extent, body });
+        }
+        out
+    }
+
+    /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first.
+    fn best(&self, items: &[Item]) -> Option<Run> {
+        let Step::Stmt(first) = &items[0].step else { return None };
+        let mut best: Option<Run> = None;
+        let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
+        for v in order {
+            if items[0].fixed.contains_key(&v) {
+                continue;
+            }
+            if let Some(run) = self.extend(items, v)
+                && best.as_ref().is_none_or(|b| run.vars.len() > b.vars.len())
+            {
+                best = Some(run);
+            }
+        }
+        best
+    }
+
+    fn extend(&self, items: &[Item], v: usize) -> Option<Run> {
+        let Step::Stmt(first) = &items[0].step else { return None };
+        let extent = first.vars[v].extent;
+        let mut run = Run { vars: Vec::new(), dims: BTreeMap::new() };
+        let mut written: BTreeSet<TensorId> = BTreeSet::new();
+        let mut shares_local = false;
+        for item in items {
+            let Step::Stmt(s) = &item.step else { break };
+            let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
+            let Some(var) = var.filter(|w| *w < s.free) else { break };
+            // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
+            let mut dims = run.dims.clone();
+            let touched_written: BTreeSet<TensorId> =
+                tensors(&item.step).into_iter().filter(|t| written.contains(t) || *t == s.target.tensor).collect();
+            let consistent = accesses(s).into_iter().all(|a| {
+                if !touched_written.contains(&a.tensor) {
+                    return true;
+                }
+                let Some(dim) = a.positions.iter().position(|p| p.as_var() == Some(var)) else { return false };
+                let alone = a.positions.iter().filter(|p| p.numerator.coefficient(var) != 0).count() == 1
+                    && !a.positions[dim].guard.any();
+                alone && *dims.entry(a.tensor).or_insert(dim) == dim
+            });
+            // Nor may it overwrite what an earlier step of the run reads in another turn.
+            let reads_before = |t: TensorId| {
+                run.vars.iter().zip(items).any(|(_, i)| reads(&i.step).contains(&t)) && !written.contains(&t)
+            };
+            if !consistent || reads_before(s.target.tensor) {
+                break;
+            }
+            shares_local |= touched_written.iter().any(|t| written.contains(t) && self.locals.contains(t));
+            run.dims = dims;
+            written.insert(s.target.tensor);
+            run.vars.push(var);
+        }
+        (run.vars.len() > 1 && shares_local).then_some(run)
+    }
+}
+
+/// The variable of `s` that reads or writes a tensor of the run where the run's loop does.
+fn matching(
+    s: &Stmt,
+    fixed: &BTreeMap<usize, usize>,
+    dims: &BTreeMap<TensorId, usize>,
+    written: &BTreeSet<TensorId>,
+    extent: usize,
+) -> Option<usize> {
+    accesses(s).into_iter().filter(|a| written.contains(&a.tensor)).find_map(|a| {
+        let v = a.positions[*dims.get(&a.tensor)?].as_var()?;
+        (v < s.free && s.vars[v].extent == extent && !fixed.contains_key(&v)).then_some(v)
+    })
+}
+
+fn accesses(s: &Stmt) -> Vec<&Access> {
+    let mut all = vec![&s.target];
+    s.value.accesses(&mut |a| all.push(a));
+    all
+}
+
+fn reads(step: &Step) -> BTreeSet<TensorId> {
+    let mut set = BTreeSet::new();
+    if let Step::Stmt(s) = step {
+        s.value.accesses(&mut |a| {
+            set.insert(a.tensor);
+        });
+    }
+    set
+}
+
+fn tensors(step: &Step) -> BTreeSet<TensorId> {
+    let mut set = reads(step);
+    set.insert(match step {
+        Step::Fill(t) => *t,
+        Step::Stmt(s) => s.target.tensor,
+    });
+    set
+}

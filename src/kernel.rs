@@ -1,0 +1,116 @@
+//! Kernel metadata: takes nothing, gives the types in which generated code describes itself.
+
+/// The scalar type of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+}
+
+/// What a tensor is to its kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Read by `forward`.
+    Input,
+    /// Written by `forward`.
+    Output,
+}
+
+/// What a function computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Outputs from inputs.
+    Forward,
+    /// Outputs and their tangents from inputs and their tangents.
+    Jvp,
+    /// Cotangents of inputs from cotangents of outputs.
+    Vjp,
+}
+
+/// The interval in which the values of a tensor lie; a bound belongs to it where closed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Domain {
+    /// Lower bound.
+    pub lo: f64,
+    /// Whether `lo` itself is in the domain.
+    pub lo_closed: bool,
+    /// Upper bound.
+    pub hi: f64,
+    /// Whether `hi` itself is in the domain.
+    pub hi_closed: bool,
+}
+
+/// A tensor of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorInfo {
+    /// Its name in the formula.
+    pub name: &'static str,
+    /// Input or output.
+    pub role: Role,
+    /// Its dimensions in storage order: `N`, `S.0`, `S.1`.
+    pub dims: &'static [&'static str],
+    /// Their extents; empty for a scalar.
+    pub shape: &'static [usize],
+    /// Where its values lie.
+    pub domain: Domain,
+}
+
+/// A function of a kernel. Costs are counted from its loops, not measured.
+#[derive(Clone, Copy, Debug)]
+pub struct FunctionInfo {
+    /// `forward`, `jvp`, `vjp`, `vjp_x`, `vjp_store`, ...
+    pub name: &'static str,
+    /// What it computes.
+    pub kind: Kind,
+    /// The tensors that it reads, in the order of its arguments.
+    pub reads: &'static [&'static str],
+    /// The tensors that it writes, after them.
+    pub writes: &'static [&'static str],
+    /// Whether it adds to what it writes; otherwise it stores, whatever was there.
+    pub accumulates: bool,
+    /// Arithmetic operations of one call.
+    pub flops: u64,
+    /// Bytes of its arguments.
+    pub bytes: u64,
+    /// Bytes of scratch on the stack.
+    pub scratch: usize,
+}
+
+/// A kernel: an op bound to sizes, layout and scalar type.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelInfo {
+    /// The op.
+    pub op: &'static str,
+    /// The instance.
+    pub name: &'static str,
+    /// The scalar type of every tensor.
+    pub scalar: Scalar,
+    /// File and line of the instance.
+    pub source: &'static str,
+    /// The forward formula, a step each, with its place.
+    pub forward: &'static [&'static str],
+    /// The adjoint rule, a step each, with its place where declared.
+    pub adjoint: &'static [&'static str],
+    /// How the build proved the adjoint.
+    pub certificate: &'static str,
+    /// The axes and their extents.
+    pub axes: &'static [(&'static str, &'static [usize])],
+    /// Inputs, then outputs.
+    pub tensors: &'static [TensorInfo],
+    /// Its functions.
+    pub functions: &'static [FunctionInfo],
+}
+
+impl KernelInfo {
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&'static TensorInfo> {
+        self.tensors.iter().find(|t| t.name == name)
+    }
+
+    /// The function of that name.
+    pub fn function(&self, name: &str) -> Option<&'static FunctionInfo> {
+        self.functions.iter().find(|f| f.name == name)
+    }
+}

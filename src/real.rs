@@ -1,0 +1,145 @@
+//! The scalar types: takes nothing, gives the trait `Real`, which `f32` and `f64` implement and nothing else can.
+//!
+//! Code generic over `Real` runs the same formulas in both precisions. Error bounds stand at the functions of
+//! [`crate::math`], which these only name.
+
+use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
+
+pub(crate) mod sealed {
+    /// Keeps the traits of this crate to its own types.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+    impl<T: Sealed, const N: usize> Sealed for [T; N] {}
+}
+
+/// A floating-point scalar, `f32` or `f64`, with its elementary functions.
+pub trait Real:
+    sealed::Sealed
+    + Copy
+    + PartialOrd
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + MulAssign
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// Positive infinity.
+    const INFINITY: Self;
+    /// Negative infinity.
+    const NEG_INFINITY: Self;
+    /// Up to this magnitude the `_moderate` functions hold.
+    #[doc(hidden)]
+    const TRIG_LIMIT: Self;
+
+    /// The absolute value.
+    fn abs(x: Self) -> Self;
+    /// -1, 0 or 1; NaN at NaN.
+    fn sign(x: Self) -> Self;
+    /// The largest integer not above `x`.
+    fn floor(x: Self) -> Self;
+    /// The exponential.
+    fn exp(x: Self) -> Self;
+    /// `exp(x) - 1`, accurate near zero.
+    fn expm1(x: Self) -> Self;
+    /// The natural logarithm.
+    fn log(x: Self) -> Self;
+    /// `log(1 + x)`, accurate near zero.
+    fn log1p(x: Self) -> Self;
+    /// The square root, correctly rounded.
+    fn sqrt(x: Self) -> Self;
+    /// One over the square root.
+    fn rsqrt(x: Self) -> Self;
+    /// The cube root.
+    fn cbrt(x: Self) -> Self;
+    /// The sine.
+    fn sin(x: Self) -> Self;
+    /// The cosine.
+    fn cos(x: Self) -> Self;
+    /// The tangent.
+    fn tan(x: Self) -> Self;
+    /// The inverse sine.
+    fn asin(x: Self) -> Self;
+    /// The inverse cosine.
+    fn acos(x: Self) -> Self;
+    /// The inverse tangent.
+    fn atan(x: Self) -> Self;
+    /// The hyperbolic sine.
+    fn sinh(x: Self) -> Self;
+    /// The hyperbolic cosine.
+    fn cosh(x: Self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(x: Self) -> Self;
+    /// The inverse hyperbolic sine.
+    fn asinh(x: Self) -> Self;
+    /// The inverse hyperbolic cosine.
+    fn acosh(x: Self) -> Self;
+    /// The inverse hyperbolic tangent.
+    fn atanh(x: Self) -> Self;
+    /// `1 / (1 + exp(-x))`.
+    fn logistic(x: Self) -> Self;
+    /// `log(1 + exp(x))`.
+    fn softplus(x: Self) -> Self;
+    /// The error function.
+    fn erf(x: Self) -> Self;
+    /// `x` to the power `y`.
+    fn pow(x: Self, y: Self) -> Self;
+    /// The angle of the point `(x, y)`.
+    fn atan2(y: Self, x: Self) -> Self;
+    /// The smaller; NaN if either is NaN.
+    fn min(a: Self, b: Self) -> Self;
+    /// The larger; NaN if either is NaN.
+    fn max(a: Self, b: Self) -> Self;
+    /// `x` to the whole power `n`.
+    fn powi(x: Self, n: i32) -> Self;
+    #[doc(hidden)]
+    fn sin_moderate(x: Self) -> Self;
+    #[doc(hidden)]
+    fn cos_moderate(x: Self) -> Self;
+    #[doc(hidden)]
+    fn tan_moderate(x: Self) -> Self;
+}
+
+/// Implements `Real` for a type by the module of the same name under `math`.
+macro_rules! real {
+    ($t:ident: $($unary:ident)*; $($binary:ident)*) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            const INFINITY: Self = $t::INFINITY;
+            const NEG_INFINITY: Self = $t::NEG_INFINITY;
+            const TRIG_LIMIT: Self = crate::math::$t::TRIG_LIMIT;
+            $(
+                #[inline(always)]
+                fn $unary(x: Self) -> Self {
+                    crate::math::$t::$unary(x)
+                }
+            )*
+            $(
+                #[inline(always)]
+                fn $binary(a: Self, b: Self) -> Self {
+                    crate::math::$t::$binary(a, b)
+                }
+            )*
+            #[inline(always)]
+            fn powi(x: Self, n: i32) -> Self {
+                crate::math::$t::powi(x, n)
+            }
+        }
+    };
+    ($($t:ident)*) => {
+        $(real! { $t:
+            abs sign floor exp expm1 log log1p sqrt rsqrt cbrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh logistic softplus erf sin_moderate cos_moderate tan_moderate;
+            pow atan2 min max
+        })*
+    };
+}
+
+real! { f32 f64 }

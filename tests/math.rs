@@ -1,0 +1,887 @@
+//! Accuracy and special values of the elementary functions: takes every function of `cotangent::math`, gives the
+//! worst error found and where, and fails if it is above the bound that the function states.
+//!
+//! `f32` is compared with the `f64` functions of the standard library (`libm` for `erf`) over a stride of all bit
+//! patterns; the ignored test takes every one. `f64` is compared with double-double arithmetic of this file (about
+//! 100 bits), on random arguments: `SAMPLES` for each range, 100 times as many in the ignored test.
+//! Worst errors are printed: `cargo test --test math -- --nocapture`.
+
+use cotangent::lanes::{F32x4, F32x8, F32x16, F64x2, F64x4, Lanes};
+use cotangent::math::{f32 as m32, f64 as m64};
+use cotangent::real::Real;
+use cotangent::tensor::Tensor;
+
+// ---------------------------------------------------------------- f32
+
+/// A function, its reference, and the ulp it may be off.
+type Row32 = (&'static str, fn(f32) -> f32, fn(f64) -> f64, f64);
+
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn rsqrt(x: f64) -> f64 {
+    1.0 / x.sqrt()
+}
+
+fn logistic(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+const F32: [Row32; 23] = [
+    ("exp", m32::exp, f64::exp, 1.0),
+    ("expm1", m32::expm1, f64::exp_m1, 2.0),
+    ("log", m32::log, f64::ln, 1.0),
+    ("log1p", m32::log1p, f64::ln_1p, 2.0),
+    ("sqrt", m32::sqrt, f64::sqrt, 0.5),
+    ("sqrt_portable", m32::sqrt_portable, f64::sqrt, 0.5),
+    ("rsqrt", m32::rsqrt, rsqrt, 2.0),
+    ("cbrt", m32::cbrt, f64::cbrt, 1.0),
+    ("sin", m32::sin, f64::sin, 2.0),
+    ("cos", m32::cos, f64::cos, 2.0),
+    ("tan", m32::tan, f64::tan, 1.0),
+    ("asin", m32::asin, f64::asin, 1.0),
+    ("acos", m32::acos, f64::acos, 1.0),
+    ("atan", m32::atan, f64::atan, 2.0),
+    ("sinh", m32::sinh, f64::sinh, 2.0),
+    ("cosh", m32::cosh, f64::cosh, 2.0),
+    ("tanh", m32::tanh, f64::tanh, 2.0),
+    ("asinh", m32::asinh, libm::asinh, 1.0),
+    ("acosh", m32::acosh, f64::acosh, 1.0),
+    ("atanh", m32::atanh, libm::atanh, 1.0),
+    ("logistic", m32::logistic, logistic, 2.0),
+    ("softplus", m32::softplus, softplus, 2.0),
+    ("erf", m32::erf, libm::erf, 2.0),
+];
+
+/// The distance of `got` from `want` in units in the last place of `want`; infinite where one is NaN alone.
+fn ulps32(got: f32, want: f64) -> f64 {
+    if got.is_nan() || want.is_nan() {
+        return if got.is_nan() && want.is_nan() { 0.0 } else { f64::INFINITY };
+    }
+    let rounded = want as f32;
+    if got.to_bits() == rounded.to_bits() && (got.is_infinite() || got == 0.0) {
+        return if want == 0.0 || got.is_infinite() { 0.0 } else { want.abs() / 2f64.powi(-149) };
+    }
+    if got == 0.0 && want == 0.0 {
+        return f64::INFINITY; // the sign of zero
+    }
+    let exponent = (want.abs().to_bits() >> 52) as i32 - 1023;
+    (got as f64 - want).abs() / 2f64.powi(exponent.clamp(-126, 127) - 23)
+}
+
+fn sweep32(stride: u32, rows: &[Row32]) -> Vec<String> {
+    let mut bad = Vec::new();
+    for &(name, f, reference, bound) in rows {
+        let (mut worst, mut at) = (0.0, 0.0f32);
+        let mut bits = 0u32;
+        loop {
+            let x = f32::from_bits(bits);
+            let e = ulps32(f(x), reference(x as f64));
+            if e > worst {
+                (worst, at) = (e, x);
+            }
+            let Some(next) = bits.checked_add(stride) else {
+                break;
+            };
+            bits = next;
+        }
+        println!("f32 {name:14} {worst:6.3} ulp at {at:e} ({:#010x})", at.to_bits());
+        if worst > bound {
+            bad.push(format!("f32 {name}: {worst} ulp at {at:e}, got {:e}, exact {:e}", f(at), reference(at as f64)));
+        }
+    }
+    bad
+}
+
+#[test]
+fn f32_strided() {
+    let bad = sweep32(9_973, &F32);
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+/// Every one of the 2^32 arguments, one test for each function.
+mod f32_exhaustive {
+    macro_rules! exhaustive {
+        ($($name:ident)*) => {
+            $(
+                #[test]
+                #[ignore = "takes a minute or two"]
+                fn $name() {
+                    let row = super::F32.iter().find(|row| row.0 == stringify!($name));
+                    let bad = super::sweep32(1, &[*row.expect("a function of the table")]);
+                    assert!(bad.is_empty(), "{bad:#?}");
+                }
+            )*
+        };
+    }
+
+    exhaustive! {
+        exp expm1 log log1p sqrt sqrt_portable rsqrt cbrt sin cos tan asin
+        acos atan sinh cosh tanh asinh acosh atanh logistic softplus erf
+    }
+}
+
+// ---------------------------------------------------------------- double-double
+
+/// The unevaluated sum of two doubles, the second below half an ulp of the first.
+#[derive(Clone, Copy, Debug)]
+struct D(f64, f64);
+
+const LN2: D = D(std::f64::consts::LN_2, 2.3190468138462996e-17);
+const PIO2: D = D(std::f64::consts::FRAC_PI_2, 6.123233995736766e-17);
+/// What `PIO2` lacks.
+const PIO2_REST: f64 = -1.4973849048591833e-33;
+
+fn two_sum(a: f64, b: f64) -> D {
+    let s = a + b;
+    let t = s - a;
+    D(s, (a - (s - t)) + (b - t))
+}
+
+fn two_prod(a: f64, b: f64) -> D {
+    let p = a * b;
+    D(p, a.mul_add(b, -p))
+}
+
+impl From<f64> for D {
+    fn from(x: f64) -> D {
+        D(x, 0.0)
+    }
+}
+
+impl std::ops::Add for D {
+    type Output = D;
+    fn add(self, o: D) -> D {
+        let s = two_sum(self.0, o.0);
+        let t = two_sum(self.1, o.1);
+        let u = two_sum(s.0, s.1 + t.0);
+        two_sum(u.0, u.1 + t.1)
+    }
+}
+
+impl std::ops::Neg for D {
+    type Output = D;
+    fn neg(self) -> D {
+        D(-self.0, -self.1)
+    }
+}
+
+impl std::ops::Sub for D {
+    type Output = D;
+    fn sub(self, o: D) -> D {
+        self + -o
+    }
+}
+
+impl std::ops::Mul for D {
+    type Output = D;
+    fn mul(self, o: D) -> D {
+        let p = two_prod(self.0, o.0);
+        two_sum(p.0, p.1 + (self.0 * o.1 + self.1 * o.0))
+    }
+}
+
+impl std::ops::Div for D {
+    type Output = D;
+    fn div(self, o: D) -> D {
+        let q = self.0 / o.0;
+        let r = self - o * D(q, 0.0);
+        let q1 = r.0 / o.0;
+        let r = r - o * D(q1, 0.0);
+        two_sum(q, q1) + D(r.0 / o.0, 0.0)
+    }
+}
+
+impl D {
+    fn times(self, k: f64) -> D {
+        self * D(k, 0.0)
+    }
+
+    /// Times a power of two.
+    fn scaled(self, k: f64) -> D {
+        D(self.0 * k, self.1 * k)
+    }
+
+    fn abs(self) -> D {
+        if self.0 < 0.0 { -self } else { self }
+    }
+
+    fn sqrt(self) -> D {
+        if self.0 == 0.0 {
+            return self;
+        }
+        let y = D(self.0.sqrt(), 0.0);
+        let y = y + (self - y * y) / y.times(2.0);
+        y + (self - y * y) / y.times(2.0)
+    }
+
+    /// `(n, p)` with `exp(self) = 2^n (1 + p)`.
+    fn exp_parts(self) -> (i32, D) {
+        let n = if self.0.abs() < 0.35 { 0.0 } else { (self.0 / LN2.0).round() };
+        let r = (self - LN2.times(n)).scaled(1.0 / 512.0);
+        let mut p = D(0.0, 0.0);
+        for k in (1..=11).rev() {
+            // r (1 + p) / k from the innermost term outwards
+            p = r * (D(1.0, 0.0) + p) / D(k as f64, 0.0);
+        }
+        for _ in 0..9 {
+            p = p.scaled(2.0) + p * p;
+        }
+        (n as i32, p)
+    }
+
+    fn exp(self) -> D {
+        let (n, p) = self.exp_parts();
+        let e = D(1.0, 0.0) + p;
+        e.scaled(2f64.powi(n / 2)).scaled(2f64.powi(n - n / 2))
+    }
+
+    fn expm1(self) -> D {
+        let (n, p) = self.exp_parts();
+        if n == 0 { p } else { self.exp() - D(1.0, 0.0) }
+    }
+
+    fn log1p(self) -> D {
+        let y = D(self.0.ln_1p(), 0.0);
+        let e = y.expm1();
+        y + (self - e) / (D(1.0, 0.0) + e)
+    }
+
+    fn log(self) -> D {
+        if (self.0 - 1.0).abs() < 0.5 {
+            return (self - D(1.0, 0.0)).log1p();
+        }
+        let y = D(self.0.ln(), 0.0);
+        let e = y.exp();
+        y + ((self - e) / (self + e)).scaled(2.0)
+    }
+
+    /// The sine and the cosine, for arguments up to 10^6.
+    fn sin_cos(self) -> (D, D) {
+        let n = (self.0 / PIO2.0).round();
+        // n pi/2 needs more than two doubles where the difference is small.
+        let first = two_prod(n, PIO2.0);
+        let second = two_prod(n, PIO2.1);
+        let r =
+            ((D(self.0, 0.0) - D(first.0, 0.0)) - D(first.1, 0.0)) - second + D(self.1, 0.0) - D(n * PIO2_REST, 0.0);
+        let z = r * r;
+        let (mut s, mut c) = (D(0.0, 0.0), D(0.0, 0.0));
+        for k in (1..=15).rev() {
+            let k = 2.0 * k as f64;
+            c = -(z * (D(1.0, 0.0) + c)) / D(k * (k - 1.0), 0.0);
+            s = -(z * (D(1.0, 0.0) + s)) / D(k * (k + 1.0), 0.0);
+        }
+        let (s, c) = (r + r * s, D(1.0, 0.0) + c);
+        match (n as i64) & 3 {
+            0 => (s, c),
+            1 => (c, -s),
+            2 => (-s, -c),
+            _ => (-c, s),
+        }
+    }
+
+    fn atan(self) -> D {
+        let y = D(self.0.atan(), 0.0);
+        let (s, c) = y.sin_cos();
+        y + (self * c - s) / (c + self * s)
+    }
+
+    fn asin(self) -> D {
+        let y = D(self.0.asin(), 0.0);
+        let (s, c) = y.sin_cos();
+        y + (self - s) / c
+    }
+
+    fn acos(self) -> D {
+        if self.0 > 0.5 {
+            (D(1.0, 0.0) - self).scaled(0.5).sqrt().asin().scaled(2.0)
+        } else if self.0 < -0.5 {
+            PIO2.scaled(2.0) - (-self).acos()
+        } else {
+            PIO2 - self.asin()
+        }
+    }
+
+    fn asinh(self) -> D {
+        let one = D(1.0, 0.0);
+        let a = self.abs();
+        let z = a * a;
+        let y = (a + z / (one + (z + one).sqrt())).log1p();
+        if self.0 < 0.0 { -y } else { y }
+    }
+
+    fn erf(self) -> D {
+        // 2/sqrt(pi) exp(-x²) sum of 2^n x^(2n+1) / (2n+1)!!: every term positive
+        let z = self * self;
+        let (mut sum, mut term) = (self, self);
+        let mut k = 1.0;
+        while term.0.abs() > 1e-34 * sum.0.abs() {
+            k += 2.0;
+            term = term * z.scaled(2.0) / D(k, 0.0);
+            sum = sum + term;
+        }
+        sum.scaled(2.0) * (-z).exp() / PIO2.scaled(2.0).sqrt()
+    }
+}
+
+// ---------------------------------------------------------------- f64
+
+/// A function, its reference, the ulp it may be off, and the ranges to sample.
+type Row64 = (&'static str, fn(f64) -> f64, fn(D) -> D, f64, &'static [(f64, f64)]);
+
+const ONE: D = D(1.0, 0.0);
+
+const F64: [Row64; 23] = [
+    ("exp", m64::exp, D::exp, 1.0, &[(-700.0, 709.7), (-1.0, 1.0), (1e-12, 1.0)]),
+    ("expm1", m64::expm1, D::expm1, 2.0, &[(-40.0, 709.7), (-1.0, 1.0), (1e-30, 1.0), (-1.0, -1e-30)]),
+    ("log", m64::log, D::log, 1.0, &[(1e-280, 1e300), (0.5, 2.0), (0.9, 1.1), (0.999999, 1.000001)]),
+    ("log1p", m64::log1p, D::log1p, 1.0, &[(1e-30, 1e300), (-1.0, 2.0), (-1.0, -1e-30), (-0.4, 0.6)]),
+    ("sqrt", m64::sqrt, D::sqrt, 0.5, &[(1e-280, 1e300), (1.0, 4.0)]),
+    ("sqrt_portable", m64::sqrt_portable, D::sqrt, 0.5, &[(1e-280, 1e300), (1.0, 4.0)]),
+    ("rsqrt", m64::rsqrt, |x| ONE / x.sqrt(), 2.0, &[(1e-280, 1e290), (1.0, 4.0)]),
+    (
+        "cbrt",
+        m64::cbrt,
+        |x| {
+            let y = D(x.0.cbrt(), 0.0);
+            let y = y - (y * y * y - x) / (y * y).times(3.0);
+            y - (y * y * y - x) / (y * y).times(3.0)
+        },
+        1.0,
+        &[(1e-280, 1e290), (1.0, 8.0), (-8.0, -1.0)],
+    ),
+    ("sin", m64::sin, |x| x.sin_cos().0, 1.0, &[(-10.0, 10.0), (1e-30, 1.0), (0.0, 9e5)]),
+    ("cos", m64::cos, |x| x.sin_cos().1, 1.0, &[(-10.0, 10.0), (1e-30, 1.0), (0.0, 9e5)]),
+    (
+        "tan",
+        m64::tan,
+        |x| {
+            let (s, c) = x.sin_cos();
+            s / c
+        },
+        1.0,
+        &[(-10.0, 10.0), (1e-30, 1.0), (0.0, 9e5)],
+    ),
+    ("asin", m64::asin, D::asin, 1.0, &[(-1.0, 1.0), (1e-30, 1.0), (0.49, 0.51), (0.999, 1.0)]),
+    ("acos", m64::acos, D::acos, 1.0, &[(-1.0, 1.0), (1e-30, 1.0), (0.49, 0.51), (0.999, 1.0), (-0.51, -0.49)]),
+    ("atan", m64::atan, D::atan, 1.0, &[(-10.0, 10.0), (1e-30, 1.0), (0.3, 3.0), (1.0, 1e30)]),
+    (
+        "sinh",
+        m64::sinh,
+        |x| {
+            let e = x.abs().expm1();
+            let y = (e + e / (e + ONE)).scaled(0.5);
+            if x.0 < 0.0 { -y } else { y }
+        },
+        2.0,
+        &[(-2.0, 2.0), (1e-30, 1.0), (1.0, 709.0)],
+    ),
+    (
+        "cosh",
+        m64::cosh,
+        |x| {
+            let e = x.abs().exp();
+            (e + ONE / e).scaled(0.5)
+        },
+        2.0,
+        &[(-2.0, 2.0), (1e-30, 1.0), (1.0, 709.0)],
+    ),
+    (
+        "tanh",
+        m64::tanh,
+        |x| {
+            let e = x.abs().scaled(2.0).expm1();
+            let y = e / (e + D(2.0, 0.0));
+            if x.0 < 0.0 { -y } else { y }
+        },
+        2.0,
+        &[(-2.0, 2.0), (1e-30, 1.0), (1.0, 30.0), (0.0, 0.6)],
+    ),
+    ("asinh", m64::asinh, D::asinh, 2.0, &[(-2.0, 2.0), (1e-30, 1.0), (1.0, 1e12), (0.1, 1.5)]),
+    (
+        "acosh",
+        m64::acosh,
+        |x| {
+            let t = x - ONE;
+            (t + (t * (x + ONE)).sqrt()).log1p()
+        },
+        2.0,
+        &[(1.0, 2.0), (1.0, 1e12), (1.0, 1.001), (1.0, 10.0)],
+    ),
+    (
+        "atanh",
+        m64::atanh,
+        |x| {
+            let a = x.abs();
+            let y = (a.scaled(2.0) / (ONE - a)).log1p().scaled(0.5);
+            if x.0 < 0.0 { -y } else { y }
+        },
+        2.0,
+        &[(-1.0, 1.0), (1e-30, 1.0), (0.99, 1.0), (0.0, 0.4)],
+    ),
+    ("logistic", m64::logistic, |x| ONE / (ONE + (-x).exp()), 2.0, &[(-700.0, 100.0), (-40.0, 40.0), (-2.0, 2.0)]),
+    (
+        "softplus",
+        m64::softplus,
+        |x| {
+            if x.0 > 0.0 { x + (-x).exp().log1p() } else { x.exp().log1p() }
+        },
+        2.0,
+        &[(-700.0, 100.0), (-40.0, 40.0), (-2.0, 2.0)],
+    ),
+    ("erf", m64::erf, D::erf, 2.0, &[(-1.0, 1.0), (1e-30, 1.0), (0.9, 6.5), (0.5, 1.5)]),
+];
+
+/// Random numbers, the same in every run (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / 2f64.powi(53)
+    }
+
+    /// Between the bounds, both included: evenly if zero lies between or the range is short, else by the logarithm.
+    fn within(&mut self, (lo, hi): (f64, f64)) -> f64 {
+        if lo * hi > 0.0 && (hi / lo).max(lo / hi) > 100.0 {
+            let (a, b) = (lo.abs().ln(), hi.abs().ln());
+            let x = (a + (b - a) * self.unit()).exp() * lo.signum();
+            x.clamp(lo, hi)
+        } else {
+            lo + (hi - lo) * self.unit()
+        }
+    }
+}
+
+/// 2^n, subnormals included.
+fn pow2(n: i32) -> f64 {
+    if n < -1022 { f64::from_bits(1 << (n + 1074)) } else { f64::from_bits(((n + 1023) as u64) << 52) }
+}
+
+fn ulps64(got: f64, want: D) -> f64 {
+    let exponent = (want.0.abs().to_bits() >> 52) as i32 - 1023;
+    let ulp = pow2(exponent.clamp(-1022, 1023) - 52);
+    let e = ((got - want.0) - want.1).abs() / ulp;
+    if e.is_nan() { f64::INFINITY } else { e }
+}
+
+const SAMPLES: usize = 5_000;
+
+fn sweep64(samples: usize) -> Vec<String> {
+    let mut bad = Vec::new();
+    for &(name, f, reference, bound, ranges) in &F64 {
+        let mut random = Random(1);
+        let (mut worst, mut at) = (0.0, 0.0);
+        for &range in ranges {
+            for _ in 0..samples {
+                let x = random.within(range);
+                // The ends of the ranges are in the table of special values.
+                if x.abs() == 1.0 {
+                    continue;
+                }
+                let e = ulps64(f(x), reference(D(x, 0.0)));
+                if e > worst {
+                    (worst, at) = (e, x);
+                }
+            }
+        }
+        println!("f64 {name:14} {worst:6.3} ulp at {at:e}");
+        if worst > bound {
+            bad.push(format!(
+                "f64 {name}: {worst} ulp at {at:e}: got {:e}, exact {:e}",
+                f(at),
+                reference(D(at, 0.0)).0
+            ));
+        }
+    }
+    bad
+}
+
+#[test]
+fn f64_sampled() {
+    let bad = sweep64(SAMPLES);
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn f64_densely_sampled() {
+    let bad = sweep64(100 * SAMPLES);
+    assert!(bad.is_empty(), "{bad:#?}");
+}
+
+// ---------------------------------------------------------------- functions of two arguments
+
+/// Arguments of a power: the base by its logarithm, the exponent so that the result stays within the range.
+fn power(random: &mut Random, most: f64) -> (f64, f64) {
+    let x = match random.bits() % 3 {
+        0 => random.within((0.5, 2.0)),
+        1 => random.within((0.999, 1.001)),
+        _ => random.within((1e-30, 1e30)),
+    };
+    (x, random.within((-1.0, 1.0)) * most / x.ln().abs().max(1e-6))
+}
+
+#[test]
+fn f32_of_two() {
+    let mut random = Random(2);
+    let (mut pow, mut atan2) = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0));
+    for _ in 0..400_000 {
+        let (x, y) = power(&mut random, 110.0);
+        let (x, y) = (x as f32, y as f32);
+        let e = ulps32(m32::pow(x, y), (x as f64).powf(y as f64));
+        if e > pow.0 {
+            pow = (e, x, y);
+        }
+        let (y, x) = (f32::from_bits(random.bits() as u32), f32::from_bits(random.bits() as u32));
+        let e = ulps32(m32::atan2(y, x), (y as f64).atan2(x as f64));
+        if e > atan2.0 {
+            atan2 = (e, y, x);
+        }
+    }
+    println!("f32 pow            {:6.3} ulp at {:e}, {:e}", pow.0, pow.1, pow.2);
+    println!("f32 atan2          {:6.3} ulp at {:e}, {:e}", atan2.0, atan2.1, atan2.2);
+    assert!(pow.0 <= 1.0 && atan2.0 <= 1.0);
+}
+
+#[test]
+fn f64_of_two() {
+    let mut random = Random(3);
+    let (mut pow, mut atan2) = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0));
+    for _ in 0..40_000 {
+        let (x, y) = power(&mut random, 690.0);
+        let e = ulps64(m64::pow(x, y), (D(x, 0.0).log() * D(y, 0.0)).exp());
+        if e > pow.0 {
+            pow = (e, x, y);
+        }
+        let (y, x) = (random.within((1e-3, 1e3)), random.within((-1e2, 1e2)));
+        let turn = if x < 0.0 { PIO2.scaled(2.0) } else { D(0.0, 0.0) };
+        let e = ulps64(m64::atan2(y, x), (D(y, 0.0) / D(x, 0.0)).atan() + turn);
+        if e > atan2.0 {
+            atan2 = (e, y, x);
+        }
+    }
+    println!("f64 pow            {:6.3} ulp at {:e}, {:e}", pow.0, pow.1, pow.2);
+    println!("f64 atan2          {:6.3} ulp at {:e}, {:e}", atan2.0, atan2.1, atan2.2);
+    assert!(pow.0 <= 1.0 && atan2.0 <= 1.0);
+}
+
+#[test]
+fn whole_powers() {
+    let mut random = Random(4);
+    let (mut worst32, mut worst64) = (0.0f64, 0.0f64);
+    for n in -40..=40 {
+        for _ in 0..1_000 {
+            let x = random.within((0.2, 5.0)) * if random.bits() & 1 == 0 { 1.0 } else { -1.0 };
+            let y = (D(x.abs(), 0.0).log() * D(n as f64, 0.0)).exp();
+            let y = if x < 0.0 && n % 2 != 0 { -y } else { y };
+            worst64 = worst64.max(ulps64(m64::powi(x, n), y));
+            let x = x as f32;
+            worst32 = worst32.max(ulps32(m32::powi(x, n), (x as f64).powi(n)));
+        }
+    }
+    println!("f32 powi           {worst32:6.3} ulp\nf64 powi           {worst64:6.3} ulp");
+    assert!(worst32 <= 2.0 && worst64 <= 2.0);
+    assert_eq!(m64::powi(-2.0, i32::MIN), 0.0);
+    assert_eq!(m32::powi(0.5, -140), 2f32.powi(127) * 2f32.powi(13));
+    assert_eq!(m64::powi(f64::NAN, 0), 1.0);
+}
+
+// ---------------------------------------------------------------- special values
+
+/// The same value: NaN equals NaN, zeros differ by sign.
+fn same(a: f64, b: f64) -> bool {
+    (a.is_nan() && b.is_nan()) || a.to_bits() == b.to_bits()
+}
+
+const INF: f64 = f64::INFINITY;
+const NAN: f64 = f64::NAN;
+
+/// A function in both precisions and pairs of argument and value that hold in both.
+type Special = (&'static str, fn(f32) -> f32, fn(f64) -> f64, &'static [(f64, f64)]);
+
+macro_rules! special {
+    ($($name:ident: $($x:expr => $y:expr),*;)*) => {
+        [$((stringify!($name), m32::$name as fn(f32) -> f32, m64::$name as fn(f64) -> f64, &[$(($x, $y)),*] as &[(f64, f64)])),*]
+    };
+}
+
+#[test]
+fn special_values() {
+    let table: &[Special] = &special! {
+        abs: -0.0 => 0.0, -INF => INF, NAN => NAN, -2.5 => 2.5;
+        sign: 0.0 => 0.0, -0.0 => -0.0, 3.0 => 1.0, -INF => -1.0, NAN => NAN;
+        floor: 0.0 => 0.0, -0.0 => -0.0, 0.7 => 0.0, -0.7 => -1.0, -2.0 => -2.0, 2.5 => 2.0, 1e30f32 as f64 => 1e30f32 as f64, -INF => -INF, NAN => NAN;
+        exp: 0.0 => 1.0, -0.0 => 1.0, INF => INF, -INF => 0.0, NAN => NAN, 1e30f32 as f64 => INF, -1e30f32 as f64 => 0.0;
+        expm1: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -INF => -1.0, NAN => NAN, -1000.0 => -1.0, 1000.0 => INF;
+        log: 1.0 => 0.0, 0.0 => -INF, -0.0 => -INF, INF => INF, -1.0 => NAN, -INF => NAN, NAN => NAN;
+        log1p: 0.0 => 0.0, -0.0 => -0.0, -1.0 => -INF, INF => INF, -2.0 => NAN, -INF => NAN, NAN => NAN;
+        sqrt: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -1.0 => NAN, -INF => NAN, NAN => NAN, 9.0 => 3.0, 2.25 => 1.5;
+        sqrt_portable: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -1.0 => NAN, -INF => NAN, NAN => NAN, 9.0 => 3.0, 2.25 => 1.5;
+        rsqrt: 0.0 => INF, -0.0 => -INF, INF => 0.0, -1.0 => NAN, NAN => NAN, 4.0 => 0.5;
+        cbrt: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -INF => -INF, NAN => NAN, 27.0 => 3.0, -8.0 => -2.0;
+        sin: 0.0 => 0.0, -0.0 => -0.0, INF => NAN, -INF => NAN, NAN => NAN;
+        cos: 0.0 => 1.0, -0.0 => 1.0, INF => NAN, -INF => NAN, NAN => NAN;
+        tan: 0.0 => 0.0, -0.0 => -0.0, INF => NAN, -INF => NAN, NAN => NAN;
+        asin: 0.0 => 0.0, -0.0 => -0.0, 1.5 => NAN, -INF => NAN, NAN => NAN;
+        acos: 1.0 => 0.0, 1.5 => NAN, -1.5 => NAN, INF => NAN, NAN => NAN;
+        atan: 0.0 => 0.0, -0.0 => -0.0, NAN => NAN;
+        sinh: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -INF => -INF, NAN => NAN, 1e4 => INF;
+        cosh: 0.0 => 1.0, -0.0 => 1.0, INF => INF, -INF => INF, NAN => NAN, -1e4 => INF;
+        tanh: 0.0 => 0.0, -0.0 => -0.0, INF => 1.0, -INF => -1.0, NAN => NAN, 50.0 => 1.0;
+        asinh: 0.0 => 0.0, -0.0 => -0.0, INF => INF, -INF => -INF, NAN => NAN;
+        acosh: 1.0 => 0.0, INF => INF, 0.5 => NAN, -INF => NAN, NAN => NAN;
+        atanh: 0.0 => 0.0, -0.0 => -0.0, 1.0 => INF, -1.0 => -INF, 1.5 => NAN, INF => NAN, NAN => NAN;
+        logistic: 0.0 => 0.5, -0.0 => 0.5, INF => 1.0, -INF => 0.0, NAN => NAN, -1e4 => 0.0, 1e4 => 1.0;
+        softplus: INF => INF, -INF => 0.0, NAN => NAN, 1e4 => 1e4, -1e4 => 0.0;
+        erf: 0.0 => 0.0, -0.0 => -0.0, INF => 1.0, -INF => -1.0, NAN => NAN, 10.0 => 1.0;
+    };
+    for &(name, f, g, pairs) in table {
+        for &(x, y) in pairs {
+            assert!(same(g(x), y), "f64 {name}({x}) = {}, not {y}", g(x));
+            assert!(same(f(x as f32) as f64, y), "f32 {name}({x}) = {}, not {y}", f(x as f32));
+        }
+    }
+    // Values at the ends, as the standard library rounds them.
+    use std::f64::consts::{FRAC_PI_2, PI};
+    for (got, want) in [
+        (m64::asin(1.0), FRAC_PI_2),
+        (m64::asin(-1.0), -FRAC_PI_2),
+        (m64::acos(-1.0), PI),
+        (m64::acos(0.0), FRAC_PI_2),
+        (m64::atan(INF), FRAC_PI_2),
+        (m64::atan(-INF), -FRAC_PI_2),
+        (m64::softplus(0.0), std::f64::consts::LN_2),
+    ] {
+        assert_eq!(got, want);
+    }
+    for (got, want) in [
+        (m32::asin(1.0), std::f32::consts::FRAC_PI_2),
+        (m32::acos(-1.0), std::f32::consts::PI),
+        (m32::atan(f32::INFINITY), std::f32::consts::FRAC_PI_2),
+    ] {
+        assert_eq!(got, want);
+    }
+}
+
+#[test]
+fn special_values_of_two() {
+    // C99, F.9.4.4: pow
+    for (x, y, z) in [
+        (0.0, -3.0, INF),
+        (-0.0, -3.0, -INF),
+        (-0.0, -2.0, INF),
+        (0.0, -2.5, INF),
+        (0.0, 3.0, 0.0),
+        (-0.0, 3.0, -0.0),
+        (-0.0, 2.0, 0.0),
+        (-0.0, 0.5, 0.0),
+        (-1.0, INF, 1.0),
+        (-1.0, -INF, 1.0),
+        (1.0, NAN, 1.0),
+        (1.0, INF, 1.0),
+        (NAN, 0.0, 1.0),
+        (INF, -0.0, 1.0),
+        (-2.0, 0.5, NAN),
+        (NAN, 2.0, NAN),
+        (2.0, NAN, NAN),
+        (-1.0, NAN, NAN),
+        (0.5, -INF, INF),
+        (1.5, -INF, 0.0),
+        (0.5, INF, 0.0),
+        (1.5, INF, INF),
+        (-INF, -3.0, -0.0),
+        (-INF, -2.0, 0.0),
+        (-INF, 3.0, -INF),
+        (-INF, 2.5, INF),
+        (INF, -1.0, 0.0),
+        (INF, 0.1, INF),
+        (-2.0, 3.0, -8.0),
+        (-2.0, -2.0, 0.25),
+        (-1.0, 16777217.0, 1.0 - 2.0),
+        (2.0, 1e30, INF),
+        (-2.0, -1e30, 0.0),
+    ] {
+        assert!(same(m64::pow(x, y), z), "f64 pow({x}, {y}) = {}, not {z}", m64::pow(x, y));
+        if y != 16777217.0 {
+            let got = m32::pow(x as f32, y as f32) as f64;
+            assert!(same(got, z), "f32 pow({x}, {y}) = {got}, not {z}");
+        }
+    }
+    // C99, F.9.1.4: atan2, by the standard library
+    let values = [0.0, -0.0, 1.0, -1.0, INF, -INF, NAN, 1e300, 1e-300, 5e-324, -1e-310, 3.0];
+    for y in values {
+        for x in values {
+            let (got, want) = (m64::atan2(y, x), y.atan2(x));
+            assert!(same(got, want) || (got - want).abs() <= 1e-15 * want.abs(), "atan2({y}, {x}) = {got}, not {want}");
+            let (y, x) = (y as f32, x as f32);
+            let (got, want) = (m32::atan2(y, x), y.atan2(x));
+            assert!(ulps32(got, want as f64) <= 1.0, "atan2({y}, {x}) = {got}, not {want}");
+        }
+    }
+    // NaN on either side, and order.
+    for (a, b) in [(1.0, NAN), (NAN, 1.0), (NAN, NAN)] {
+        assert!(m64::min(a, b).is_nan() && m64::max(a, b).is_nan());
+        assert!(m32::min(a as f32, b as f32).is_nan() && m32::max(a as f32, b as f32).is_nan());
+    }
+    assert_eq!((m64::min(-1.0, 2.0), m64::max(-1.0, 2.0)), (-1.0, 2.0));
+    assert_eq!((m32::min(3.0, -INF as f32), m32::max(3.0, INF as f32)), (-INF as f32, INF as f32));
+}
+
+/// Results that are subnormal, and arguments that are.
+#[test]
+fn subnormals() {
+    // exp, logistic and softplus agree far below zero; the reference is scaled by 2^1074.
+    for k in 0..370 {
+        let x = -708.0 - 0.1 * k as f64;
+        let (n, p) = D(x, 0.0).exp_parts();
+        let y = (D(1.0, 0.0) + p).scaled(2f64.powi(n + 1074)).0;
+        for (name, f) in [("exp", m64::exp as fn(f64) -> f64), ("logistic", m64::logistic), ("softplus", m64::softplus)]
+        {
+            let got = f(x).to_bits() as f64;
+            if f(x) < f64::MIN_POSITIVE {
+                assert!((got - y).abs() <= 0.51, "{name}({x}) is {got} and not {y} times 2^-1074");
+            }
+        }
+    }
+    let tiny = f64::from_bits(3);
+    for f in
+        [m64::sin, m64::tan, m64::asin, m64::atan, m64::sinh, m64::tanh, m64::asinh, m64::atanh, m64::expm1, m64::log1p]
+    {
+        assert_eq!(f(tiny), tiny);
+        assert_eq!(f(-1e-310), -1e-310);
+    }
+    assert!((m64::log(tiny) - tiny.ln()).abs() < 1e-12);
+    assert!((m64::cbrt(8.0 * f64::from_bits(1 << 20)) / f64::from_bits(1 << 20).cbrt() - 2.0).abs() < 1e-15);
+    assert_eq!(m64::sqrt_portable(tiny), tiny.sqrt());
+    assert_eq!(m64::pow(2.0, -1074.0), f64::from_bits(1));
+    assert_eq!(m64::pow(f64::from_bits(1), 0.5), 2f64.powi(-537));
+    assert_eq!(m32::pow(2.0, -149.0), f32::from_bits(1));
+}
+
+/// Angles beyond the plain reduction, against the standard library, which is off by an ulp or so itself.
+#[test]
+fn huge_angles() {
+    let mut random = Random(5);
+    let table = [
+        ("sin", m64::sin as fn(f64) -> f64, f64::sin as fn(f64) -> f64),
+        ("cos", m64::cos, f64::cos),
+        ("tan", m64::tan, f64::tan),
+    ];
+    for _ in 0..60_000 {
+        let x = random.within((9e5, 1.7e308));
+        for (name, f, reference) in table {
+            let e = ulps64(f(x), D(reference(x), 0.0));
+            assert!(e <= 2.0, "{name}({x:e}) = {:e}, not {:e}", f(x), reference(x));
+        }
+    }
+    // The double that comes closest to a multiple of pi/2 (Muller et al., Handbook of Floating-Point Arithmetic);
+    // its cosine from 400-digit arithmetic. Some system libraries miss it by 79 ulp.
+    let x = 6381956970095103.0 * 2f64.powi(797);
+    assert_eq!(m64::cos(x), -4.687165924254628e-19);
+    assert_eq!(m64::sin(-x), -m64::sin(x));
+    assert_eq!(m64::sin(x).abs(), 1.0);
+}
+
+// ---------------------------------------------------------------- lanes, generic code, tensors
+
+/// Every mapped function gives what the scalar one gives, lane by lane, in any company.
+#[test]
+fn lanes_map_the_scalars() {
+    fn check<T: Real + std::fmt::Debug, const N: usize>(from: fn(f64) -> T, bits: fn(T) -> u64) {
+        let values = [0.5, -0.25, 0.0, 2.0, -3.0, 1e5, 7.5, 0.875, 1e7, INF, 0.1, 1.0, -0.5, 4.0, NAN, 0.3].map(from);
+        macro_rules! unary {
+            ($($f:ident)*) => {
+                $(
+                    for start in 0..16 {
+                        let x: [T; N] = std::array::from_fn(|i| values[(start + i) % 16]);
+                        let y = Lanes::from_array(x).$f().to_array();
+                        for i in 0..N {
+                            let want = T::$f(x[i]);
+                            let nan = y[i] != y[i] && want != want;
+                            assert!(nan || bits(y[i]) == bits(want), "{}({:?}) = {:?}", stringify!($f), x[i], y[i]);
+                        }
+                    }
+                )*
+            };
+        }
+        unary! {
+            abs sign floor exp expm1 log log1p sqrt rsqrt cbrt sin cos tan asin acos atan sinh cosh tanh
+            asinh acosh atanh logistic softplus erf
+        }
+    }
+    check::<f32, 4>(|x| x as f32, |x| x.to_bits() as u64);
+    check::<f32, 8>(|x| x as f32, |x| x.to_bits() as u64);
+    check::<f32, 16>(|x| x as f32, |x| x.to_bits() as u64);
+    check::<f64, 2>(|x| x, f64::to_bits);
+    check::<f64, 4>(|x| x, f64::to_bits);
+    check::<f64, 8>(|x| x, f64::to_bits);
+}
+
+#[test]
+fn lanes_compute() {
+    let from = [9.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+    let x = F32x8::load(&from, 1);
+    let mut to = [0.0; 10];
+    (x + F32x8::splat(1.0)).store(&mut to, 2);
+    assert_eq!(to, [0.0, 0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]);
+    assert_eq!((x.reduce_sum(), x.reduce_max(), x.reduce_min()), (36.0, 8.0, 1.0));
+    // The order of the sum is part of the contract: 1e8 and -1e8 are four lanes apart, so nothing is lost.
+    let wide = F32x8::from_array([1e8, 1.0, 1.0, 1.0, -1e8, 1.0, 1.0, 1.0]);
+    assert_eq!(wide.reduce_sum(), 6.0);
+    assert_eq!(F32x4::from_array([1e8, -1e8, 1.0, 1.0]).reduce_sum(), 0.0);
+    let y = F64x2::from_array([3.0, -4.0]);
+    assert_eq!((y * y - y / y).to_array(), [8.0, 15.0]);
+    assert_eq!((-y).mul_add(y, F64x2::splat(1.0)).to_array(), [-8.0, -15.0]);
+    assert_eq!(y.max(F64x2::ZERO).to_array(), [3.0, 0.0]);
+    assert_eq!(y.min(F64x2::splat(NAN)).to_array().map(f64::is_nan), [true, true]);
+    assert_eq!(y.select_lt(F64x2::ZERO, -y, y).to_array(), [3.0, 4.0]);
+    assert_eq!(y.select_le(F64x2::splat(3.0), F64x2::ZERO, y).to_array(), [0.0, 0.0]);
+    assert_eq!(y.select_eq(F64x2::splat(3.0), F64x2::ZERO, y).to_array(), [0.0, -4.0]);
+    assert_eq!(y.map(|v| v + 1.0).zip(y, |a, b| a * b).to_array(), [12.0, 12.0]);
+    assert_eq!(y.powi(3).to_array(), [27.0, -64.0]);
+    assert_eq!(F64x4::splat(2.0).pow(F64x4::from_array([1.0, 2.0, -1.0, 0.5])).to_array()[..3], [2.0, 4.0, 0.5]);
+    assert_eq!(y.atan2(F64x2::ZERO).to_array(), [std::f64::consts::FRAC_PI_2, -std::f64::consts::FRAC_PI_2]);
+    let mut sum = F32x16::splat(1.0);
+    sum += F32x16::splat(2.0);
+    sum *= F32x16::splat(0.5);
+    assert_eq!(sum, F32x16::splat(1.5));
+}
+
+#[test]
+fn tensors_are_flat() {
+    fn check<T: Tensor>(len: usize) {
+        assert_eq!(T::LEN, len);
+        let mut x = T::zeros();
+        assert_eq!(x.flat().len(), len);
+        assert!(x.flat().iter().all(|&v| v == T::Scalar::ZERO));
+        for v in x.flat_mut() {
+            *v = T::Scalar::ONE;
+        }
+        assert!(x.flat().iter().all(|&v| v == T::Scalar::ONE));
+        assert!(T::ZERO.flat().iter().all(|&v| v == T::Scalar::ZERO));
+    }
+    check::<f32>(1);
+    check::<f64>(1);
+    check::<[f32; 7]>(7);
+    check::<[[[f64; 2]; 3]; 4]>(24);
+    check::<[[f32; 5]; 0]>(0);
+    check::<[[f32; 0]; 5]>(0);
+    let x = [[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]];
+    assert_eq!(x.flat(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+/// 64 MB, far beyond a thread's stack.
+#[test]
+fn big_tensors_stay_off_the_stack() {
+    let mut x = <[[f32; 4096]; 4096]>::zeros();
+    x[4095][4095] = 1.0;
+    assert_eq!(x.flat()[4096 * 4096 - 1], 1.0);
+}
