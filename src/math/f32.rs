@@ -39,6 +39,8 @@ const ERFC: [f32; 7] =
     [1.775_034_6e-4, 1.127_749_6, 6.370_597e-1, 1.040_374_7e-1, -2.227_716_1e-2, 3.055_628_2e-3, -1.971_834_9e-4];
 /// `atan(t) = t + t³ p(t²)` for `|t| <= tan(pi/8)`.
 const ATAN: [f32; 5] = [-3.333_331_6e-1, 1.999_853_3e-1, -1.424_451e-1, 1.060_016_6e-1, -6.092_712e-2];
+/// `sinh(x) = x + x³ p(x²)` for `|x| <= 1`.
+const SINH: [f32; 4] = [1.6666667e-1, 8.333311e-3, 1.9842602e-4, 2.7843687e-6];
 /// `tanh(x) = x + x³ p(x²)` for `|x| <= 0.56`.
 const TANH: [f32; 5] = [-3.3333313e-01, 1.3332437e-01, -5.3835757e-02, 2.1000376e-02, -6.1696135e-03];
 /// Half of pi in four parts of 12 bits and a rest; a multiple of each of the first three by up to 12 bits is exact.
@@ -122,21 +124,15 @@ pub fn exp(x: f32) -> f32 {
     exp_clamped(x, |r| even_odd!(r, EXP, 0 2 4; 1 3))
 }
 
-/// `(2^(n-scale), p)` with `exp(x) = 2^n (1 + p)`.
-#[inline(always)]
-fn expm1_parts(x: f32, scale: i32) -> (f32, f32) {
-    let (n, r) = reduce_ln2(x);
-    let p = r + r * r * even_odd!(r, EXPM1, 0 2 4; 1 3 5);
-    (exp2i(n.wrapping_sub(scale)), p)
-}
-
 /// `exp(x) - 1`, accurate near zero too. Error at most 2 ulp.
 #[inline(always)]
 pub fn expm1(x: f32) -> f32 {
     let a = pick(x > 89.0, 89.0, x);
     let a = pick(a < -30.0, -30.0, a);
     // Half the result, so that the power of two stays finite up to overflow.
-    let (s, p) = expm1_parts(a, 1);
+    let (n, r) = reduce_ln2(a);
+    let p = r + r * r * even_odd!(r, EXPM1, 0 2 4; 1 3 5);
+    let s = exp2i(n.wrapping_sub(1));
     let y = 2.0 * (s * p + (s - 0.5));
     pick(abs(x) < 1e-9, x, y)
 }
@@ -292,21 +288,21 @@ pub fn tan_moderate(x: f32) -> f32 {
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn sin_huge(x: f32) -> f32 {
     let (q, r, _) = huge::reduce(abs(x) as f64);
     f32::from_bits(sin_reduced(q, r as f32).to_bits() ^ (x.to_bits() & SIGN))
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn cos_huge(x: f32) -> f32 {
     let (q, r, _) = huge::reduce(abs(x) as f64);
     sin_reduced(q.wrapping_add(1), r as f32)
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn tan_huge(x: f32) -> f32 {
     let (q, r, _) = huge::reduce(abs(x) as f64);
     let y = wide::tan_reduced(q, r) as f32;
@@ -381,27 +377,32 @@ pub fn atan2(y: f32, x: f32) -> f32 {
     wide::atan2(y as f64, x as f64) as f32
 }
 
+/// `exp(a) / 4` for `0 <= a <= 89.5`.
+#[inline(always)]
+fn exp_quarter(a: f32) -> f32 {
+    let (n, r) = reduce_ln2(a);
+    let e = 1.0 + (r + r * r * even_odd!(r, EXP, 0 2 4; 1 3));
+    e * exp2i(n.wrapping_sub(2))
+}
+
 /// The hyperbolic sine. Error at most 2 ulp.
 #[inline(always)]
 pub fn sinh(x: f32) -> f32 {
     let a = abs(x);
     let b = pick(a > 89.5, 89.5, a);
-    // q = (exp(b) - 1) / 4; sinh = (E + E / (E + 1)) / 2 with E = 4 q
-    let (s, p) = expm1_parts(b, 2);
-    let q = s * p + (s - 0.25);
-    let y = 2.0 * q + 0.5 * q / (q + 0.25);
-    let y = pick(a < 1e-4, a, y);
-    f32::from_bits(y.to_bits() | (x.to_bits() & SIGN))
+    let z = b * b;
+    let near = a + a * z * horner!(z, SINH, 0 1 2 3);
+    // q = exp(b) / 4, which is finite up to overflow of the result
+    let q = exp_quarter(b);
+    let y = pick(a < 1.0, near, 2.0 * q - 0.125 / q);
+    with_sign(y, x)
 }
 
 /// The hyperbolic cosine. Error at most 2 ulp.
 #[inline(always)]
 pub fn cosh(x: f32) -> f32 {
     let a = abs(x);
-    let a = pick(a > 89.5, 89.5, a);
-    let (n, r) = reduce_ln2(a);
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP, 0 2 4; 1 3));
-    let q = e * exp2i(n.wrapping_sub(2));
+    let q = exp_quarter(pick(a > 89.5, 89.5, a));
     2.0 * q + 0.125 / q
 }
 

@@ -488,21 +488,21 @@ pub fn tan_moderate(x: f64) -> f64 {
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn sin_huge(x: f64) -> f64 {
     let (q, r, lo) = huge::reduce(abs(x));
     times_sign(sin_reduced(q, r, lo), x)
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn cos_huge(x: f64) -> f64 {
     let (q, r, lo) = huge::reduce(abs(x));
     sin_reduced(q.wrapping_add(1), r, lo)
 }
 
 #[cold]
-#[inline(never)]
+#[inline]
 fn tan_huge(x: f64) -> f64 {
     let (q, r, lo) = huge::reduce(abs(x));
     times_sign(tan_reduced(q, r, lo), x)
@@ -721,7 +721,10 @@ pub fn atanh(x: f64) -> f64 {
 pub fn logistic(x: f64) -> f64 {
     let a = -abs(x);
     let e = exp_clamped(pick(a < -746.0, -746.0, a), 0.0);
-    pick(x < 0.0, e, 1.0) / (1.0 + e)
+    let d = 1.0 + e;
+    let y = pick(x < 0.0, e, 1.0) / d;
+    // What the rounding of d lost, to first order for small e, where it weighs most.
+    y - y * (e - (d - 1.0))
 }
 
 /// `log(1 + exp(x))`, without overflow. Error at most 2 ulp.

@@ -16,6 +16,7 @@ const TWO_OVER_PI: [u32; 39] = [
 ];
 
 /// See the module. For `a` of at least 1.
+#[inline]
 pub(super) fn reduce(a: f64) -> (u32, f64, f64) {
     let bits = a.to_bits();
     let e = ((bits >> 52) as i32).wrapping_sub(1075);

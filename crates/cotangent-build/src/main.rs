@@ -3,7 +3,7 @@
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::source::Sources;
 use cotangent_build::{emit, index, load, nest, pipeline, plain};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -94,7 +94,7 @@ fn check(paths: &[PathBuf]) -> ExitCode {
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn show(path: &PathBuf, stage: &str, instance: Option<&str>) -> ExitCode {
+fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let specs = load(path, &mut sources, &mut out);

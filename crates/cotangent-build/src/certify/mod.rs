@@ -96,18 +96,23 @@ fn rule(
         return Some(Method::NormalForm);
     }
     let exact = [&op.forward, declared, derived].iter().all(|s| rational(s));
-    for binding in shapes {
-        let wrong = if exact {
-            // Small numbers first: they read better than elements of the field when a rule is wrong.
-            compare::<f64>(op, side, declared, derived, binding, 3, &mut Sampler::small)
-                .or_else(|| compare::<M61>(op, side, declared, derived, binding, 4, &mut Sampler::field))
+    let differs = |binding: &Binding| {
+        if exact {
+            let wrong = compare::<M61>(op, side, declared, derived, binding, 4, &mut Sampler::field)?;
+            // Small numbers read better than elements of the field.
+            Some(compare::<f64>(op, side, declared, derived, binding, 3, &mut Sampler::small).unwrap_or(wrong))
         } else {
             compare::<f64>(op, side, declared, derived, binding, 5, &mut Sampler::ordinary)
                 .or_else(|| compare::<f64>(op, side, declared, derived, binding, 6, &mut Sampler::ordinary))
                 .or_else(|| compare::<f64>(op, side, declared, derived, binding, 7, &mut Sampler::with_bounds))
-        };
-        if let Some(wrong) = wrong {
-            report(op, side, declared, derived, binding, &wrong, out);
+        }
+    };
+    for binding in shapes {
+        if differs(binding).is_some() {
+            let smallest = shapes::shrink(op, binding, &|b| differs(b).is_some());
+            if let Some(wrong) = differs(&smallest) {
+                report(op, side, declared, derived, &smallest, &wrong, out);
+            }
             return None;
         }
     }
@@ -330,7 +335,7 @@ fn report(
     for s in rules.iter().skip(1) {
         d = d.label(s.span, "adds to it too");
     }
-    d = d.note(format!("smallest shape tried that shows it: {}", describe(op, binding)));
+    d = d.note(format!("smallest shape that shows it: {}", describe(op, binding)));
     let wanted = std::collections::BTreeSet::from([wrong.tensor]);
     let fix: Vec<String> =
         crate::derive::live(derived, &wanted).iter().map(|s| format!("  - {}", print::stmt(op, s))).collect();

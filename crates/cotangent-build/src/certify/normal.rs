@@ -31,6 +31,9 @@ fn terms(op: &Op, stmts: &[Stmt]) -> Option<BTreeMap<String, f64>> {
     Some(all)
 }
 
+/// A product of sums that would have more terms stays as it is: evaluation decides then.
+const MAX_TERMS: usize = 256;
+
 type Product<'a> = (f64, Vec<&'a Expr>);
 
 /// Products of factors that are neither sums nor products.
@@ -50,6 +53,10 @@ fn expand<'a>(e: &'a Expr, sign: f64, out: &mut Vec<Product<'a>>) {
             let (mut left, mut right) = (Vec::new(), Vec::new());
             expand(a, sign, &mut left);
             expand(b, 1.0, &mut right);
+            if left.len() * right.len() > MAX_TERMS {
+                out.push((sign, vec![e]));
+                return;
+            }
             for (ca, fa) in &left {
                 for (cb, fb) in &right {
                     out.push((ca * cb, [fa.as_slice(), fb.as_slice()].concat()));
@@ -67,41 +74,23 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
     // The scatter domain: a gather `x_bar[p] += y_bar[p + lo]` becomes `x_bar[i - lo] += y_bar[i]` where the shift has the coefficient 1, so
     // that derived and declared rules meet. The axis of the new variable bounds the same points, reads and writes outside counting nothing.
     let mut vars = s.vars.clone();
-    for v in 0..vars.len() {
-        let id = VarId(v);
-        // The target then bounds the variable to its old axis, as the read bounds it to the new one.
-        let mut shift = None;
-        for f in &factors {
-            if let Expr::Read(t, positions) = f {
-                for (a, axis) in positions.iter().zip(&op.tensor(*t).axes) {
-                    let unit = a.terms.len() == 1
-                        && a.terms[0].0 == id
-                        && a.terms[0].1.as_int() == Some(1)
-                        && a.divided_by_one()
-                        && !a.constant.is_zero();
-                    let on_left = index
-                        .iter()
-                        .zip(&op.tensor(s.target).axes)
-                        .any(|(p, axis)| p.as_var() == Some(id) && *axis == vars[v].axis);
-                    if unit && on_left && matches!(op.tensor(*t).role, Role::Cotangent(_) | Role::Tangent(_)) {
-                        shift = Some((a.constant.clone(), *axis));
-                    }
-                }
-            }
+    for (v, var) in vars.iter_mut().enumerate() {
+        let Some((offset, axis)) = shift(op, s.target, &index, &factors, VarId(v), var.axis) else { continue };
+        // v - offset in v's place; an overflow leaves the comparison to evaluation.
+        let back = offset.neg()?;
+        let overflow = std::cell::Cell::new(false);
+        let moved = |a: &Affine| {
+            let Some((_, k)) = a.terms.iter().find(|(w, _)| w.0 == v) else { return a.clone() };
+            let constant = k.mul(&back).and_then(|d| a.constant.add(&d));
+            overflow.set(overflow.get() || constant.is_none());
+            Affine { constant: constant.unwrap_or_default(), ..a.clone() }
+        };
+        index = index.iter().map(moved).collect();
+        factors = factors.iter().map(|f| f.map(&moved, &mut |e| e)).collect();
+        if overflow.get() {
+            return None;
         }
-        if let Some((c, axis)) = shift {
-            let back = c.neg()?;
-            let moved = |a: &Affine| match a.terms.iter().find(|(w, _)| *w == id) {
-                None => a.clone(),
-                Some((_, k)) => {
-                    let constant = k.mul(&back).and_then(|d| a.constant.add(&d)).unwrap_or_else(|| a.constant.clone());
-                    Affine { constant, ..a.clone() }
-                }
-            };
-            index = index.iter().map(moved).collect();
-            factors = factors.iter().map(|f| f.map(&moved, &mut |e| e)).collect();
-            vars[v].axis = axis;
-        }
+        var.axis = axis;
     }
     // Numbered by stand: first those on the left, then by the first factor in the order of the texts without names.
     let blank: Vec<Var> = vars.iter().map(|v| Var { name: "_".into(), axis: v.axis }).collect();
@@ -139,4 +128,27 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
     let target = Expr::Read(s.target, index.iter().map(renamed).collect());
     let domain: Vec<_> = named.iter().map(|v| op.axis(v.axis).name.as_str()).collect();
     Some(format!("{} | {} | {}", text(&target, &named), texts.join(" * "), domain.join(",")))
+}
+
+/// The offset `c` and the axis of a cotangent or tangent read at `v + c`, where the target stands at `v` itself: the target then bounds `v` to
+/// its old axis, as the read bounds `v + c` to the new one.
+fn shift(
+    op: &Op,
+    target: TensorId,
+    index: &[Affine],
+    factors: &[Expr],
+    v: VarId,
+    axis: AxisId,
+) -> Option<(Poly, AxisId)> {
+    let on_left = index.iter().zip(&op.tensor(target).axes).any(|(p, a)| p.as_var() == Some(v) && *a == axis);
+    let reads = factors.iter().filter_map(|f| match f {
+        Expr::Read(t, positions) if matches!(op.tensor(*t).role, Role::Cotangent(_) | Role::Tangent(_)) => {
+            Some(positions.iter().zip(&op.tensor(*t).axes))
+        }
+        _ => None,
+    });
+    let unit =
+        |a: &Affine| a.divided_by_one() && matches!(a.terms.as_slice(), [(w, c)] if *w == v && c.as_int() == Some(1));
+    let (a, axis) = reads.flatten().find(|(a, _)| on_left && unit(a) && !a.constant.is_zero())?;
+    Some((a.constant.clone(), *axis))
 }

@@ -105,6 +105,77 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
     Binding::new(op, &given, params).ok()
 }
 
+/// A binding at which `wrong` still holds and no single step down (a dimension dropped, an extent or a parameter lowered by one) keeps it.
+pub fn shrink(op: &Op, from: &Binding, wrong: &impl Fn(&Binding) -> bool) -> Binding {
+    let mut best = from.clone();
+    while let Some(smaller) = steps_down(op, &best).into_iter().find(|b| wrong(b)) {
+        best = smaller;
+    }
+    best
+}
+
+/// Every binding one step smaller.
+fn steps_down(op: &Op, b: &Binding) -> Vec<Binding> {
+    let given: Vec<Option<Vec<i64>>> = op
+        .axes
+        .iter()
+        .zip(&b.extents)
+        .map(|(a, e)| a.size.is_none().then(|| e.iter().map(|n| *n as i64).collect()))
+        .collect();
+    let mut all = Vec::new();
+    let mut push = |given: &[Option<Vec<i64>>], params: Vec<ParamValue>| all.extend(Binding::new(op, given, params));
+    let classes: BTreeSet<usize> = op.axes.iter().map(|a| a.rank_class).collect();
+    for class in classes {
+        // The last dimension of every group of the class, and of the parameters that go with it.
+        let (mut less, mut params) = (given.clone(), b.params.clone());
+        let axes = op.axes.iter().zip(&mut less).filter(|(a, _)| a.rank_class == class);
+        axes.for_each(|(_, g)| {
+            g.iter_mut().for_each(|g| {
+                g.pop();
+            });
+        });
+        for (param, value) in op.params.iter().zip(&mut params) {
+            if let (ParamKind::PerDim(a), ParamValue::Ints(v)) = (param.kind, value)
+                && op.axis(a).rank_class == class
+            {
+                v.pop();
+            }
+        }
+        if less != given {
+            push(&less, params);
+        }
+    }
+    for a in 0..given.len() {
+        for d in 0..given[a].as_ref().map_or(0, Vec::len) {
+            let mut less = given.clone();
+            if let Some(n) = less[a].as_mut().map(|v| &mut v[d]).filter(|n| **n > 1) {
+                *n -= 1;
+                push(&less, b.params.clone());
+            }
+        }
+    }
+    for p in 0..b.params.len() {
+        let ints = match &b.params[p] {
+            ParamValue::Ints(v) => v.len(),
+            ParamValue::Int(_) => 1,
+            ParamValue::Real(_) => 0,
+        };
+        for d in 0..ints {
+            let mut params = b.params.clone();
+            let slot = match &mut params[p] {
+                ParamValue::Ints(v) => &mut v[d],
+                ParamValue::Int(n) => n,
+                ParamValue::Real(_) => continue,
+            };
+            if *slot > 1 {
+                *slot -= 1;
+                push(&given, params);
+            }
+        }
+    }
+    all
+}
+
 fn derived_dims(op: &Op, b: &Binding) -> i64 {
     op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some()).map(|(_, e)| e.len() as i64).sum()
 }

@@ -14,6 +14,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::*;
 use crate::source::Span;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Neg;
 
 /// The rules that follow from the forward formula alone.
 pub struct Derived {

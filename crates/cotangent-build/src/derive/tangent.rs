@@ -5,6 +5,7 @@
 use super::hoist;
 use crate::index::*;
 use std::collections::BTreeSet;
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor that depends on them.
 pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {

@@ -7,6 +7,7 @@ use super::hoist;
 use crate::index::*;
 use crate::source::Span;
 use std::collections::BTreeMap;
+use std::ops::{Div, Mul, Neg};
 
 /// Where a statement is not linear in the tensors that it should be linear in.
 pub struct NotLinear {

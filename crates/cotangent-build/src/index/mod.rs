@@ -13,6 +13,7 @@ pub mod resolve;
 use crate::source::{SourceId, Span};
 use crate::spec::Domain;
 use std::collections::BTreeMap;
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident),*) => {$(
@@ -206,7 +207,7 @@ pub enum Compare {
     Ne,
 }
 
-/// A value. Derivation builds these; [`Expr::add`] and its kin keep them free of trivial zeros and ones.
+/// A value. Derivation builds these; its operators keep them free of trivial zeros and ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     Const(f64),
@@ -364,51 +365,6 @@ impl Expr {
     pub fn is_one(&self) -> bool {
         matches!(self, Expr::Const(c) if *c == 1.0)
     }
-    pub fn neg(self) -> Self {
-        match self {
-            Expr::Const(c) => Expr::Const(if c == 0.0 { 0.0 } else { -c }),
-            Expr::Unary(Unary::Neg, a) => *a,
-            e => Expr::Unary(Unary::Neg, Box::new(e)),
-        }
-    }
-    pub fn add(self, other: Self) -> Self {
-        match (self, other) {
-            (a, b) if a.is_zero() => b,
-            (a, b) if b.is_zero() => a,
-            (a, Expr::Unary(Unary::Neg, b)) => a.sub(*b),
-            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a + b),
-            (a, b) => Expr::Binary(Binary::Add, Box::new(a), Box::new(b)),
-        }
-    }
-    pub fn sub(self, other: Self) -> Self {
-        match (self, other) {
-            (a, b) if b.is_zero() => a,
-            (a, b) if a.is_zero() => b.neg(),
-            (a, Expr::Unary(Unary::Neg, b)) => a.add(*b),
-            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a - b),
-            (a, b) => Expr::Binary(Binary::Sub, Box::new(a), Box::new(b)),
-        }
-    }
-    pub fn mul(self, other: Self) -> Self {
-        match (self, other) {
-            (a, b) if a.is_zero() || b.is_zero() => Expr::zero(),
-            (a, b) if a.is_one() => b,
-            (a, b) if b.is_one() => a,
-            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a * b),
-            (Expr::Unary(Unary::Neg, a), Expr::Unary(Unary::Neg, b)) => a.mul(*b),
-            (Expr::Unary(Unary::Neg, a), b) => a.mul(b).neg(),
-            (a, Expr::Unary(Unary::Neg, b)) => a.mul(*b).neg(),
-            (a, b) => Expr::Binary(Binary::Mul, Box::new(a), Box::new(b)),
-        }
-    }
-    pub fn div(self, other: Self) -> Self {
-        match (self, other) {
-            (a, _) if a.is_zero() => Expr::zero(),
-            (a, b) if b.is_one() => a,
-            (Expr::Unary(Unary::Neg, a), b) => a.div(b).neg(),
-            (a, b) => Expr::Binary(Binary::Div, Box::new(a), Box::new(b)),
-        }
-    }
     pub fn unary(f: Unary, a: Self) -> Self {
         match f {
             Unary::Neg => a.neg(),
@@ -493,6 +449,73 @@ impl Expr {
                 a.visit_affines(f);
                 b.visit_affines(f);
             }
+        }
+    }
+}
+
+// Derivation builds with these; they leave out zeros, ones and double signs.
+
+impl Neg for Expr {
+    type Output = Expr;
+    fn neg(self) -> Expr {
+        match self {
+            Expr::Const(c) => Expr::Const(if c == 0.0 { 0.0 } else { -c }),
+            Expr::Unary(Unary::Neg, a) => *a,
+            e => Expr::Unary(Unary::Neg, Box::new(e)),
+        }
+    }
+}
+
+impl Add for Expr {
+    type Output = Expr;
+    fn add(self, other: Expr) -> Expr {
+        match (self, other) {
+            (a, b) if a.is_zero() => b,
+            (a, b) if b.is_zero() => a,
+            (a, Expr::Unary(Unary::Neg, b)) => a.sub(*b),
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a + b),
+            (a, b) => Expr::Binary(Binary::Add, Box::new(a), Box::new(b)),
+        }
+    }
+}
+
+impl Sub for Expr {
+    type Output = Expr;
+    fn sub(self, other: Expr) -> Expr {
+        match (self, other) {
+            (a, b) if b.is_zero() => a,
+            (a, b) if a.is_zero() => b.neg(),
+            (a, Expr::Unary(Unary::Neg, b)) => a.add(*b),
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a - b),
+            (a, b) => Expr::Binary(Binary::Sub, Box::new(a), Box::new(b)),
+        }
+    }
+}
+
+impl Mul for Expr {
+    type Output = Expr;
+    fn mul(self, other: Expr) -> Expr {
+        match (self, other) {
+            (a, b) if a.is_zero() || b.is_zero() => Expr::zero(),
+            (a, b) if a.is_one() => b,
+            (a, b) if b.is_one() => a,
+            (Expr::Const(a), Expr::Const(b)) => Expr::Const(a * b),
+            (Expr::Unary(Unary::Neg, a), Expr::Unary(Unary::Neg, b)) => a.mul(*b),
+            (Expr::Unary(Unary::Neg, a), b) => a.mul(b).neg(),
+            (a, Expr::Unary(Unary::Neg, b)) => a.mul(*b).neg(),
+            (a, b) => Expr::Binary(Binary::Mul, Box::new(a), Box::new(b)),
+        }
+    }
+}
+
+impl Div for Expr {
+    type Output = Expr;
+    fn div(self, other: Expr) -> Expr {
+        match (self, other) {
+            (a, _) if a.is_zero() => Expr::zero(),
+            (a, b) if b.is_one() => a,
+            (Expr::Unary(Unary::Neg, a), b) => a.div(b).neg(),
+            (a, b) => Expr::Binary(Binary::Div, Box::new(a), Box::new(b)),
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
 use crate::source::At;
 use crate::spec::{Adjoint, Formula, Spec};
 use crate::syntax::{self, Assign, BinaryOp, ExprKind};
+use std::ops::{Div, Mul, Neg};
 
 /// Which formulas are being read: it decides what may be read and written.
 #[derive(Clone, Copy, PartialEq, Eq)]

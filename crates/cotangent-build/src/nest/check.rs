@@ -125,7 +125,8 @@ impl Checker<'_> {
                 divisor: p.divisor,
                 extent: *size,
             });
-            if !proven && !(p.guarded && tested) {
+            let kept = p.guarded && tested;
+            if !proven && !kept {
                 return Err(format!("`{name}` may be accessed out of bounds"));
             }
         }

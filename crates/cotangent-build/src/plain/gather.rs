@@ -33,12 +33,17 @@ fn solve(s: &Stmt, at: usize, tensors: &[Tensor]) -> Option<Stmt> {
         .terms
         .iter()
         .filter(|(v, c)| c.abs() == 1 && *v < s.free && s.target.vars().filter(|w| w == v).count() == 1);
-    let (v, c) = candidates.copied().find(|(v, _)| bounded(&s.value, *v, s.vars[*v].extent, tensors))?;
+    let size = tensors[s.target.tensor.0].shape[at];
+    // The variable that the new one replaces should have about its range: a stride's or a small window's would make the nest several times
+    // as large as the scatter.
+    let (v, c) = candidates
+        .copied()
+        .filter(|(v, _)| size <= 2 * s.vars[*v].extent && bounded(&s.value, *v, s.vars[*v].extent, tensors))
+        .max_by_key(|(v, _)| s.vars[*v].extent)?;
     // v = (q - rest) / c, q the new variable in v's place.
     let rest: Vec<(usize, i64)> =
         position.numerator.terms.iter().filter(|(w, _)| *w != v).map(|(w, k)| (*w, -k * c)).collect();
     let solution = Linear::new(rest.into_iter().chain([(v, c)]), -position.numerator.constant * c);
-    let size = tensors[s.target.tensor.0].shape[at];
     let mut vars = s.vars.clone();
     let base = tensors[s.target.tensor.0].dims[at].to_lowercase().replace('.', "");
     let name = (0..)

@@ -239,17 +239,14 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
             }
         }
     }
-    let Some(huge) = affine_overflow(op, &binding) else { return (out.errors() == errors).then_some(binding) };
-    out.push(
-        Diagnostic::error(
-            Code::BadSize,
-            instance.name.span,
-            "an index of this instance does not fit 64 bits",
-            "too large",
-        )
-        .label(huge, "this index"),
-    );
-    None
+    if let Some((span, what)) = bad_index(op, &binding) {
+        let message = format!("an index of instance `{}` {what}", instance.name.value);
+        out.push(
+            Diagnostic::error(Code::BadParam, instance.name.span, message, "at these sizes and parameters")
+                .label(span, "in this step"),
+        );
+    }
+    (out.errors() == errors).then_some(binding)
 }
 
 fn rank(given: &[Option<Vec<i64>>], a: AxisId) -> usize {
@@ -284,27 +281,28 @@ fn missing(
     );
 }
 
-/// The first statement with an index beyond 2^62 in this binding.
-fn affine_overflow(op: &Op, binding: &Binding) -> Option<Span> {
+/// The first statement with an index that divides by zero or goes beyond 2^62 in this binding, and which of the two.
+fn bad_index(op: &Op, binding: &Binding) -> Option<(Span, &'static str)> {
     let limit = 1i128 << 62;
-    let too_large = |s: &index::Stmt, a: &Affine| {
+    let bad = |s: &index::Stmt, a: &Affine| -> Option<&'static str> {
         let rank = a.vars().map(|v| binding.rank(s.vars[v.0].axis)).max().unwrap_or(0);
-        (0..rank).any(|dim| {
+        (0..rank).find_map(|dim| {
             let number = |p: &index::Poly| p.eval(&|atom| binding.atom(atom, dim)).map(i128::from);
-            let (Some(mut total), Some(divisor)) = (number(&a.constant).map(i128::abs), number(&a.divisor)) else {
-                return true;
-            };
-            for (v, c) in &a.terms {
-                let Some(c) = number(c) else { return true };
-                total = total.saturating_add(c.abs().saturating_mul(binding.extents[s.vars[v.0].axis.0][dim] as i128));
+            let reach = a.terms.iter().try_fold(number(&a.constant).unwrap_or(i128::MAX).abs(), |total, (v, c)| {
+                let extent = binding.extents[s.vars[v.0].axis.0][dim] as i128;
+                Some(total.saturating_add(number(c)?.abs().saturating_mul(extent)))
+            });
+            match (reach, number(&a.divisor)) {
+                (_, Some(0)) => Some("divides by zero"),
+                (Some(reach), Some(_)) if reach <= limit => None,
+                _ => Some("does not fit 64 bits"),
             }
-            total > limit || divisor == 0
         })
     };
     op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts).find_map(|s| {
-        let mut huge = s.index.iter().any(|a| too_large(s, a));
-        s.value.visit_affines(&mut |a| huge |= too_large(s, a));
-        huge.then_some(s.span)
+        let mut found = s.index.iter().find_map(|a| bad(s, a));
+        s.value.visit_affines(&mut |a| found = found.or_else(|| bad(s, a)));
+        found.map(|what| (s.span, what))
     })
 }
 

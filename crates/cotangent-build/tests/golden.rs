@@ -1,0 +1,52 @@
+//! Golden text: two ops at every stage, one instance each, as `cotangent show` prints them. `BLESS=1 cargo test --test golden` rewrites.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn show(op: &str, instance: &str, stage: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = Command::new(env!("CARGO_BIN_EXE_cotangent"))
+        .args(["show", &format!("ops/{op}.yaml"), "--stage", stage, "--instance", instance])
+        .current_dir(root)
+        .output()
+        .expect("the command line runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn golden(op: &str, instance: &str) {
+    for stage in ["index", "rules", "plain", "nest", "rust"] {
+        let text = show(op, instance, stage);
+        let file: PathBuf =
+            [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &format!("{op}.{stage}.txt")].iter().collect();
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &text).expect("the golden file is written");
+        }
+        let expected = std::fs::read_to_string(&file).unwrap_or_default();
+        let differs = expected.lines().zip(text.lines()).position(|(a, b)| a != b);
+        let at = differs.unwrap_or(expected.lines().count().min(text.lines().count()));
+        assert!(
+            expected == text,
+            "{} differs from line {}:\n  expected: {}\n  found:    {}",
+            file.display(),
+            at + 1,
+            expected.lines().nth(at).unwrap_or("<end>"),
+            text.lines().nth(at).unwrap_or("<end>")
+        );
+    }
+}
+
+#[test]
+fn softmax_at_every_stage() {
+    golden("softmax", "i32_j10");
+}
+
+#[test]
+fn convolution_at_every_stage() {
+    golden("conv", "stride2_asymmetric");
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    assert_eq!(show("conv", "stride2_asymmetric", "rust"), show("conv", "stride2_asymmetric", "rust"));
+}
