@@ -7,11 +7,12 @@ use super::names::Names;
 use crate::index::{Binary, ReduceOp, TensorId, Unary};
 use crate::nest::{Access, Nest, Node, Place, Position, Test, Update, Value};
 use crate::plain::{Kernel, Linear};
+use crate::source::Sources;
 use crate::spec::DType;
 
 /// The lines of the body, indented by `depth` steps of four spaces.
-pub fn lines(k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
-    let mut w = Writer { k, n, names, out: String::new() };
+pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
+    let mut w = Writer { sources, k, n, names, out: String::new() };
     for l in &n.locals {
         let zero = nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape);
         w.line(depth, &format!("let mut {} = {zero};", names.tensor(l.tensor)));
@@ -34,6 +35,7 @@ pub fn nested(element: &str, shape: &[usize]) -> String {
 }
 
 struct Writer<'a> {
+    sources: &'a Sources,
     k: &'a Kernel,
     n: &'a Nest,
     names: &'a Names,
@@ -50,7 +52,10 @@ impl Writer<'_> {
     fn nodes(&mut self, nodes: &[Node], depth: usize) {
         for node in nodes {
             match node {
-                Node::Comment(text) => self.line(depth, &format!("// {text}")),
+                Node::Comment(text, span) => {
+                    let place = span.map_or(String::new(), |s| format!("    {}", super::place(self.sources, s)));
+                    self.line(depth, &format!("// {text}{place}"));
+                }
                 Node::Loop { var, body } => {
                     let flats = flat_tensors(body);
                     let v = &self.n.vars[*var];

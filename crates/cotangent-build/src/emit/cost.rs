@@ -37,7 +37,7 @@ fn nodes(n: &Nest, body: &[Node]) -> u64 {
             Node::If { tests, body } => tests.iter().map(test).sum::<u64>() + nodes(n, body),
             Node::Update { how, value: v, .. } => value(v) + u64::from(matches!(how, Update::Reduce(_))),
             Node::Fold { from, .. } => n.registers[*from].lanes.unwrap_or(1) as u64,
-            Node::Comment(_) | Node::Init { .. } | Node::Fill(_) => 0,
+            Node::Comment(..) | Node::Init { .. } | Node::Fill(_) => 0,
         })
         .sum()
 }

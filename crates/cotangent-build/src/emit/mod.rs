@@ -174,7 +174,7 @@ fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
     };
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
-    let functions = c.nests.iter().map(|n| function_context(op, kernel, n, &c.nests)).collect();
+    let functions = c.nests.iter().map(|n| function_context(sources, op, kernel, n, &c.nests)).collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         op: op.name.clone(),
@@ -224,7 +224,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     }
 }
 
-fn function_context(op: &Op, kernel: &Kernel, n: &Nest, all: &[Nest]) -> FunctionContext {
+fn function_context(sources: &Sources, op: &Op, kernel: &Kernel, n: &Nest, all: &[Nest]) -> FunctionContext {
     let argument = |t: &TensorId| {
         let of = match op.tensor(*t).role {
             Role::Tangent(of) | Role::Cotangent(of) => of,
@@ -258,7 +258,7 @@ fn function_context(op: &Op, kernel: &Kernel, n: &Nest, all: &[Nest]) -> Functio
                     n.reads.iter().chain(&n.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
                 format!("        {}({});\n", whole.name, arguments.join(", "))
             }
-            None => body::lines(kernel, n, &names, 2),
+            None => body::lines(sources, kernel, n, &names, 2),
         },
     }
 }

@@ -23,7 +23,7 @@ impl Checker<'_> {
     fn nodes(&mut self, nodes: &[Node]) -> Result<(), String> {
         for node in nodes {
             match node {
-                Node::Comment(_) => {}
+                Node::Comment(..) => {}
                 Node::Loop { var, body } => {
                     if !self.running.insert(*var) {
                         return Err(format!("loop `{}` inside itself", self.n.vars[*var].name));

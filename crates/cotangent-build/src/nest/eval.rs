@@ -39,7 +39,7 @@ impl Machine<'_> {
     fn nodes(&mut self, nodes: &[Node]) {
         for node in nodes {
             match node {
-                Node::Comment(_) => {}
+                Node::Comment(..) => {}
                 Node::Loop { var, body } => {
                     for i in 0..self.n.vars[*var].extent {
                         self.env[*var] = i as i64;

@@ -11,6 +11,7 @@ pub mod schedule;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::plain::{Kind, Linear};
+use crate::source::Span;
 
 /// One function as a nest.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +55,8 @@ pub type RegisterId = usize;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
-    /// The statement that the nodes after it carry out.
-    Comment(String),
+    /// The statement that the nodes after it carry out, and the step of the spec that it comes from.
+    Comment(String, Option<Span>),
     Loop {
         var: VarId,
         body: Vec<Node>,

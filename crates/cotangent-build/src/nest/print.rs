@@ -27,7 +27,7 @@ impl Printer<'_> {
         let pad = "  ".repeat(depth);
         for node in nodes {
             let _ = match node {
-                Node::Comment(text) => writeln!(out, "{pad}# {text}"),
+                Node::Comment(text, _) => writeln!(out, "{pad}# {text}"),
                 Node::Loop { var, body } => {
                     let v = &self.n.vars[*var];
                     let done = writeln!(out, "{pad}for {} in 0..{}", v.name, v.extent);

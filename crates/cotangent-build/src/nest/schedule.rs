@@ -93,11 +93,11 @@ impl Scheduler<'_> {
                     out.push(Node::Loop { var, body });
                 }
                 Tree::Step { step: Step::Fill(t), .. } => {
-                    out.push(Node::Comment(format!("{} = 0", self.kernel.tensor(*t).name)));
+                    out.push(Node::Comment(format!("{} = 0", self.kernel.tensor(*t).name), None));
                     out.push(Node::Fill(*t));
                 }
                 Tree::Step { step: Step::Stmt(s), fixed } => {
-                    out.push(Node::Comment(plain::print::stmt(&self.kernel.tensors, s)));
+                    out.push(Node::Comment(plain::print::stmt(&self.kernel.tensors, s), Some(s.span)));
                     out.extend(self.stmt(s, fixed));
                 }
             }
