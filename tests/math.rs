@@ -9,6 +9,7 @@
 use cotangent::lanes::{F32x4, F32x8, F32x16, F64x2, F64x4, Lanes};
 use cotangent::math::{f32 as m32, f64 as m64};
 use cotangent::real::Real;
+#[cfg(feature = "std")]
 use cotangent::tensor::Tensor;
 
 // ---------------------------------------------------------------- f32
@@ -855,6 +856,7 @@ fn lanes_compute() {
     assert_eq!(sum, F32x16::splat(1.5));
 }
 
+#[cfg(feature = "std")]
 #[test]
 fn tensors_are_flat() {
     fn check<T: Tensor>(len: usize) {
@@ -879,6 +881,7 @@ fn tensors_are_flat() {
 }
 
 /// 64 MB, far beyond a thread's stack.
+#[cfg(feature = "std")]
 #[test]
 fn big_tensors_stay_off_the_stack() {
     let mut x = <[[f32; 4096]; 4096]>::zeros();

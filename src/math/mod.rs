@@ -4,7 +4,8 @@
 //! multiplications, divisions and selects, so that a loop over a fixed-size array of lanes turns into vector code.
 //! The only branch is in `sin`, `cos` and `tan`, for arguments beyond `TRIG_LIMIT`; the lane types test it once
 //! for a whole vector. No fused multiply-add is assumed: results are the same bits on every IEEE machine in
-//! round-to-nearest mode, with and without `std`.
+//! round-to-nearest mode, with and without `std`. Without `std` the square root is computed in integers, correctly
+//! rounded too but some ten times slower than the instruction.
 //!
 //! Polynomial coefficients are minimax fits (Remez exchange in 110-digit arithmetic, each coefficient rounded in
 //! turn and the rest fitted again). Where a scheme comes from elsewhere, a comment names it.

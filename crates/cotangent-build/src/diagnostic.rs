@@ -244,7 +244,8 @@ impl IntoIterator for Diagnostics {
     }
 }
 
-/// The candidate nearest to a word by edit distance, if it is near enough to be a slip: one edit in three letters.
+/// The candidate nearest to a word by edit distance, if it is near enough to be a slip: one edit in three letters. Of a word of one
+/// letter, only what begins with it: any other letter is one edit away.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // A word longer than any name would only cost time.
     if word.is_empty() || word.len() > 100 {
@@ -260,7 +261,9 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
             let case = word.eq_ignore_ascii_case(candidate);
             (if case { 0 } else { exact }, candidate)
         })
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, candidate)| {
+            *distance <= limit && (*distance < word.chars().count() || candidate.starts_with(word))
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate.to_owned())
 }
@@ -404,7 +407,7 @@ Right:
     outputs: {y: [Cx]}"
 
 Syntax "E007" "a formula that cannot be read"
-"A step is `target[i,j] = value` or `target[i,j] += value`. Products are written with `*`, powers with `^`, \
+"One error is reported for each formula, at the first place that does not fit. A step is `target[i,j] = value` or `target[i,j] += value`. Products are written with `*`, powers with `^`, \
 conditions with `and`, `or`, `not`; comparisons and powers do not chain. A reduction names its indices: `sum(j)`.
 
 Wrong:
@@ -414,7 +417,8 @@ Right:
 
 UnknownName "E008" "a name that nothing declares"
 "A formula may read inputs, outputs and locals of earlier steps, parameters, and axes as their sizes. The adjoint \
-may also read the cotangents of outputs (`y_bar`) and its own locals.
+may also read the cotangents of outputs (`y_bar`) and its own locals, the tangent the tangents of inputs (`x_dot`). \
+A size under `sizes:` may name axes that the instance gives, and parameters. Functions have one name each.
 
 Wrong:
     inputs: {x: [I]}
@@ -426,8 +430,8 @@ Right:
       - y[i] = w * x[i]"
 
 UnknownIndex "E009" "an index that belongs to no axis"
-"The index of an axis is the axis' whole name in lower case: `i` of `I`, `cx` of `Cx`. A second index of an axis is \
-bound with `in`.
+"The index of an axis is the axis' whole name in lower case: `i` of `I`, `cx` of `Cx`. The name in capitals is its \
+size, one more than the last index. A second index of an axis is bound with `in`.
 
 Wrong:
     inputs: {x: [Cx]}
@@ -439,8 +443,9 @@ Right:
       - y = sum(cx) x[cx]"
 
 UnknownAxis "E010" "an axis that nothing declares"
-"Axes are declared by the inputs and outputs that have them. `k in I`, `params:`, `sizes:` and `layout:` may name \
-only those.
+"Axes are declared by the inputs and outputs that have them, and by `sizes:`, where a step iterates over them \
+(the window of a pooling). `k in I` and `params:` may name only those; a size is derived from sizes that the instance \
+gives, not from derived ones.
 
 Wrong:
     inputs: {x: [I]}
@@ -453,7 +458,7 @@ Right:
 
 UnboundIndex "E011" "an index that stands on the right alone"
 "An index on the right stands on the left too, or under a reduction. There is no silent summation: say over what. \
-A reduction extends over products, not over `+`.
+A reduction extends over products, not over `+`: `sum(j) a[j] + b[j]` ends before the `+`.
 
 Wrong:
     - z[i] = x[i,j] * y[j]
@@ -472,7 +477,8 @@ Right:
 NotAffine "E013" "an index expression that is not affine"
 "A position of an access is a sum of indices, numbers, parameters and sizes; an index may be multiplied or divided \
 by what is constant, not by another index, and no tensor element may stand in it. So every access is known when \
-the kernel is built.
+the kernel is built. A local has the axes of its indices, so it is first written over plain ones; \
+a size is made of sizes, whole numbers and parameters with `+ - * /`.
 
 Wrong:
     - y[i] = x[i * i]
@@ -497,9 +503,10 @@ Wrong:
 Right:
     - y[i] = x[i / rate]"
 
-AssignMode "E016" "`=` where `+=` is due, or the other way round"
-"A cotangent is a sum over all uses of its tensor, so an adjoint rule adds: `x_bar[i] += ...`. A local of the \
-adjoint, like a step of forward, is set with `=`.
+AssignMode "E016" "a target that cannot be written so, or not here"
+"A cotangent is a sum over all uses of its tensor, so an adjoint rule adds: `x_bar[i] += ...`. \
+A step of forward writes outputs and locals, an adjoint rule the cotangents of inputs and locals, a tangent rule the \
+tangents of outputs and locals; none of them writes an input or a parameter.
 
 Wrong:
     adjoint:
@@ -509,8 +516,9 @@ Right:
       - x_bar[i] += y_bar[i]"
 
 DoubleWrite "E017" "an element that is written twice"
-"A step with `=` writes each element at most once, and none that another step has set. Where several values belong to \
-one element, add them with `+=` or reduce them.
+"A step with `=` writes each element at most once, and none that another step has written. Where several values belong \
+to one element, add them with `+=` or reduce them. Affine targets (`y[i*step + t]`) are tried at small shapes and at the \
+sizes of each instance.
 
 Wrong:
     - y[i] = x[i]
@@ -531,8 +539,7 @@ Right:
     - y[i] = e[i] * 2"
 
 NeverWritten "E019" "an output that no step writes"
-"Every output is written by a step of forward, and every rule of the adjoint writes the cotangent of an input or a \
-local. An output that should be zero is set to zero.
+"Every output is written by a step of forward. An output that should be zero is set to zero.
 
 Wrong:
     outputs: {y: [I], z: [I]}
@@ -546,7 +553,8 @@ Right:
 
 NotLinear "E020" "a rule that is not linear"
 "A derivative is a linear map. An adjoint rule is linear in the cotangents, a tangent rule in the tangents: every \
-term has exactly one of them as a factor.
+term has exactly one of them as a factor, and none stands in another factor, a denominator, a condition or a reduction \
+other than a sum.
 
 Wrong:
     - x_bar[i] += y_bar[i] * y_bar[i]
@@ -554,8 +562,10 @@ Right:
     - x_bar[i] += y_bar[i] * y[i]"
 
 WrongAdjoint "E021" "an adjoint that is not the transpose of the derivative"
-"The declared adjoint is compared with the one derived from forward, and they differ. The message shows the \
-smallest shape and element at which they do, both values, and the derived rule.
+"The declared adjoint is compared with the one derived from forward, and they differ. The message shows a small \
+shape and an element at which they do, both values, and the derived rule. At a tie or a kink, where forward has no \
+derivative, the declared rule is the convention: there it lies between the values around the point, \
+and shares out as much as they do.
 
 Wrong:
     forward: [\"z[i] = x[i] * y[i]\"]
@@ -565,8 +575,8 @@ Right:
     adjoint: [\"x_bar[i] += y[i] * z_bar[i]\", \"y_bar[i] += x[i] * z_bar[i]\"]"
 
 WrongTangent "E022" "a tangent that is not the derivative"
-"The declared tangent is compared with the one derived from forward, and they differ. Leave the key out to have it \
-derived.
+"The declared tangent is compared with the one derived from forward, and they differ; or, at a tie or a kink, it \
+follows another convention than the declared adjoint. Leave the key out to have it derived.
 
 Wrong:
     forward: [\"y[i] = sin(x[i])\"]
@@ -588,7 +598,7 @@ Right:
 
 UnknownInstanceKey "E024" "an instance key that is no axis or parameter"
 "The keys of an instance are name, dtype, layout, the axes of the op and its parameters. Axes that `sizes:` \
-derives are not given.
+derives are left out.
 
 Wrong:
     params: {stride: S}
@@ -598,8 +608,9 @@ Right:
     instances: [{name: a, S: 28, stride: 2}]"
 
 BadSize "E025" "a size that no tensor can have"
-"A size is a whole number above zero, and all sizes of a kernel together stay within what an address can count. \
-A derived size may come out wrong too: a kernel wider than its padded input leaves nothing.
+"A size is a whole number from 1 to 2^31, and so is the number of elements of a tensor. A group of no dimensions has \
+the size `[]`. A derived size may come out wrong too: a window wider than its padded input leaves nothing. One that is \
+given all the same has the value that is derived.
 
 Wrong:
     instances: [{name: a, I: 0}]
@@ -643,10 +654,10 @@ Gives nothing:
 Gives a kernel:
     instances: [{name: small, I: 8}]"
 
-NotAValue "E030" "an index or a parameter per dimension used as a value"
+NotAValue "E030" "no value where a value is due, or no condition where a condition is"
 "An index stands for a tuple of coordinates, and a parameter of an axis for one number per dimension; neither is a \
 number. Both may stand in positions of an access, and indices in conditions. The name of an axis is a value: its \
-number of elements.
+number of elements. The first argument of `where` is a comparison, not a number.
 
 Wrong:
     - y[i] = x[i] * i
@@ -664,8 +675,8 @@ Right:
     forward: [\"y[i] = 2 * x[i]\"]"
 
 Unsupported "E032" "something that the compiler does not do"
-"The spec means something, but the compiler cannot make it. The message says what, and what to write instead if \
-there is a way: often a step of its own for a part of the formula.
+"The spec means something, but the compiler cannot make it, or cannot check it. The message says what, and what to \
+write instead if there is a way.
 
 Not done:
     - y[i] = u[i]^v[i]                  # `^` takes a literal exponent

@@ -338,10 +338,18 @@ fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) 
     use serde_saphyr::budget::BudgetBreach;
 
     let place = error.location().map_or((1, 1), |l| (l.line(), l.column()));
-    let span = sources.place(source, place.0 as usize, place.1 as usize);
+    let mut span = sources.place(source, place.0 as usize, place.1 as usize);
     let (message, label) = match error.without_snippet() {
         Error::Budget { breach, .. } => match breach {
             BudgetBreach::Anchors { .. } | BudgetBreach::Aliases { .. } => {
+                // The reader names the value that the anchor `&a` stands before.
+                let before = &sources.text(source)[..span.start as usize];
+                let line = before.rfind('\n').map_or(0, |at| at + 1);
+                if let Some(at) = before[line..].rfind('&').filter(|_| !sources.snippet(span).starts_with('*')) {
+                    span.end = span.start;
+                    span.start = (line + at) as u32;
+                    span.end -= (before.len() - before.trim_end().len()) as u32;
+                }
                 ("anchors and aliases are not part of the spec language".to_owned(), "write the value out".to_owned())
             }
             BudgetBreach::Documents { .. } => {
@@ -359,18 +367,20 @@ fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) 
             (format!("not valid YAML: {text}"), String::new())
         }
     };
-    let mut diagnostic = Diagnostic::error(Code::Yaml, span, message, label);
     let text = sources.text(source);
+    // The reader stumbles only after such an interval, often lines below: the interval is what to show.
     for (n, line) in text.lines().enumerate() {
         if let Some((start, end)) = half_open_interval(line) {
             let column = line[..start].chars().count() + 1;
             let at = sources.place(source, n + 1, column);
             let interval = &line[start..end];
-            return diagnostic
-                .label(Span { end: at.start + interval.len() as u32, ..at }, "YAML reads these brackets as lists")
-                .help(format!("quote an interval whose brackets differ: `\"{interval}\"`"));
+            let at = Span { end: at.start + interval.len() as u32, ..at };
+            let message = "not valid YAML: an interval whose brackets differ";
+            return Diagnostic::error(Code::Yaml, at, message, "YAML reads these brackets as lists")
+                .help(format!("quote it: `\"{interval}\"`"));
         }
     }
+    let mut diagnostic = Diagnostic::error(Code::Yaml, span, message, label);
     let line = text.lines().nth((place.0 as usize).saturating_sub(1)).unwrap_or("");
     let item = line.trim_start();
     if line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') {
@@ -392,7 +402,9 @@ fn half_open_interval(line: &str) -> Option<(usize, usize)> {
         };
         let end = start + 1 + len + 1;
         let mixed = (open == "[") != line[..end].ends_with(']');
-        if mixed && !quoted && interval(&line[start..end]).is_some() {
+        // A plain scalar may begin with `(`; in braces its `]` closes what nothing opened.
+        let stumbles = open == "[" || line[..start].contains(['{', '[']);
+        if mixed && stumbles && !quoted && interval(&line[start..end]).is_some() {
             return Some((start, end));
         }
     }
@@ -616,6 +628,7 @@ impl Decoder<'_> {
                     )
                     .label(first, "first here"),
                 );
+                self.broken = true;
                 continue;
             }
             seen.insert(text.clone(), span);
@@ -679,6 +692,8 @@ impl Decoder<'_> {
     }
 
     fn bad_name(&mut self, name: &At<String>, kind: &str, why: String, help: String) {
+        // Formulas that use the name would only repeat the complaint.
+        self.broken |= !matches!(kind, "an op" | "an instance");
         self.error(
             Diagnostic::error(
                 Code::BadName,
@@ -772,7 +787,13 @@ impl Decoder<'_> {
                 "tangent" if is_derived(&value) => {}
                 "tangent" => tangent = self.formulas("tangent", value).map(|steps| steps.value),
                 "instances" => instances = self.instances(value),
-                _ => self.unknown_key(&key, "a spec", &KEYS),
+                _ => {
+                    let slip = did_you_mean(&key, KEYS);
+                    self.unknown_key(&key, "a spec", &KEYS);
+                    // What is misspelt is not missing too.
+                    self.broken |= slip.is_some();
+                    seen.extend(slip);
+                }
             }
         }
         for (name, example) in [
@@ -998,7 +1019,8 @@ impl Decoder<'_> {
         if empty {
             let message = format!("`{}` has no step", key.value);
             let span = key.span.to(node.span);
-            self.error(Diagnostic::error(Code::MissingKey, span, message, "at least one"));
+            let d = Diagnostic::error(Code::MissingKey, span, message, "at least one");
+            self.error(d.help("for example:\nforward:\n  - y[i] = 2 * x[i]"));
             return None;
         }
         self.formulas(&key.value, node).map(|steps| steps.value)
@@ -1123,6 +1145,7 @@ impl Decoder<'_> {
             let Some((first, span)) = seen.insert(&name.value, (kind, name.span)) else {
                 continue;
             };
+            self.broken = true;
             self.error(
                 Diagnostic::error(
                     Code::Duplicate,
@@ -1148,6 +1171,7 @@ impl Decoder<'_> {
                 continue;
             }
             told.push(axis);
+            self.broken = true;
             self.error(
                 Diagnostic::error(
                     Code::Duplicate,
@@ -1476,8 +1500,8 @@ instances:
             ("? [a]\n: b\n", "expected a name for a key, found a list"),
             ("? {a: b}\n: b\n", "expected a name for a key, found a mapping"),
             ("forward: [y[i] = x[i]]\n", "formulas stand one on a line"),
-            ("domain:\n  x: [0, inf)\nop: a\n", "quote an interval whose brackets differ: `\"[0, inf)\"`"),
-            ("domain: {x: (-1, 1]}\n", "quote an interval whose brackets differ: `\"(-1, 1]\"`"),
+            ("domain:\n  x: [0, inf)\nop: a\n", "quote it: `\"[0, inf)\"`"),
+            ("domain: {x: (-1, 1]}\n", "quote it: `\"(-1, 1]\"`"),
             (&deep, "nested too deeply"),
             (&blocks, "nested too deeply"),
             (&"[".repeat(200_000), "error[E001]"),

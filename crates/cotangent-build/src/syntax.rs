@@ -652,7 +652,8 @@ impl Parser<'_> {
                 self.advance();
                 let word = self.text(l);
                 let help = format!("a reduction names its indices: `{word}(j) x[j]`");
-                Err(self.unexpected("`(` after a reduction").help(help))
+                let next = self.span(self.lexeme());
+                Err(fail(next, format!("`{word}` does not say over which indices"), "expected `(`").help(help))
             }
             _ => {
                 self.advance();

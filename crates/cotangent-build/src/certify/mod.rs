@@ -2,9 +2,11 @@
 //! error at the rule with the smallest counterexample found and the derived rule as the fix.
 //!
 //! Equal normal forms certify. Otherwise both are evaluated: rational formulas exactly, in the integers modulo 2^61 - 1; the others in `f64`
-//! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric.
+//! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric. Where formulas have
+//! ties or kinks, points on them are tried too ([`kinks`]).
 
 pub mod field;
+mod kinks;
 mod normal;
 mod shapes;
 
@@ -81,7 +83,25 @@ pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Cert
     } else {
         Some(Method::Derived)
     };
-    Some(Certificate { adjoint: adjoint?, tangent: tangent? })
+    let certificate = Certificate { adjoint: adjoint?, tangent: tangent? };
+    if op.adjoint.declared && op.tangent.declared && (kinks::any(&op.forward) || kinks::any(&op.tangent.stmts)) {
+        let found = shapes.iter().find_map(|binding| Some((binding, kinks::disagree(op, binding)?)));
+        if let (Some((binding, (adjoint, tangent))), Some(at)) = (found, op.tangent.stmts.last()) {
+            let message = "tangent and adjoint disagree where `forward` has a tie or a kink";
+            let label = format!(
+                "cotangents times tangents come to {} over the outputs, to {} over the inputs",
+                tangent.show(),
+                adjoint.show()
+            );
+            out.push(
+                Diagnostic::error(Code::WrongTangent, at.span, message, label)
+                    .note(format!("smallest shape that shows it: {}", describe(op, binding)))
+                    .help("leave `tangent` out: it then follows the convention of the adjoint"),
+            );
+            return None;
+        }
+    }
+    Some(certificate)
 }
 
 fn rule(
@@ -95,28 +115,68 @@ fn rule(
     if normal::equal(op, declared, derived) {
         return Some(Method::NormalForm);
     }
+    if shapes.is_empty() {
+        out.push(no_shape(op));
+        return None;
+    }
     let exact = [&op.forward, declared, derived].iter().all(|s| rational(s));
+    let kinks = [&op.forward, declared].iter().any(|s| kinks::any(s));
     let differs = |binding: &Binding| {
+        let run = |seed: u64, draw: Draw<f64>| compare::<f64>(op, side, declared, derived, binding, seed, draw);
         if exact {
-            let wrong = compare::<M61>(op, side, declared, derived, binding, 4, &mut Sampler::field)?;
+            let wrong = compare::<M61>(op, side, declared, derived, binding, 4, &mut Sampler::field);
             // Small numbers read better than elements of the field.
-            Some(compare::<f64>(op, side, declared, derived, binding, 3, &mut Sampler::small).unwrap_or(wrong))
-        } else {
-            compare::<f64>(op, side, declared, derived, binding, 5, &mut Sampler::ordinary)
-                .or_else(|| compare::<f64>(op, side, declared, derived, binding, 6, &mut Sampler::ordinary))
-                .or_else(|| compare::<f64>(op, side, declared, derived, binding, 7, &mut Sampler::with_bounds))
+            let small = if wrong.is_empty() { Vec::new() } else { run(3, &mut Sampler::small) };
+            return if small.len() < wrong.len() { wrong } else { small };
         }
+        let mut wrong = run(5, &mut Sampler::ordinary);
+        if wrong.is_empty() {
+            wrong = run(6, &mut Sampler::ordinary);
+        }
+        if wrong.is_empty() {
+            wrong = run(7, &mut Sampler::with_bounds);
+        }
+        if wrong.is_empty() && kinks {
+            wrong.extend(kinks::check(op, side, declared, derived, binding).map(Wrong::from));
+        }
+        wrong
     };
     for binding in shapes {
-        if differs(binding).is_some() {
-            let smallest = shapes::shrink(op, binding, &|b| differs(b).is_some());
-            if let Some(wrong) = differs(&smallest) {
+        let wrong = differs(binding);
+        for tensor in wrong.iter().map(|w| w.tensor) {
+            let here = |b: &Binding| differs(b).into_iter().find(|w| w.tensor == tensor);
+            let smallest = shapes::shrink(op, binding, &|b| here(b).is_some());
+            if let Some(wrong) = here(&smallest) {
                 report(op, side, declared, derived, &smallest, &wrong, out);
             }
+        }
+        if !wrong.is_empty() {
             return None;
         }
     }
     Some(if exact { Method::Exact(shapes.len()) } else { Method::Sampled(shapes.len()) })
+}
+
+/// Nothing to compare rules at.
+fn no_shape(op: &Op) -> Diagnostic {
+    let axis = op.axes.iter().find(|a| a.size.is_some());
+    let span = axis.or(op.axes.first()).map(|a| a.span).or(op.forward.first().map(|s| s.span));
+    let span = span.unwrap_or(crate::source::Span { source: op.source, start: 0, end: 0 });
+    let message = "no small sizes were found at which the declared rules could be checked";
+    let label =
+        axis.map_or(String::new(), |a| format!("the size of `{}` stays below 1, or sizes get too large", a.name));
+    Diagnostic::error(Code::Unsupported, span, message, label)
+        .help("write a large number in `sizes:` or in an index as a parameter: the check can make that small")
+}
+
+/// What a rule writes.
+fn targets(op: &Op, side: Side) -> Vec<TensorId> {
+    let wanted = |t: &TensorId| match op.tensor(*t).role {
+        Role::Cotangent(u) => side == Side::Adjoint && op.tensor(u).role == Role::Input,
+        Role::Tangent(u) => side == Side::Tangent && op.tensor(u).role == Role::Output,
+        _ => false,
+    };
+    (0..op.tensors.len()).map(TensorId).filter(wanted).collect()
 }
 
 /// Whether the field can evaluate it.
@@ -229,8 +289,25 @@ fn point<'a, N: Number>(
 struct Wrong {
     tensor: TensorId,
     element: usize,
-    declared: String,
-    derived: String,
+    /// What it comes to, and what it should be: the end of a sentence about the element.
+    text: String,
+    /// A fact for a note.
+    note: Option<&'static str>,
+}
+
+impl From<kinks::Unfit> for Wrong {
+    fn from(unfit: kinks::Unfit) -> Self {
+        let (lo, hi) = (unfit.around.0.show(), unfit.around.1.show());
+        let declared = unfit.declared.show();
+        let (text, note) = if unfit.total {
+            let text = format!("is wrong: the sum of all elements comes to {declared}, around this point it is {hi}");
+            (text, "this is at a tie or a kink of `forward`, where a rule shares out what it shares out around it")
+        } else {
+            let text = format!("comes to {declared}, around this point it is between {lo} and {hi}");
+            (text, "this is at a tie or a kink of `forward`, where a rule lies between its values around it")
+        };
+        Wrong { tensor: unfit.tensor, element: unfit.element, text, note: Some(note) }
+    }
 }
 
 trait Close: Number {
@@ -279,29 +356,23 @@ fn compare<N: Close>(
     binding: &Binding,
     seed: u64,
     draw: Draw<N>,
-) -> Option<Wrong> {
+) -> Vec<Wrong> {
     let (mut a, _) = point::<N>(op, binding, seed, draw);
     let mut b = Machine::new(op, binding);
     b.tensors = a.tensors.clone();
     // Rules accumulate, so a double write cannot be in them; in their locals it would show as a difference.
     let _ = (a.run(declared), b.run(derived));
-    let targets: Vec<TensorId> = (0..op.tensors.len())
-        .map(TensorId)
-        .filter(|t| match op.tensor(*t).role {
-            Role::Cotangent(u) => side == Side::Adjoint && op.tensor(u).role == Role::Input,
-            Role::Tangent(u) => side == Side::Tangent && op.tensor(u).role == Role::Output,
-            _ => false,
-        })
-        .collect();
-    for t in targets {
+    let mut wrong = Vec::new();
+    for t in targets(op, side) {
         let zeros = vec![N::from_f64(0.0); binding.elements(op, t)];
         let (x, y) = (a.tensors.get(&t).unwrap_or(&zeros), b.tensors.get(&t).unwrap_or(&zeros));
         let scale = y.iter().map(|v| v.magnitude()).fold(0.0, f64::max);
         if let Some(element) = x.iter().zip(y).position(|(x, y)| !x.close(*y, scale)) {
-            return Some(Wrong { tensor: t, element, declared: x[element].show(), derived: y[element].show() });
+            let text = format!("comes to {}, it should be {}", x[element].show(), y[element].show());
+            wrong.push(Wrong { tensor: t, element, text, note: None });
         }
     }
-    None
+    wrong
 }
 
 fn report(
@@ -327,13 +398,16 @@ fn report(
         Side::Tangent => (Code::WrongTangent, format!("the tangent of `{primal}` is not the derivative of `forward`")),
     };
     let element = element_name(op, binding, wrong.tensor, wrong.element);
-    let label = format!("here {element} comes to {}, it should be {}", wrong.declared, wrong.derived);
+    let label = format!("here {element} {}", wrong.text);
     let mut d = match rules.first() {
         Some(s) => Diagnostic::error(code, s.span, message, label),
         None => Diagnostic::error(code, op.tensor(of).span, message, format!("no rule adds to `{name}`; {label}")),
     };
     for s in rules.iter().skip(1) {
         d = d.label(s.span, "adds to it too");
+    }
+    if let Some(note) = wrong.note {
+        d = d.note(note);
     }
     d = d.note(format!("smallest shape that shows it: {}", describe(op, binding)));
     let wanted = std::collections::BTreeSet::from([wrong.tensor]);
@@ -366,7 +440,11 @@ fn element_name(op: &Op, binding: &Binding, t: TensorId, mut flat: usize) -> Str
         groups.push(if coords.len() == 1 { coords.remove(0) } else { format!("({})", coords.join(", ")) });
     }
     groups.reverse();
-    if groups.is_empty() { format!("`{}`", tensor.name) } else { format!("`{}[{}]`", tensor.name, groups.join(", ")) }
+    if groups.iter().all(|g| g == "()") {
+        format!("`{}`", tensor.name)
+    } else {
+        format!("`{}[{}]`", tensor.name, groups.join(", "))
+    }
 }
 
 /// The sizes and parameters of a binding, as an instance would state them.

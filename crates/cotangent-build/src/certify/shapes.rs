@@ -5,7 +5,7 @@ use crate::index::bind::{BindError, Binding, ParamValue};
 use crate::index::*;
 use std::collections::BTreeSet;
 
-/// The shapes of a certificate.
+/// The shapes of a certificate. None where no small one with dimensions is found.
 pub fn sample(op: &Op) -> Vec<Binding> {
     let classes: Vec<usize> = op.axes.iter().map(|a| a.rank_class).collect::<BTreeSet<_>>().into_iter().collect();
     let mut ranks: Vec<Vec<usize>> = vec![vec![1; classes.len()]];
@@ -29,9 +29,25 @@ pub fn sample(op: &Op) -> Vec<Binding> {
         }
     }
     let elements = |b: &Binding| -> usize { (0..op.tensors.len()).map(|t| b.elements(op, TensorId(t))).sum() };
-    shapes.sort_by_key(elements);
+    // Groups of one dimension first: a counterexample there reads best.
+    shapes.sort_by_key(|b| (b.extents.iter().any(|e| e.len() != 1), elements(b)));
     shapes.dedup_by(|a, b| a.extents == b.extents && a.params == b.params);
+    shapes.retain(|b| b.unusable(op).is_none() && elements(b) <= MAX_WORK && work(op, b) <= MAX_WORK);
+    // Scalars alone prove nothing about indices.
+    if !shapes.iter().any(|b| b.extents.iter().all(|e| e.len() == 1)) {
+        shapes.clear();
+    }
     shapes
+}
+
+/// The most terms, and the most elements, that a shape may have: a certificate takes milliseconds.
+const MAX_WORK: usize = 1 << 21;
+
+/// The terms that the statements of an op evaluate.
+fn work(op: &Op, b: &Binding) -> usize {
+    let terms = |s: &Stmt| s.vars.iter().fold(1usize, |n, v| n.saturating_mul(b.count(v.axis)));
+    let all = op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts);
+    all.fold(0, |n, s| n.saturating_add(terms(s)))
 }
 
 /// A binding of the given ranks; extents grow until every derived size is at least 2.
@@ -65,8 +81,8 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
             ParamKind::Real => ParamValue::Real(0.75 + 0.5 * p as f64),
         })
         .collect();
-    // Each round makes one size larger where that helps the smallest derived one.
-    for _ in 0..64 {
+    // Each round makes one size larger where that helps the smallest derived one; by one at first, since small shapes are wanted.
+    for round in 0..96 {
         let smallest = |given: &[Option<Vec<i64>>]| match Binding::new(op, given, params.clone()) {
             Ok(b) => {
                 let derived = op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some());
@@ -82,24 +98,24 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
         if now == 0 {
             break;
         }
-        let mut best: Option<(i64, usize, usize)> = None;
+        let mut best: Option<(i64, usize, usize, i64)> = None;
         for a in 0..given.len() {
             for d in 0..given[a].as_ref().map_or(0, Vec::len) {
-                for step in [1, 2, 4] {
+                for step in (0..if round < 32 { 3 } else { 24 }).map(|n| 1 << n) {
                     let mut trial = given.clone();
                     if let Some(n) = trial[a].as_mut().map(|v| &mut v[d]) {
                         *n += step;
                     }
                     let score = smallest(&trial);
                     if score > now && best.is_none_or(|(s, ..)| score > s) {
-                        best = Some((score, a, d));
+                        best = Some((score, a, d, step));
                     }
                 }
             }
         }
-        let (_, a, d) = best?;
+        let (_, a, d, step) = best?;
         if let Some(n) = given[a].as_mut().map(|v| &mut v[d]) {
-            *n += 1;
+            *n += if round < 32 { 1 } else { step };
         }
     }
     Binding::new(op, &given, params).ok()
@@ -108,7 +124,8 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
 /// A binding at which `wrong` still holds and no single step down (a dimension dropped, an extent or a parameter lowered by one) keeps it.
 pub fn shrink(op: &Op, from: &Binding, wrong: &impl Fn(&Binding) -> bool) -> Binding {
     let mut best = from.clone();
-    while let Some(smaller) = steps_down(op, &best).into_iter().find(|b| wrong(b)) {
+    let usable = |b: &Binding| b.unusable(op).is_none();
+    while let Some(smaller) = steps_down(op, &best).into_iter().find(|b| usable(b) && wrong(b)) {
         best = smaller;
     }
     best

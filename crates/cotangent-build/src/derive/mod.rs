@@ -41,9 +41,10 @@ pub fn complete(op: &mut Op, out: &mut Diagnostics) -> Derived {
             .inspect_err(|e| {
                 let name = &op.tensor(e.tensor).name;
                 let d = Diagnostic::error(Code::NotLinear, e.span, format!("{what} is not linear in `{name}`"), e.why);
-                out.push(d.help(
-                    "each term is a product with exactly one such factor, times anything that does not depend on one",
-                ));
+                let kind = if matches!(op.tensor(e.tensor).role, Role::Tangent(_)) { "tangent" } else { "cotangent" };
+                out.push(d.help(format!(
+                    "each term has exactly one {kind} as a factor; the other factors, denominators and conditions have none"
+                )));
             })
             .ok()
     };

@@ -120,7 +120,9 @@ impl Derive<'_> {
         let counted = self.where_inside(&s.value, Expr::select(attained.clone(), Expr::one(), Expr::zero()));
         let moved = self.where_inside(&s.value, Expr::select(attained, de, Expr::zero()));
         let total = |e| Expr::Reduce(ReduceOp::Sum, vars.clone(), Box::new(e));
-        Expr::Binary(Binary::Div, Box::new(total(moved)), Box::new(total(counted)))
+        // Over an empty window nothing is attained and nothing moves.
+        let count = Expr::Binary(Binary::Max, Box::new(total(counted)), Box::new(Expr::one()));
+        Expr::Binary(Binary::Div, Box::new(total(moved)), Box::new(count))
     }
 
     /// `e` at the coordinates that a product, maximum or minimum over `body` does not pass over, else 0.

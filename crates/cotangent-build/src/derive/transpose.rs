@@ -21,10 +21,17 @@ pub struct NotLinear {
 /// reads for a tensor written); linear locals get duals of their own, of role [`Role::RuleLocal`].
 pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, TensorId>) -> Result<Vec<Stmt>, NotLinear> {
     let mut duals = linear.clone();
+    // What nothing reads has no dual to read.
+    let stmts = &super::live(stmts, &linear.keys().copied().collect());
     // Linear locals: written by a statement that reads something linear.
     let mut linear_stmts = Vec::new();
     for s in stmts {
         let reads_linear = super::reads(s).iter().any(|t| duals.contains_key(t));
+        if !reads_linear && linear.contains_key(&s.target) && !s.value.is_zero() {
+            let source = linear.keys().find(|t| stmts.iter().all(|s| s.target != **t));
+            let tensor = *source.unwrap_or(&s.target);
+            return Err(NotLinear { span: s.span, tensor, why: "no term contains it" });
+        }
         if reads_linear && !duals.contains_key(&s.target) {
             let Tensor { name, axes, span, role, .. } = op.tensor(s.target).clone();
             let dual = match role {
@@ -49,7 +56,8 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
         }
     }
     // What is not linear is needed as it is, before everything else.
-    out.extend(stmts.iter().zip(&linear_stmts).filter(|(_, l)| !**l).map(|(s, _)| s.clone()));
+    let constant = |s: &Stmt, reads_linear: bool| !reads_linear && !linear.contains_key(&s.target);
+    out.extend(stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()));
     for (s, _) in stmts.iter().zip(&linear_stmts).filter(|(_, l)| **l).rev() {
         if s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
             let tensor = super::reads(s).into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
@@ -57,7 +65,10 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
         }
         let seed = Expr::Read(duals[&s.target], s.index.clone());
         let mut terms = Vec::new();
-        collect(&s.value, seed, &duals, &mut terms).map_err(|(tensor, why)| NotLinear { span: s.span, tensor, why })?;
+        collect(&s.value, seed, &duals, &mut terms).map_err(|(tensor, why)| {
+            let read = super::reads(s).into_iter().find(|t| duals.contains_key(t));
+            NotLinear { span: s.span, tensor: tensor.or(read).unwrap_or(s.target), why }
+        })?;
         for (read, index, value) in terms {
             let free: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
             let bound: Vec<VarId> = (0..s.vars.len()).map(VarId).filter(|v| !free.contains(v)).collect();
@@ -86,7 +97,7 @@ fn collect(
     seed: Expr,
     duals: &BTreeMap<TensorId, TensorId>,
     out: &mut Vec<Term>,
-) -> Result<(), (TensorId, &'static str)> {
+) -> Result<(), (Option<TensorId>, &'static str)> {
     let linear = |e: &Expr| {
         let mut found = None;
         e.reads(&mut |t, _| found = found.or(duals.contains_key(&t).then_some(t)));
@@ -124,7 +135,7 @@ fn collect(
                 }
             });
             if let Some(t) = in_cond {
-                return Err((t, "a condition depends on it"));
+                return Err((Some(t), "a condition depends on it"));
             }
             // Only the taken branch is evaluated, in derivatives too.
             let mut branch = Vec::new();
@@ -137,5 +148,5 @@ fn collect(
         _ => target = linear(e).map(|t| (t, "a function is applied to it")),
     }
     // A term without a linear read adds a constant: affine, not linear.
-    Err(target.unwrap_or_else(|| (*duals.keys().next().expect("something is linear"), "a term does not contain it")))
+    Err(target.map_or((None, "a term does not contain it"), |(t, why)| (Some(t), why)))
 }

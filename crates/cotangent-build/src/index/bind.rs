@@ -17,6 +17,15 @@ pub enum ParamValue {
     Real(f64),
 }
 
+/// Why an index cannot be computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Beyond 64 bits.
+    Overflow,
+    /// Divided by this number.
+    Divisor(i64),
+}
+
 /// The numbers of an instance.
 #[derive(Clone, Debug)]
 pub struct Binding {
@@ -131,6 +140,51 @@ impl Binding {
     /// A coefficient in one dimension. Checked for overflow where instances are bound, so a failure here is a bug.
     pub fn poly(&self, p: &Poly, dim: usize) -> i64 {
         p.eval(&|a| self.atom(a, dim)).expect("coefficients of a bound op fit")
+    }
+
+    /// The first statement with an index or a coefficient beyond 2^62, or with a divisor that is not above zero. Without one, every index
+    /// of a statement can be computed in `i64`.
+    pub fn unusable(&self, op: &Op) -> Option<(Span, Unusable)> {
+        op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts).find_map(|s| {
+            let mut found = None;
+            let mut see = |a: &Affine| found = found.or_else(|| self.unusable_index(s, a));
+            s.index.iter().for_each(&mut see);
+            s.value.visit_affines(&mut see);
+            found.map(|why| (s.span, why))
+        })
+    }
+
+    fn unusable_index(&self, s: &Stmt, a: &Affine) -> Option<Unusable> {
+        let limit = 1i128 << 62;
+        let rank = a.vars().map(|v| self.rank(s.vars[v.0].axis)).max();
+        // A position without variables: its atoms say how many dimensions there are, and none of them says one.
+        let atoms = || a.constant.atoms().chain(a.divisor.atoms());
+        let rank = rank.or_else(|| atoms().filter_map(|atom| self.rank_of(atom)).max()).unwrap_or(1);
+        (0..rank).find_map(|dim| {
+            let number = |p: &Poly| p.eval(&|atom| self.atom(atom, dim)).map(i128::from);
+            let (Some(mut total), Some(divisor)) = (number(&a.constant).map(i128::abs), number(&a.divisor)) else {
+                return Some(Unusable::Overflow);
+            };
+            if divisor < 1 {
+                return Some(Unusable::Divisor(divisor as i64));
+            }
+            for (v, c) in &a.terms {
+                let Some(c) = number(c) else { return Some(Unusable::Overflow) };
+                total = total.saturating_add(c.abs().saturating_mul(self.extents[s.vars[v.0].axis.0][dim] as i128));
+            }
+            (total > limit).then_some(Unusable::Overflow)
+        })
+    }
+
+    /// The number of dimensions of a size or parameter, where it has one.
+    fn rank_of(&self, atom: Atom) -> Option<usize> {
+        match atom {
+            Atom::Axis(a) => Some(self.rank(a)),
+            Atom::Param(p) => match &self.params[p.0] {
+                ParamValue::Ints(v) => Some(v.len()),
+                ParamValue::Int(_) | ParamValue::Real(_) => None,
+            },
+        }
     }
 
     /// A parameter as a value.

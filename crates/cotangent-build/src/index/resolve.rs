@@ -10,6 +10,24 @@ use crate::spec::{Adjoint, Formula, Spec};
 use crate::syntax::{self, Assign, BinaryOp, ExprKind};
 use std::ops::{Div, Mul, Neg};
 
+/// Functions as other languages call them.
+const OTHER_NAMES: [(&str, &str); 14] = [
+    ("sigmoid", "logistic"),
+    ("ln", "log"),
+    ("arcsin", "asin"),
+    ("arccos", "acos"),
+    ("arctan", "atan"),
+    ("arcsinh", "asinh"),
+    ("arccosh", "acosh"),
+    ("arctanh", "atanh"),
+    ("fabs", "abs"),
+    ("power", "pow"),
+    ("maximum", "max"),
+    ("minimum", "min"),
+    ("select", "where"),
+    ("if", "where"),
+];
+
 /// Which formulas are being read: it decides what may be read and written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
@@ -31,6 +49,12 @@ struct Resolver<'a> {
     used: Vec<TensorId>,
     /// Axes that stand in no tensor, only under `sizes:`.
     free_axes: std::ops::Range<usize>,
+    /// Axes whose size is derived.
+    derived: Vec<String>,
+    /// Targets of the steps of this section, in order.
+    targets: Vec<At<String>>,
+    /// Names whose step is in error: what follows from that is not said.
+    failed: Vec<String>,
 }
 
 #[derive(Default)]
@@ -46,6 +70,8 @@ struct Scope {
     vars: Vec<Var>,
     /// Innermost last.
     names: Vec<(String, VarId)>,
+    /// Indices without a binding, each reported once.
+    unbound: Vec<String>,
 }
 
 /// Resolves a spec. Errors go to `out`.
@@ -72,6 +98,9 @@ pub fn resolve(spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
         ranks: Vec::new(),
         used: Vec::new(),
         free_axes: 0..0,
+        derived: spec.sizes.iter().map(|(axis, _)| axis.value.clone()).collect(),
+        targets: Vec::new(),
+        failed: Vec::new(),
     };
     r.declare(spec);
     let (forward, written) = r.section(Section::Forward, &spec.forward);
@@ -131,7 +160,8 @@ impl Resolver<'_> {
                         );
                         d = d.help("write an axis of the op (one integer for each of its dimensions), `int` (one integer) or `real` (one number)");
                         self.out.push(d);
-                        continue;
+                        // A guess, so that its uses are not reported too.
+                        ParamKind::Int
                     }
                 },
             };
@@ -148,22 +178,6 @@ impl Resolver<'_> {
         }
         for (decls, role) in [(&spec.inputs, Role::Input), (&spec.outputs, Role::Output)] {
             for decl in decls {
-                let taken = self
-                    .op
-                    .tensors
-                    .iter()
-                    .map(|t| (&t.name, t.span))
-                    .chain(self.op.params.iter().map(|p| (&p.name, p.span)));
-                if let Some((_, span)) = taken.into_iter().find(|(n, _)| **n == decl.name.value) {
-                    let d = Diagnostic::error(
-                        Code::Duplicate,
-                        decl.name.span,
-                        format!("the name `{}` is taken", decl.name.value),
-                        "second use",
-                    );
-                    self.out.push(d.label(span, "first use"));
-                    continue;
-                }
                 let axes = decl.axes.iter().filter_map(|a| self.axis_named(&a.value)).collect();
                 self.op.tensors.push(Tensor {
                     name: decl.name.value.clone(),
@@ -345,13 +359,9 @@ impl Resolver<'_> {
                 None
             }
             None => {
-                let candidates: Vec<_> = self
-                    .op
-                    .axes
-                    .iter()
-                    .map(|a| a.name.as_str())
-                    .chain(self.op.params.iter().map(|p| p.name.as_str()))
-                    .collect();
+                let given =
+                    self.op.axes.iter().map(|a| a.name.as_str()).filter(|n| !self.derived.iter().any(|d| d == n));
+                let candidates: Vec<_> = given.chain(self.op.params.iter().map(|p| p.name.as_str())).collect();
                 let help = suggestion(name, &candidates, "sizes and parameters");
                 self.out.push(
                     Diagnostic::error(
@@ -391,13 +401,30 @@ impl Resolver<'_> {
         }
         let mut stmts = Vec::new();
         let mut written = Vec::new();
+        let mut steps = Vec::new();
+        self.targets.clear();
         for f in formulas {
-            if let Some(step) = syntax::step(f, self.out) {
-                written.push((f.text.split_whitespace().collect::<Vec<_>>().join(" "), f.whole()));
-                if let Some(raw) = self.step(&step) {
+            match syntax::step(f, self.out) {
+                Some(step) => {
+                    written.push((f.text.split_whitespace().collect::<Vec<_>>().join(" "), f.whole()));
+                    self.targets.push(step.target.name.clone());
+                    steps.push(step);
+                }
+                None => {
+                    // Which output it was to write is not known either.
+                    let name = f.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+                    self.failed.extend(name.map(str::to_owned));
+                    self.failed.extend(self.op.outputs().into_iter().map(|t| self.op.tensor(t).name.clone()));
+                }
+            }
+        }
+        for step in &steps {
+            match self.step(step) {
+                Some(raw) => {
                     let role = if section == Section::Forward { Role::Local } else { Role::RuleLocal };
                     hoist(&mut self.op, raw, role, &mut stmts);
                 }
+                None => self.failed.push(step.target.name.value.clone()),
             }
         }
         (stmts, written)
@@ -405,17 +432,22 @@ impl Resolver<'_> {
 
     fn check_forward_complete(&mut self, spec: &Spec) {
         for t in self.op.outputs() {
-            if !self.history.get(&t).is_some_and(|h| h.set.is_some() || h.added.is_some()) {
-                let Tensor { name, span, .. } = self.op.tensor(t);
-                self.out.push(Diagnostic::error(
-                    Code::NeverWritten,
-                    *span,
-                    format!("no forward step writes the output `{name}`"),
-                    "never written",
-                ));
+            let Tensor { name, span, .. } = self.op.tensor(t);
+            if !self.failed.contains(name) && !self.targets.iter().any(|target| target.value == *name) {
+                self.out.push(
+                    Diagnostic::error(
+                        Code::NeverWritten,
+                        *span,
+                        format!("no forward step writes the output `{name}`"),
+                        "never written",
+                    )
+                    .help("write it in a step of `forward`, or leave it out"),
+                );
             }
         }
-        for decl in &spec.inputs {
+        // A step that could not be read may have read anything.
+        let inputs = if self.failed.is_empty() { spec.inputs.as_slice() } else { &[] };
+        for decl in inputs {
             if self.op.find(&decl.name.value).is_some_and(|t| !self.used.contains(&t)) {
                 let d = Diagnostic::warning(
                     Code::UnusedInput,
@@ -444,6 +476,9 @@ impl Resolver<'_> {
         let free = scope.vars.len();
         let target = match existing {
             Some(t) => {
+                if step.target.index.len() == index.len() {
+                    failed |= !self.own_sizes(t, &index, &step.target.index);
+                }
                 self.check_arity(t, index.len(), step.target.index.len(), step.target.span)?;
                 for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&index) {
                     self.unify(axis, a, &scope);
@@ -466,11 +501,12 @@ impl Resolver<'_> {
             }
         }
         let value = self.value(&step.value, &mut scope);
-        let (target, value) = (target?, value?);
+        let target = target?;
+        self.record_write(target, &step.assign, step.target.span)?;
+        let value = value?;
         if failed {
             return None;
         }
-        self.record_write(target, &step.assign, step.target.span)?;
         let accumulate = step.assign.value == Assign::Add;
         Some(Stmt { target, index, accumulate, vars: scope.vars, free, reduce: None, value, span: step.span })
     }
@@ -491,10 +527,18 @@ impl Resolver<'_> {
         if allowed.is_some() {
             return Some(allowed);
         }
+        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted.
+        let of_local = |suffix: &str| {
+            let stem = name.value.strip_suffix(suffix).and_then(|stem| self.op.find(stem));
+            stem.is_some_and(|t| self.op.tensor(t).role == Role::Local)
+        };
+        let free_name = match self.section {
+            Section::Adjoint if of_local("_bar") => true,
+            Section::Tangent if of_local("_dot") => true,
+            _ => !name.value.ends_with("_bar") && !name.value.ends_with("_dot"),
+        };
         let (what, help) = match (self.section, role) {
-            (_, Some(Role::RuleLocal)) | (_, None)
-                if !name.value.ends_with("_bar") && !name.value.ends_with("_dot") =>
-            {
+            (_, Some(Role::RuleLocal)) | (_, None) if free_name => {
                 if self.op.params.iter().any(|p| p.name == name.value) {
                     ("a parameter cannot be written", "choose another name for the local".to_string())
                 } else {
@@ -504,7 +548,7 @@ impl Resolver<'_> {
             (Section::Forward, Some(Role::Input)) => {
                 ("an input cannot be written", "write an output or a new local".into())
             }
-            (Section::Adjoint, Some(Role::Input | Role::Output)) => {
+            (Section::Adjoint, Some(Role::Input | Role::Output | Role::Cotangent(_) | Role::Tangent(_))) => {
                 let inputs = self.op.inputs();
                 let bars: Vec<_> = inputs.iter().map(|t| format!("`{}_bar`", self.op.tensor(*t).name)).collect();
                 (
@@ -517,6 +561,11 @@ impl Resolver<'_> {
                     self.op.inputs().iter().map(|t| format!("{}_bar", self.op.tensor(*t).name)).collect();
                 let bars: Vec<_> = bars.iter().map(String::as_str).collect();
                 ("not a target of an adjoint rule", suggestion(&name.value, &bars, "targets"))
+            }
+            (Section::Tangent, Some(_)) => {
+                let outputs = self.op.outputs();
+                let dots: Vec<_> = outputs.iter().map(|t| format!("`{}_dot`", self.op.tensor(*t).name)).collect();
+                ("a tangent rule writes tangents of outputs", format!("targets are {} and new locals", dots.join(", ")))
             }
             (Section::Tangent, _) => {
                 let dots: Vec<_> =
@@ -638,7 +687,7 @@ impl Resolver<'_> {
         if scope.names.iter().any(|(n, _)| n == name) {
             self.out.push(
                 Diagnostic::error(Code::Duplicate, span, format!("index `{name}` is bound already"), "bound twice")
-                    .help(format!("use another name: `{name}2 in AXIS`")),
+                    .help(format!("bind another index of the axis: `{name}2 in {}`", self.an_axis(name))),
             );
             return None;
         }
@@ -674,6 +723,34 @@ impl Resolver<'_> {
         Some(v)
     }
 
+    /// The axis whose index has the name, else the first: for messages.
+    fn an_axis(&self, index: &str) -> &str {
+        let axes = &self.op.axes;
+        axes.iter().find(|a| a.index == index).or(axes.first()).map_or("I", |a| a.name.as_str())
+    }
+
+    /// `x[I]` reads beyond the end, always: a slip for `x[i]`. Says so and gives `false`.
+    fn own_sizes(&mut self, t: TensorId, index: &[Affine], args: &[syntax::IndexArg]) -> bool {
+        let mut fine = true;
+        for ((axis, a), arg) in self.op.tensor(t).axes.clone().into_iter().zip(index).zip(args) {
+            if *a != Affine::constant(Poly::atom(Atom::Axis(axis))) {
+                continue;
+            }
+            fine = false;
+            let Axis { name, index, .. } = self.op.axis(axis).clone();
+            self.out.push(
+                Diagnostic::error(
+                    Code::UnknownIndex,
+                    arg.expr.span,
+                    format!("`{name}` is the size of the axis: no element stands there"),
+                    "not an index",
+                )
+                .help(format!("the index of the axis is `{index}`")),
+            );
+        }
+        fine
+    }
+
     fn unknown_index(&mut self, name: &str, span: Span, scope: &Scope) {
         let indices: Vec<_> = self.op.axes.iter().map(|a| a.index.as_str()).collect();
         let in_scope = scope.names.iter().map(|(n, _)| n.as_str());
@@ -684,8 +761,9 @@ impl Resolver<'_> {
         .map_or_else(
             || {
                 format!(
-                    "the axes are {}; a further index of one is written `{name} in AXIS`",
-                    list(self.op.axes.iter().map(|a| a.name.as_str()))
+                    "the axes are {}; a further index of an axis is bound by a reduction or on the left: `{name} in {}`",
+                    list(self.op.axes.iter().map(|a| a.name.as_str())),
+                    self.an_axis(name)
                 )
             },
             |m| format!("did you mean `{m}`?"),
@@ -730,13 +808,23 @@ impl Resolver<'_> {
                     return self.bind(name, e.span, None, scope).map(Affine::var);
                 }
                 if is_index {
+                    if scope.unbound.contains(name) {
+                        return None;
+                    }
+                    scope.unbound.push(name.clone());
                     let d = Diagnostic::error(
                         Code::UnboundIndex,
                         e.span,
                         format!("index `{name}` stands on the right only"),
                         "bound by neither the left side nor a reduction",
                     );
-                    self.out.push(d.help(format!("to reduce over it, write `sum({name}) ...`")));
+                    let was_bound = scope.vars.iter().any(|v| v.name == *name);
+                    self.out.push(d.help(match was_bound {
+                        true => format!(
+                            "a reduction extends over products, not over `+` and `-`: write `sum({name}) (...)` if it is meant to"
+                        ),
+                        false => format!("to reduce over it, write `sum({name}) ...`"),
+                    }));
                     return None;
                 }
                 if self.axis_named(name).is_some() || self.op.params.iter().any(|p| p.name == *name) {
@@ -809,17 +897,23 @@ impl Resolver<'_> {
             ExprKind::Binary(BinaryOp::Div, a, b) => {
                 let (x, y) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
                 let (x, y) = (x?, y?);
-                if !y.terms.is_empty() || !y.divided_by_one() || y.constant.is_zero() {
+                let why = match () {
+                    () if !y.terms.is_empty() => Some("an index"),
+                    () if !y.divided_by_one() => Some("a quotient"),
+                    () if y.constant.as_int().is_some_and(|n| n <= 0) => Some("not above zero"),
+                    () => None,
+                };
+                if let Some(why) = why {
                     self.out.push(Diagnostic::error(
                         Code::BadDivision,
                         b.span,
-                        "an index is divided by an integer, a parameter or a size",
-                        "not a constant other than zero",
+                        "an index is divided by a whole number above zero, a parameter or a size",
+                        why,
                     ));
                     return None;
                 }
                 let divisor = x.divisor.mul(&y.constant);
-                divisor.map(|divisor| Affine { divisor, ..x }).or_else(|| {
+                divisor.and_then(|divisor| bounded(Affine { divisor, ..x })).or_else(|| {
                     overflow(self);
                     None
                 })
@@ -873,7 +967,14 @@ impl Resolver<'_> {
             ),
             format!("takes {}", axes.len()),
         );
-        d = d.label(tensor.span, format!("declared as {name}[{}]", axes.join(", ")));
+        let (declared, example) = match tensor.axes.as_slice() {
+            [] => (format!("`{name}` has no axes"), name.clone()),
+            ids => {
+                let index: Vec<_> = ids.iter().map(|a| self.op.axis(*a).index.as_str()).collect();
+                (format!("declared as {name}[{}]", axes.join(", ")), format!("{name}[{}]", index.join(",")))
+            }
+        };
+        d = d.label(tensor.span, declared).help(format!("for example `{example}`"));
         self.out.push(d);
         None
     }
@@ -903,6 +1004,9 @@ impl Resolver<'_> {
             positions.extend(self.affine(&arg.expr, scope, false));
         }
         self.check_arity(t, positions.len(), index.len(), span)?;
+        if !self.own_sizes(t, &positions, index) {
+            return None;
+        }
         for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&positions) {
             self.unify(axis, a, scope);
         }
@@ -912,6 +1016,10 @@ impl Resolver<'_> {
     }
 
     fn readable(&mut self, name: &str, span: Span) -> Option<TensorId> {
+        // Only the first of a row of errors says something.
+        if self.failed.iter().any(|f| f == name) && !self.op.find(name).is_some_and(|t| self.written(t)) {
+            return None;
+        }
         let allowed = |r: &Self, t: TensorId| {
             let of_role = |u: TensorId, role: Role| r.op.tensor(u).role == role;
             match (r.section, r.op.tensor(t).role) {
@@ -941,14 +1049,8 @@ impl Resolver<'_> {
                     Section::Forward => matches!(self.op.tensor(t).role, Role::Output | Role::Local),
                     _ => self.op.tensor(t).role == Role::RuleLocal,
                 };
-                let written = self.history.get(&t).is_some_and(|h| h.set.is_some() || h.added.is_some());
-                if own && !written {
-                    self.out.push(Diagnostic::error(
-                        Code::ReadBeforeWrite,
-                        span,
-                        format!("`{name}` is read before it is written"),
-                        "not written yet",
-                    ));
+                if own && !self.written(t) {
+                    self.read_too_early(name, span);
                     return None;
                 }
                 Some(t)
@@ -967,6 +1069,10 @@ impl Resolver<'_> {
                     format!("`{name}` cannot be read here: {why}"),
                     "cannot be read here",
                 ));
+                None
+            }
+            None if self.targets.iter().any(|t| t.value == name) => {
+                self.read_too_early(name, span);
                 None
             }
             None => {
@@ -989,6 +1095,26 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// Whether a step of this section has written it.
+    fn written(&self, t: TensorId) -> bool {
+        self.history.get(&t).is_some_and(|h| h.set.is_some() || h.added.is_some())
+    }
+
+    fn read_too_early(&mut self, name: &str, span: Span) {
+        let message = format!("`{name}` is read before it is written");
+        let mut d = Diagnostic::error(Code::ReadBeforeWrite, span, message, "not written yet");
+        if let Some(target) = self.targets.iter().find(|t| t.value == name) {
+            // A step that reads its own target has both on one line.
+            d = d.label(target.span, "written here").help(match target.span.start < span.start {
+                true => {
+                    "a step cannot read its own target: write a new local, or the sum that the recurrence stands for"
+                }
+                false => "move the step that writes it up",
+            });
+        }
+        self.out.push(d);
     }
 
     fn local_named(&self, t: TensorId, name: &str) -> bool {
@@ -1044,10 +1170,10 @@ impl Resolver<'_> {
                         None => {
                             self.out.push(
                                 Diagnostic::error(
-                                    Code::NotAValue,
+                                    Code::Unsupported,
                                     b.span,
                                     "the exponent of `^` is a literal number",
-                                    "not a number",
+                                    "not a literal",
                                 )
                                 .help("for any other exponent write `pow(a, b)`"),
                             );
@@ -1153,7 +1279,11 @@ impl Resolver<'_> {
                 names.extend(["pow", "atan2", "min", "max", "where", "sum", "prod", "mean"]);
                 let d =
                     Diagnostic::error(Code::UnknownName, f.span, format!("no function `{name}`"), "unknown function");
-                self.out.push(d.help(suggestion(name, &names, "functions")));
+                let known = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+                self.out.push(d.help(match known {
+                    Some((_, own)) => format!("it is called `{own}` here"),
+                    None => suggestion(name, &names, "functions"),
+                }));
                 None
             }
         }
@@ -1240,11 +1370,15 @@ impl Resolver<'_> {
                         );
                         return None;
                     }
-                    if let Some(v) = x.vars().chain(y.vars()).next() {
-                        let axis = scope.vars[v.0].axis;
-                        self.unify(axis, &x, scope);
-                        self.unify(axis, &y, scope);
-                    }
+                    let Some(v) = x.vars().chain(y.vars()).next() else {
+                        let message = "the indices of this comparison cancel";
+                        let d = Diagnostic::error(Code::NotAffine, e.span, message, "does not depend on an index");
+                        self.out.push(d.help("write what it compares without them"));
+                        return None;
+                    };
+                    let axis = scope.vars[v.0].axis;
+                    self.unify(axis, &x, scope);
+                    self.unify(axis, &y, scope);
                     return Some(Cond::Index(op, x, y));
                 }
                 let (x, y) = (self.value(a, scope), self.value(b, scope));
@@ -1290,7 +1424,14 @@ fn sum(a: &Affine, b: &Affine) -> Option<Affine> {
         *slot = slot.add(&c)?;
     }
     terms.retain(|_, c| !c.is_zero());
-    Some(Affine { terms: terms.into_iter().collect(), constant: a.constant.add(&b.constant)?, divisor })
+    bounded(Affine { terms: terms.into_iter().collect(), constant: a.constant.add(&b.constant)?, divisor })
+}
+
+/// `None` for coefficients that no spec needs: they would overflow at small shapes already, or take long to multiply out.
+fn bounded(a: Affine) -> Option<Affine> {
+    let fits = |p: &Poly| p.0.len() <= 64 && p.0.iter().all(|(m, c)| m.len() <= 4 && c.unsigned_abs() <= 1 << 32);
+    let all = a.terms.iter().map(|(_, c)| c).chain([&a.constant, &a.divisor]).all(fits);
+    all.then_some(a)
 }
 
 /// The numerator times `c`.
@@ -1299,7 +1440,7 @@ fn scale(a: &Affine, c: &Poly) -> Option<Affine> {
         return Some(Affine::constant(Poly::default()));
     }
     let terms = a.terms.iter().map(|(v, p)| Some((*v, p.mul(c)?))).collect::<Option<_>>()?;
-    Some(Affine { terms, constant: a.constant.mul(c)?, divisor: a.divisor.clone() })
+    bounded(Affine { terms, constant: a.constant.mul(c)?, divisor: a.divisor.clone() })
 }
 
 fn plural<'a>(n: usize, one: &'a str, many: &'a str) -> &'a str {

@@ -34,6 +34,10 @@ fn solve(s: &Stmt, at: usize, tensors: &[Tensor]) -> Option<Stmt> {
         .iter()
         .filter(|(v, c)| c.abs() == 1 && *v < s.free && s.target.vars().filter(|w| w == v).count() == 1);
     let size = tensors[s.target.tensor.0].shape[at];
+    // A target of one element there leaves no loop to gather over.
+    if size < 2 {
+        return None;
+    }
     // The variable that the new one replaces should have about its range: a stride's or a small window's would make the nest several times
     // as large as the scatter.
     let (v, c) = candidates

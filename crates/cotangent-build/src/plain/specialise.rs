@@ -4,16 +4,19 @@
 use super::*;
 use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::index::bind::{BindError, Binding, MAX_ELEMENTS, ParamValue};
+use crate::index::bind::{BindError, Binding, ParamValue, Unusable};
 use crate::index::{self, Affine, AxisId, Op, ParamKind, VarId};
 use crate::spec::InstanceSpec;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+
+/// The most writes of a `=` that are tried one by one.
+const MAX_TRIED: usize = 1 << 22;
 
 /// Specialises one instance; errors go to `out`.
 pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Kernel> {
     let binding = bind(op, instance, out)?;
     let tensors = layout(op, instance, &binding, out)?;
-    let mut s = Specialiser { op, binding: &binding, tensors: &tensors, out };
+    let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, out };
     let functions = s.functions()?;
     let kernel = Kernel {
         op: op.name.clone(),
@@ -38,13 +41,14 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
         let whole = |out: &mut Diagnostics, code: Code| -> Option<Vec<i64>> {
             let mut all = Vec::new();
             for v in &numbers.value.values {
-                if v.value.fract() != 0.0 || v.value.abs() > 2f64.powi(40) {
-                    out.push(Diagnostic::error(
-                        code,
-                        v.span,
-                        format!("`{}` takes whole numbers", key.value),
-                        "not a whole number",
-                    ));
+                if v.value.abs() > 2f64.powi(40) {
+                    let message = format!("`{}` is too large", key.value);
+                    out.push(Diagnostic::error(code, v.span, message, "beyond 2^40"));
+                    return None;
+                }
+                if v.value.fract() != 0.0 {
+                    let message = format!("`{}` takes whole numbers", key.value);
+                    out.push(Diagnostic::error(code, v.span, message, "not a whole number"));
                     return None;
                 }
                 all.push(v.value as i64);
@@ -85,7 +89,17 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
                 .map(|a| a.name.as_str())
                 .chain(op.params.iter().map(|p| p.name.as_str()))
                 .collect();
-            let help = crate::diagnostic::did_you_mean(&key.value, names.iter().copied()).map_or_else(
+            // What stands there already is not what was meant.
+            let open = names.iter().copied().filter(|n| !instance.values.iter().any(|(key, _)| key.value == *n));
+            let near = crate::diagnostic::did_you_mean(&key.value, open);
+            // What is misspelt is not missing too.
+            let slot = op.axes.iter().position(|a| Some(&a.name) == near.as_ref());
+            let slot =
+                slot.or(op.params.iter().position(|p| Some(&p.name) == near.as_ref()).map(|p| op.axes.len() + p));
+            if let Some(slot) = slot {
+                spans[slot] = Some(numbers.span);
+            }
+            let help = near.map_or_else(
                 || {
                     format!(
                         "an instance states `name`, `dtype`, `layout` and {}",
@@ -113,7 +127,27 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
                 format!("instance `{}` does not state the parameter `{}`", instance.name.value, op.params[p].name),
                 "incomplete",
             );
-            out.push(d.label(op.params[p].span, "declared here"));
+            let example = match op.params[p].kind {
+                ParamKind::PerDim(a) => {
+                    format!(
+                        "add `{}: 1` (or a list, one number for each dimension of {})",
+                        op.params[p].name,
+                        op.axis(a).name
+                    )
+                }
+                ParamKind::Int => format!("add `{}: 1`", op.params[p].name),
+                ParamKind::Real => format!("add `{}: 0.5`", op.params[p].name),
+            };
+            out.push(d.label(op.params[p].span, "declared here").help(example));
+        }
+    }
+    for p in divisors(op) {
+        let numbers = instance.values.iter().find(|(key, _)| key.value == op.params[p.0].name);
+        let bad = numbers
+            .and_then(|(_, numbers)| numbers.value.values.iter().find(|n| n.value < 1.0 && n.value.fract() == 0.0));
+        if let Some(bad) = bad {
+            let message = format!("`{}` divides, so it is above zero", op.params[p.0].name);
+            out.push(Diagnostic::error(Code::BadParam, bad.span, message, "not above zero"));
         }
     }
     // A plain number serves every dimension; its axis knows how many there are.
@@ -181,12 +215,16 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
                     BindError::Extent(a, dim, value) => {
                         let axis = op.axis(a);
                         let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
-                        let span = spans[a.0].unwrap_or(instance.name.span);
-                        let which = if given[a.0].as_ref().is_some_and(|g| g.len() < 2) {
-                            String::new()
-                        } else {
-                            format!(" in dimension {dim}")
+                        let numbers = instance.values.iter().find(|(key, _)| key.value == axis.name);
+                        let place = numbers.and_then(|(_, n)| n.value.values.get(dim));
+                        let span = place.filter(|_| axis.size.is_none()).map_or(instance.name.span, |n| n.span);
+                        let several = match &axis.size {
+                            None => numbers.is_some_and(|(_, n)| n.value.list),
+                            Some(_) => op.axes.iter().zip(&given).any(|(x, g)| {
+                                x.rank_class == axis.rank_class && g.as_ref().is_some_and(|g| g.len() > 1)
+                            }),
                         };
+                        let which = if several { format!(" in dimension {dim}") } else { String::new() };
                         let mut d = Diagnostic::error(
                             Code::BadSize,
                             span,
@@ -194,13 +232,10 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
                             "sizes are at least 1 and at most 2^31",
                         );
                         if let Some(size) = &axis.size {
-                            d = d.label(axis.span, "derived here").note(format!(
-                                "{} = {}",
-                                axis.name,
-                                index::print::size(op, size)
-                            ));
-                        } else {
-                            d = d.help("a group without dimensions is written `[]`");
+                            let size = index::print::size(op, size);
+                            d = d.label(axis.span, format!("derived: {} = {size}", axis.name));
+                        } else if value == Some(0) {
+                            d = d.help(format!("a group without dimensions is written `{}: []`", axis.name));
                         }
                         out.push(d);
                     }
@@ -226,11 +261,12 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
             let derived: Vec<i64> = binding.extents[a].iter().map(|n| *n as i64).collect();
             if *stated != derived {
                 let span = spans[a].unwrap_or(instance.name.span);
+                let text = |n: &[i64]| if let [n] = n { n.to_string() } else { format!("{n:?}") };
                 let d = Diagnostic::error(
                     Code::BadSize,
                     span,
-                    format!("the size `{}` is derived: it is {derived:?}", axis.name),
-                    format!("{stated:?} here"),
+                    format!("the size `{}` is derived: it is {}", axis.name, text(&derived)),
+                    format!("{} here", text(stated)),
                 );
                 out.push(
                     d.label(axis.span, format!("{} = {}", axis.name, index::print::size(op, size)))
@@ -239,14 +275,49 @@ fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Bindi
             }
         }
     }
-    if let Some((span, what)) = bad_index(op, &binding) {
-        let message = format!("an index of instance `{}` {what}", instance.name.value);
-        out.push(
-            Diagnostic::error(Code::BadParam, instance.name.span, message, "at these sizes and parameters")
-                .label(span, "in this step"),
-        );
+    let Some((place, why)) = binding.unusable(op) else { return (out.errors() == errors).then_some(binding) };
+    let at = instance.name.span;
+    let d = match why {
+        Unusable::Overflow => {
+            Diagnostic::error(Code::BadSize, at, "an index of this instance does not fit 64 bits", "too large")
+        }
+        Unusable::Divisor(n) => {
+            let message = format!("an index of this instance is divided by {n}");
+            Diagnostic::error(Code::BadParam, at, message, "a divisor is above zero")
+        }
+    };
+    out.push(d.label(place, "in this step"));
+    None
+}
+
+/// Parameters that divide, in a size or an index.
+fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
+    fn sizes(s: &index::Size, out: &mut Vec<index::Atom>) {
+        match s {
+            index::Size::Poly(_) => {}
+            index::Size::Add(a, b) | index::Size::Sub(a, b) | index::Size::Mul(a, b) => {
+                sizes(a, out);
+                sizes(b, out);
+            }
+            index::Size::Div(a, b) => {
+                sizes(a, out);
+                // A divisor such as `rate - 1` has its own ways to be zero: only a parameter alone is judged by itself.
+                if let index::Size::Poly(p) = b.as_ref() {
+                    out.extend(p.atoms());
+                }
+            }
+        }
     }
-    (out.errors() == errors).then_some(binding)
+    let mut atoms = Vec::new();
+    op.axes.iter().filter_map(|a| a.size.as_ref()).for_each(|s| sizes(s, &mut atoms));
+    let single = |p: &index::Poly| p.0.len() == 1;
+    for s in op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts) {
+        let mut see = |a: &Affine| atoms.extend(a.divisor.atoms().filter(|_| single(&a.divisor)));
+        s.index.iter().for_each(&mut see);
+        s.value.visit_affines(&mut see);
+    }
+    let param = |atom| if let index::Atom::Param(p) = atom { Some(p) } else { None };
+    atoms.into_iter().filter_map(param).collect()
 }
 
 fn rank(given: &[Option<Vec<i64>>], a: AxisId) -> usize {
@@ -275,35 +346,17 @@ fn missing(
         format!("instance `{}` does not state the size of {list}", instance.name.value),
         "incomplete",
     );
-    out.push(
-        d.label(first.span, "an axis of the op")
-            .help(format!("add `{}: 8` (a list for several dimensions, `[]` for none)", first.name)),
-    );
-}
-
-/// The first statement with an index that divides by zero or goes beyond 2^62 in this binding, and which of the two.
-fn bad_index(op: &Op, binding: &Binding) -> Option<(Span, &'static str)> {
-    let limit = 1i128 << 62;
-    let bad = |s: &index::Stmt, a: &Affine| -> Option<&'static str> {
-        let rank = a.vars().map(|v| binding.rank(s.vars[v.0].axis)).max().unwrap_or(0);
-        (0..rank).find_map(|dim| {
-            let number = |p: &index::Poly| p.eval(&|atom| binding.atom(atom, dim)).map(i128::from);
-            let reach = a.terms.iter().try_fold(number(&a.constant).unwrap_or(i128::MAX).abs(), |total, (v, c)| {
-                let extent = binding.extents[s.vars[v.0].axis.0][dim] as i128;
-                Some(total.saturating_add(number(c)?.abs().saturating_mul(extent)))
-            });
-            match (reach, number(&a.divisor)) {
-                (_, Some(0)) => Some("divides by zero"),
-                (Some(reach), Some(_)) if reach <= limit => None,
-                _ => Some("does not fit 64 bits"),
-            }
-        })
+    let mut d = d;
+    for axis in &names {
+        d = d.label(axis.span, "an axis of the op");
+    }
+    let example = names.iter().map(|a| format!("{}: 8", a.name)).collect::<Vec<_>>().join(", ");
+    let s = if first.name == names[names.len() - 1].name {
+        "a list for several dimensions"
+    } else {
+        "each a number, or a list for several dimensions"
     };
-    op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts).find_map(|s| {
-        let mut found = s.index.iter().find_map(|a| bad(s, a));
-        s.value.visit_affines(&mut |a| found = found.or_else(|| bad(s, a)));
-        found.map(|what| (s.span, what))
-    })
+    out.push(d.help(format!("add `{example}` ({s}, `[]` for none)")));
 }
 
 // ---- layout ----
@@ -383,12 +436,15 @@ fn layout(op: &Op, instance: &InstanceSpec, binding: &Binding, out: &mut Diagnos
         }
         let left: Vec<&str> = (0..free.len()).filter(|n| free[*n]).map(|n| tensor.dims[n].as_str()).collect();
         if !left.is_empty() && out.errors() == errors {
-            out.push(Diagnostic::error(
-                Code::BadLayout,
-                dims.span,
-                format!("the layout of `{}` leaves out {}", name.value, left.join(", ")),
-                "incomplete",
-            ));
+            out.push(
+                Diagnostic::error(
+                    Code::BadLayout,
+                    dims.span,
+                    format!("the layout of `{}` leaves out {}", name.value, left.join(", ")),
+                    "incomplete",
+                )
+                .help(format!("its dimensions are {}, in any order", tensor.dims.join(", "))),
+            );
         }
         if out.errors() > errors {
             continue;
@@ -410,6 +466,7 @@ fn layout(op: &Op, instance: &InstanceSpec, binding: &Binding, out: &mut Diagnos
 
 struct Specialiser<'a> {
     op: &'a Op,
+    instance: &'a InstanceSpec,
     binding: &'a Binding,
     tensors: &'a [Tensor],
     out: &'a mut Diagnostics,
@@ -558,21 +615,42 @@ impl Specialiser<'_> {
 
     /// A `=` must not write an element twice.
     fn check_single(&mut self, s: &index::Stmt, plain: &Stmt) -> Option<()> {
-        // Each variable alone in some position: distinct coordinates have distinct targets.
-        let alone = |v: usize| {
-            plain.target.positions.iter().any(|p| matches!(p.numerator.terms.as_slice(), [(w, _)] if *w == v))
+        // A position tells the coordinates of its variables apart where each coefficient exceeds what the smaller ones reach together, as
+        // digits do; a single variable is the plainest case. Distinct coordinates then have distinct targets.
+        let digits = |p: &Position| {
+            let mut terms = p.numerator.terms.clone();
+            terms.sort_by_key(|(_, c)| c.unsigned_abs());
+            let mut reach = 0i128;
+            terms.iter().all(|(v, c)| {
+                let c = i128::from(c.unsigned_abs());
+                let larger = c > reach;
+                reach += c * (plain.vars[*v].extent as i128 - 1);
+                larger
+            })
         };
-        if (0..plain.free).all(alone) {
+        let told: BTreeSet<usize> = plain
+            .target
+            .positions
+            .iter()
+            .filter(|p| digits(p))
+            .flat_map(|p| p.numerator.terms.iter().map(|(v, _)| *v))
+            .collect();
+        if (0..plain.free).all(|v| told.contains(&v)) {
             return Some(());
         }
-        let count = plain.vars[..plain.free]
-            .iter()
-            .try_fold(1usize, |n, v| n.checked_mul(v.extent))
-            .filter(|n| *n <= MAX_ELEMENTS);
+        let target = &self.op.tensor(s.target).name;
+        let count = plain.vars[..plain.free].iter().try_fold(1usize, |n, v| n.checked_mul(v.extent));
+        let Some(count) = count.filter(|n| *n <= MAX_TRIED) else {
+            let message = format!("whether this writes an element of `{target}` twice cannot be decided at this size");
+            let d = Diagnostic::error(Code::Unsupported, s.span, message, "too many writes to try");
+            let d = d.label(self.instance.name.span, "at the sizes of this instance");
+            self.out.push(d.help("write `+=`, which may meet an element twice"));
+            return None;
+        };
         let shape = &self.tensors[plain.target.tensor.0].shape;
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::new();
         let mut env = vec![0i64; plain.vars.len()];
-        for n in 0..count.unwrap_or(0) {
+        for n in 0..count {
             let mut rest = n;
             for (v, var) in plain.vars[..plain.free].iter().enumerate().rev() {
                 env[v] = (rest % var.extent) as i64;
@@ -584,9 +662,10 @@ impl Specialiser<'_> {
                 let d = Diagnostic::error(
                     Code::DoubleWrite,
                     s.span,
-                    format!("this writes an element of `{}` twice", self.op.tensor(s.target).name),
-                    "at the sizes of an instance",
+                    format!("this writes an element of `{target}` twice"),
+                    "writes twice",
                 );
+                let d = d.label(self.instance.name.span, "at the sizes of this instance");
                 self.out.push(d.help("write `+=` if the contributions add up"));
                 return None;
             }

@@ -1,0 +1,185 @@
+//! The diagnostics as a user reads them: takes the specs of `tests/ui`, gives the text that the compiler prints for each.
+//! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
+//! the library makes the compiler panic. `BLESS=1 cargo test --test ui` rewrites the texts; read them before committing.
+
+use cotangent_build::diagnostic::{Code, Diagnostics};
+use cotangent_build::pipeline;
+use cotangent_build::source::Sources;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Codes that the stages up to the kernels never raise, and who does.
+const ELSEWHERE: [(Code, &str); 2] = [
+    (Code::NoInstances, "the build script, which knows whether a kernel was wanted"),
+    (Code::Io, "the build script, which reads and writes files"),
+];
+
+fn specs(folder: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut specs: Vec<PathBuf> = paths.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
+    specs.sort();
+    assert!(!specs.is_empty(), "no specs in {}", folder.display());
+    specs
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().expect("a stem").to_string_lossy().into_owned()
+}
+
+/// Runs the pipeline up to the kernels; what it found, and the number of kernels.
+fn run(path: &str, text: String) -> (Diagnostics, Sources, Option<usize>) {
+    let mut sources = Sources::default();
+    let mut out = Diagnostics::default();
+    let id = sources.add(path, text);
+    let certified = pipeline::certified(id, &sources, &mut out);
+    let kernels = certified.map(|c| pipeline::kernels(&c, &mut out).len());
+    (out, sources, kernels)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn every_spec_prints_the_text_beside_it() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let mut wrong = Vec::new();
+    for path in specs("tests/ui") {
+        let name = stem(&path);
+        let (out, sources, _) = run(&format!("ui/{name}.yaml"), read(&path));
+        let text = out.render(&sources);
+        let expected = path.with_extension("txt");
+        if bless {
+            std::fs::write(&expected, &text).unwrap_or_else(|e| panic!("{}: {e}", expected.display()));
+            continue;
+        }
+        let before = std::fs::read_to_string(&expected).unwrap_or_default();
+        if before != text {
+            wrong.push(format!("---- {name}, expected\n{before}---- {name}, printed\n{text}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}\nBLESS=1 rewrites the texts", wrong.join("\n"));
+}
+
+/// A spec named `e012_case` shows E012; every code is shown.
+#[test]
+fn every_code_is_shown() {
+    let mut shown = BTreeSet::new();
+    for path in specs("tests/ui") {
+        let name = stem(&path);
+        let (out, ..) = run(&format!("ui/{name}.yaml"), read(&path));
+        let codes: BTreeSet<Code> = out.iter().map(|d| d.code).collect();
+        let code = name.split('_').next().unwrap_or("");
+        match code.parse::<Code>() {
+            Ok(code) => assert!(codes.contains(&code), "{name} does not show {code}"),
+            Err(_) => assert!(codes.len() > 1, "{name} shows one code only: begin its name with it"),
+        }
+        shown.extend(codes);
+    }
+    for code in Code::ALL {
+        let elsewhere = ELSEWHERE.iter().find(|(c, _)| c == code);
+        match elsewhere {
+            None => assert!(shown.contains(code), "{code} ({}) has no spec in tests/ui", code.title()),
+            Some((_, who)) => assert!(!shown.contains(code), "{code} is shown, though it is for {who}"),
+        }
+    }
+}
+
+/// A generator of its own (Steele, Lea and Flood, SplitMix64, 2014), so that a failure can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % sides.max(1) as u64) as usize
+    }
+}
+
+/// Words and numbers, runs of white space, and single signs.
+fn tokens(text: &str) -> Vec<&str> {
+    let class = |c: char| match c {
+        c if c.is_alphanumeric() || c == '_' => 0,
+        ' ' => 1,
+        _ => 2,
+    };
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    let mut last = None;
+    for (at, c) in text.char_indices() {
+        if at > start && (last != Some(class(c)) || class(c) == 2) {
+            tokens.push(&text[start..at]);
+            start = at;
+        }
+        last = Some(class(c));
+    }
+    tokens.push(&text[start..]);
+    tokens
+}
+
+/// Every fault that one slip of the hand makes in a spec is an error, or a spec that means something else: never a panic. A slip deletes,
+/// doubles, exchanges or replaces a token; replacements come from all specs, so that they fit more often than noise would.
+#[test]
+fn damaged_specs_are_survived() {
+    const ROUNDS: usize = 4000;
+    let files: Vec<(String, String)> = ["../../ops", "../../tests/reference/ops"]
+        .iter()
+        .flat_map(|folder| specs(folder))
+        .map(|path| (stem(&path), read(&path)))
+        // Prose and what comes before it would take most of the slips.
+        .map(|(name, text)| {
+            let body = text.find("params:").or(text.find("inputs:")).unwrap_or(0);
+            (name.clone(), format!("op: {name}\n{}", &text[body..]))
+        })
+        .collect();
+    let words: Vec<&str> = files.iter().flat_map(|(_, text)| tokens(text)).collect();
+    let (mut built, mut refused) = (0, 0);
+    let mut panics = Vec::new();
+    for seed in 0..ROUNDS {
+        let mut dice = Dice(seed as u64);
+        let (name, text) = &files[dice.roll(files.len())];
+        let mut parts = tokens(text);
+        let head = tokens(&format!("op: {name}\n")).len();
+        for _ in 0..=dice.roll(3) {
+            let at = head + dice.roll(parts.len() - head);
+            match dice.roll(5) {
+                0 => {
+                    parts.remove(at);
+                }
+                1 => parts.insert(at, parts[at]),
+                2 => {
+                    let other = head + dice.roll(parts.len() - head);
+                    parts.swap(at, other);
+                }
+                // Numbers at the edges of what is counted.
+                3 if parts[at].starts_with(|c: char| c.is_ascii_digit()) => {
+                    let edges =
+                        ["0", "-1", "1", "65", "1e9", "2147483648", "4611686018427387904", "1e300", ".inf", "0.5"];
+                    parts[at] = edges[dice.roll(edges.len())];
+                }
+                _ => parts[at] = words[dice.roll(words.len())],
+            }
+        }
+        let damaged = parts.concat();
+        let (path, copy) = (format!("ops/{name}.yaml"), damaged.clone());
+        let outcome = std::panic::catch_unwind(move || {
+            let (out, sources, kernels) = run(&path, copy);
+            let text = out.render(&sources);
+            (out.errors(), text.is_empty(), kernels)
+        });
+        let Ok((errors, silent, kernels)) = outcome else {
+            panics.push(format!("seed {seed} makes the compiler panic:\n{damaged}"));
+            continue;
+        };
+        assert!(errors == 0 || !silent, "seed {seed}: errors without a text");
+        assert!(errors > 0 || kernels.is_some(), "seed {seed}: neither errors nor kernels:\n{damaged}");
+        if errors > 0 { refused += 1 } else { built += 1 }
+    }
+    assert!(panics.is_empty(), "{}", panics.join("\n"));
+    println!("{ROUNDS} damaged specs: {refused} refused, {built} built");
+    assert!(built > 0 && refused > built);
+}
