@@ -6,7 +6,7 @@
 mod support;
 
 use cotangent::{FunctionInfo, Kind, Role, TensorInfo};
-use support::{Buffers, Kernel, Random, difference, elements, largest};
+use support::{Buffers, Kernel, Random, difference, elements, largest, say};
 
 cotangent::kernels::for_each_kernel!(kernel_list);
 
@@ -16,7 +16,7 @@ fn every_kernel(what: &str, check: impl Fn(&Kernel, &mut Failures) -> usize) {
     let mut failures = Failures::default();
     let compared: usize = kernels.iter().map(|k| check(k, &mut failures)).sum();
     let functions: usize = kernels.iter().map(|k| k.info.functions.len()).sum();
-    println!("{what}: {compared} comparisons over {} kernels with {functions} functions", kernels.len());
+    say(format!("{what}: {compared} comparisons over {} kernels with {functions} functions", kernels.len()));
     assert!(!kernels.is_empty() && compared > 0, "nothing to check");
     assert!(failures.0.is_empty(), "{what}: {} failures\n{}", failures.0.len(), failures.0.join("\n"));
 }
@@ -180,7 +180,7 @@ fn tangent_and_adjoint_agree_at_kinks() {
         skipped.set(skipped.get() + 3 - finite.len());
         finite.len()
     });
-    println!("{} draws at kinks were not finite (a division by zero)", skipped.get());
+    say(format!("{} draws at kinks were not finite (a division by zero)", skipped.get()));
 }
 
 /// Central differences of `forward` along `x_dot`: step 2^-18 and tolerance 1e-8 in f64, 2^-9 and 2e-3 in f32, relative to the largest
@@ -233,7 +233,7 @@ fn tangent_is_the_limit_of_differences() {
         }
         compared
     });
-    println!("{} elements crossed a kink", crossings.get());
+    say(format!("{} elements crossed a kink", crossings.get()));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use cases::{Case, Layout, SCALARS};
 use cotangent::{FunctionInfo, Kind, Role};
 use std::collections::BTreeSet;
 use std::path::Path;
-use support::{Buffers, Kernel, difference, largest};
+use support::{Buffers, Kernel, difference, largest, say};
 
 cotangent_reference::kernels::for_each_kernel!(kernel_list);
 
@@ -43,7 +43,7 @@ impl Tally {
     }
 
     fn finish(self, what: &str) {
-        println!("{what}, {} checks", self.checks);
+        say(format!("{what}, {} checks", self.checks));
         assert!(self.failures.is_empty(), "{} failures\n{}", self.failures.len(), self.failures.join("\n"));
     }
 }

@@ -60,10 +60,16 @@ enum Side {
 
 /// Certifies the declared rules of an op; errors go to `out`.
 pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Certificate> {
-    let shapes = shapes::sample(op);
-    // The formula itself must make sense at every shape before a rule is compared with it.
-    for binding in &shapes {
-        if let Err(d) = point::<f64>(op, binding, 1, &mut Sampler::ordinary).1 {
+    let mut shapes = shapes::sample(op);
+    // The formula itself must make sense at a shape before a rule is compared with it there. Where it writes an element twice at some shapes
+    // only, those are not meant; instances are checked on their own.
+    let affine = |s: &Stmt| !s.accumulate && s.index.iter().any(|a| a.as_var().is_none());
+    if op.forward.iter().any(affine) {
+        let twice = |b: &Binding| point::<f64>(op, b, 1, &mut Sampler::ordinary).1.err();
+        let wide = |b: &Binding| b.extents.iter().all(|e| !e.is_empty() && e.iter().all(|n| *n > 1));
+        let (bad, good): (Vec<_>, Vec<_>) = shapes.into_iter().partition(|b| twice(b).is_some());
+        let first = bad.iter().find(|b| wide(b)).filter(|_| !good.iter().any(wide));
+        if let Some((binding, d)) = first.and_then(|b| Some((b, twice(b)?))) {
             let coordinate = coordinate(op, binding, &d, &op.forward);
             let message = format!("this writes {coordinate} twice");
             out.push(
@@ -72,6 +78,7 @@ pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Cert
             );
             return None;
         }
+        shapes = good;
     }
     let adjoint = if op.adjoint.declared {
         rule(op, Side::Adjoint, &op.adjoint.stmts, &derived.adjoint, &shapes, out)
@@ -411,14 +418,27 @@ fn report(
     }
     d = d.note(format!("smallest shape that shows it: {}", describe(op, binding)));
     let wanted = std::collections::BTreeSet::from([wrong.tensor]);
+    let rule = crate::derive::live(derived, &wanted);
     let fix: Vec<String> =
-        crate::derive::live(derived, &wanted).iter().map(|s| format!("  - {}", print::stmt(op, s))).collect();
+        crate::derive::with_definitions(op, &rule).iter().map(|s| format!("  - {}", print::stmt(op, s))).collect();
     d = d.help(if fix.is_empty() {
         format!("`{primal}` has no derivative: drop the rule")
     } else {
         format!("the derived rule is\n{}", fix.join("\n"))
     });
+    if !rule.iter().all(|s| writable(op, s)) {
+        let key = if side == Side::Adjoint { "adjoint" } else { "tangent" };
+        d = d.help(format!("an index of it has no name in a spec: leave `{key}` out, and it is derived"));
+    }
     out.push(d);
+}
+
+/// Whether a statement can be written in a spec: an index on the left is that of its axis, or stands alone, where `k in I` binds it.
+pub fn writable(op: &Op, s: &Stmt) -> bool {
+    s.vars[..s.free]
+        .iter()
+        .enumerate()
+        .all(|(v, var)| var.name == op.axis(var.axis).index || s.index.iter().any(|a| a.as_var() == Some(VarId(v))))
 }
 
 fn coordinate(op: &Op, binding: &Binding, d: &DoubleWrite, stmts: &[Stmt]) -> String {

@@ -41,7 +41,7 @@ struct Resolver<'a> {
     out: &'a mut Diagnostics,
     section: Section,
     /// Locals that the current section may read: of the forward formula always, of a rule while in it.
-    locals: Vec<TensorId>,
+    locals: BTreeMap<String, TensorId>,
     /// What happened to each tensor so far in this section.
     history: BTreeMap<TensorId, History>,
     /// Union-find over axes that meet in an index expression.
@@ -93,7 +93,7 @@ pub fn resolve(spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
         op,
         out,
         section: Section::Forward,
-        locals: Vec::new(),
+        locals: BTreeMap::new(),
         history: BTreeMap::new(),
         ranks: Vec::new(),
         used: Vec::new(),
@@ -397,7 +397,7 @@ impl Resolver<'_> {
         self.section = section;
         self.history.clear();
         if section != Section::Forward {
-            self.locals.retain(|t| self.op.tensor(*t).role == Role::Local);
+            self.locals.retain(|_, t| self.op.tensor(*t).role == Role::Local);
         }
         let mut stmts = Vec::new();
         let mut written = Vec::new();
@@ -513,24 +513,23 @@ impl Resolver<'_> {
 
     /// The tensor that a step may write: `Some(None)` for a new local, `None` after an error.
     fn writable(&mut self, name: &At<String>) -> Option<Option<TensorId>> {
-        let known = self.op.find(&name.value);
+        let known = self.visible(&name.value);
         let role = known.map(|t| self.op.tensor(t).role);
-        let local = known.filter(|t| self.locals.contains(t));
         let allowed = match (self.section, role) {
-            (Section::Forward, Some(Role::Output)) => known,
-            (Section::Forward, Some(Role::Local)) => local,
+            (Section::Forward, Some(Role::Output | Role::Local)) => known,
             (Section::Adjoint, Some(Role::Cotangent(t))) if self.op.tensor(t).role == Role::Input => known,
             (Section::Tangent, Some(Role::Tangent(t))) if self.op.tensor(t).role == Role::Output => known,
-            (Section::Adjoint | Section::Tangent, Some(Role::RuleLocal)) => local,
+            (Section::Adjoint | Section::Tangent, Some(Role::RuleLocal)) => known,
             _ => None,
         };
         if allowed.is_some() {
             return Some(allowed);
         }
-        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted.
+        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted; of one that a reduction made, too.
         let of_local = |suffix: &str| {
-            let stem = name.value.strip_suffix(suffix).and_then(|stem| self.op.find(stem));
-            stem.is_some_and(|t| self.op.tensor(t).role == Role::Local)
+            let stem = name.value.strip_suffix(suffix);
+            let stem = stem.and_then(|stem| self.visible(stem).or_else(|| self.op.find(stem)));
+            stem.is_some_and(|t| matches!(self.op.tensor(t).role, Role::Local | Role::RuleLocal))
         };
         let free_name = match self.section {
             Section::Adjoint if of_local("_bar") => true,
@@ -538,7 +537,7 @@ impl Resolver<'_> {
             _ => !name.value.ends_with("_bar") && !name.value.ends_with("_dot"),
         };
         let (what, help) = match (self.section, role) {
-            (_, Some(Role::RuleLocal)) | (_, None) if free_name => {
+            (_, None) if free_name => {
                 if self.op.params.iter().any(|p| p.name == name.value) {
                     ("a parameter cannot be written", "choose another name for the local".to_string())
                 } else {
@@ -613,10 +612,17 @@ impl Resolver<'_> {
             }
         }
         let role = if self.section == Section::Forward { Role::Local } else { Role::RuleLocal };
-        // A rule local of another section may have the name; `add_tensor` then numbers this one.
-        let t = self.op.add_tensor(&step.target.name.value, axes, role, step.target.name.span);
-        self.locals.push(t);
+        // Another section, or a reduction made a local of its own, may have the name; `add_tensor` then numbers this one.
+        let name = &step.target.name.value;
+        let t = self.op.add_tensor(name, axes, role, step.target.name.span);
+        self.locals.insert(name.clone(), t);
         Some(t)
+    }
+
+    /// The tensor that a name means in this section: locals by the name that was written, others by their own.
+    fn visible(&self, name: &str) -> Option<TensorId> {
+        let declared = |t: &TensorId| !matches!(self.op.tensor(*t).role, Role::Local | Role::RuleLocal);
+        self.locals.get(name).copied().or_else(|| self.op.find(name).filter(declared))
     }
 
     fn record_write(&mut self, t: TensorId, assign: &At<Assign>, span: Span) -> Option<()> {
@@ -1017,33 +1023,20 @@ impl Resolver<'_> {
 
     fn readable(&mut self, name: &str, span: Span) -> Option<TensorId> {
         // Only the first of a row of errors says something.
-        if self.failed.iter().any(|f| f == name) && !self.op.find(name).is_some_and(|t| self.written(t)) {
+        if self.failed.iter().any(|f| f == name) && !self.visible(name).is_some_and(|t| self.written(t)) {
             return None;
         }
         let allowed = |r: &Self, t: TensorId| {
             let of_role = |u: TensorId, role: Role| r.op.tensor(u).role == role;
             match (r.section, r.op.tensor(t).role) {
-                (_, Role::Input) => true,
-                (Section::Forward, Role::Output) | (_, Role::Local | Role::RuleLocal) => {
-                    r.section != Section::Forward && of_role(t, Role::Local)
-                        || r.locals.contains(&t)
-                        || of_role(t, Role::Output)
-                }
-                (Section::Adjoint | Section::Tangent, Role::Output) => true,
+                (_, Role::Input | Role::Output | Role::Local | Role::RuleLocal) => true,
                 (Section::Adjoint, Role::Cotangent(u)) => of_role(u, Role::Output),
-                (Section::Tangent, Role::Tangent(u)) => of_role(u, Role::Input),
+                // Of an output too, once it is written: outputs may be made from one another.
+                (Section::Tangent, Role::Tangent(u)) => of_role(u, Role::Input) || r.written(t),
                 _ => false,
             }
         };
-        // A rule local may have been numbered because another section had the name: the section's own is meant.
-        let found = self
-            .locals
-            .iter()
-            .rev()
-            .copied()
-            .find(|t| self.op.tensor(*t).span.source == span.source && self.local_named(*t, name))
-            .or_else(|| self.op.find(name));
-        match found {
+        match self.visible(name) {
             Some(t) if allowed(self, t) => {
                 let own = match self.section {
                     Section::Forward => matches!(self.op.tensor(t).role, Role::Output | Role::Local),
@@ -1059,7 +1052,9 @@ impl Resolver<'_> {
                 let tensor = self.op.tensor(t);
                 let why = match (self.section, tensor.role) {
                     (Section::Adjoint, Role::Cotangent(_)) => "an adjoint rule reads cotangents of outputs only",
-                    (Section::Tangent, Role::Tangent(_)) => "a tangent rule reads tangents of inputs only",
+                    (Section::Tangent, Role::Tangent(_)) => {
+                        "a tangent rule reads tangents of inputs, and of outputs written before"
+                    }
                     (Section::Forward, _) => "a forward step reads inputs, and locals and outputs written before",
                     _ => "it belongs to another rule",
                 };
@@ -1076,12 +1071,12 @@ impl Resolver<'_> {
                 None
             }
             None => {
-                let names: Vec<_> = (0..self.op.tensors.len())
-                    .map(TensorId)
-                    .filter(|t| allowed(self, *t))
-                    .map(|t| self.op.tensor(t).name.as_str())
-                    .collect();
-                let names: Vec<_> = names.into_iter().chain(self.op.params.iter().map(|p| p.name.as_str())).collect();
+                let tensors = self.op.tensors.iter().map(|t| t.name.as_str());
+                let tensors = tensors
+                    .filter(|n| !self.locals.contains_key(*n) && self.visible(n).is_some_and(|t| allowed(self, t)));
+                let locals = self.locals.keys().map(String::as_str);
+                let params = self.op.params.iter().map(|p| p.name.as_str());
+                let names: Vec<_> = tensors.chain(locals).chain(params).collect();
                 let help = suggestion(name, &names, "names in scope");
                 self.out.push(
                     Diagnostic::error(
@@ -1117,16 +1112,6 @@ impl Resolver<'_> {
         self.out.push(d);
     }
 
-    fn local_named(&self, t: TensorId, name: &str) -> bool {
-        let own = &self.op.tensor(t).name;
-        own == name
-            || own.strip_prefix(name).is_some_and(|rest| {
-                !rest.is_empty()
-                    && rest.bytes().all(|b| b.is_ascii_digit())
-                    && self.op.tensor(t).role == Role::RuleLocal
-            })
-    }
-
     fn value(&mut self, e: &syntax::Expr, scope: &mut Scope) -> Option<Expr> {
         match &e.kind {
             ExprKind::Number(n) => Some(Expr::Const(*n)),
@@ -1134,9 +1119,9 @@ impl Resolver<'_> {
             ExprKind::Access(a) => {
                 if a.index.is_empty()
                     && a.brackets
-                    && self.op.find(&a.name.value).is_some_and(|t| !self.op.tensor(t).axes.is_empty())
+                    && self.visible(&a.name.value).is_some_and(|t| !self.op.tensor(t).axes.is_empty())
                 {
-                    let t = self.op.find(&a.name.value)?;
+                    let t = self.visible(&a.name.value)?;
                     self.check_arity(t, 0, 0, a.span)?;
                 }
                 self.read(&a.name.value, a.name.span, &a.index, a.span, scope).map(|(t, i)| Expr::Read(t, i))
@@ -1208,7 +1193,7 @@ impl Resolver<'_> {
         if let Some(a) = self.axis_named(name) {
             return Some(Expr::Extent(a));
         }
-        if self.op.find(name).is_none() {
+        if self.visible(name).is_none() {
             match name {
                 "pi" => return Some(Expr::Const(std::f64::consts::PI)),
                 "inf" => return Some(Expr::Const(f64::INFINITY)),
@@ -1396,7 +1381,7 @@ impl Resolver<'_> {
     fn mentions_index(&self, e: &syntax::Expr, scope: &Scope) -> bool {
         match &e.kind {
             ExprKind::Name(n) => {
-                let scalar = self.op.find(n).is_some_and(|t| self.op.tensor(t).axes.is_empty());
+                let scalar = self.visible(n).is_some_and(|t| self.op.tensor(t).axes.is_empty());
                 !scalar && (scope.names.iter().any(|(s, _)| s == n) || self.op.axes.iter().any(|a| a.index == *n))
             }
             ExprKind::Neg(a) | ExprKind::Not(a) => self.mentions_index(a, scope),
