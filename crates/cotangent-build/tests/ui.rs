@@ -8,10 +8,10 @@ use cotangent_build::source::Sources;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Codes that the stages up to the kernels never raise, and who does.
+/// Codes that the stages up to the kernels never raise, and why.
 const ELSEWHERE: [(Code, &str); 2] = [
-    (Code::NoInstances, "the build script, which knows whether a kernel was wanted"),
-    (Code::Io, "the build script, which reads and writes files"),
+    (Code::NoInstances, "an empty list of instances is a choice: no stage complains of it"),
+    (Code::Io, "files are read and written around these stages, by the library and the command line"),
 ];
 
 fn specs(folder: &str) -> Vec<PathBuf> {
@@ -82,7 +82,7 @@ fn every_code_is_shown() {
         let elsewhere = ELSEWHERE.iter().find(|(c, _)| c == code);
         match elsewhere {
             None => assert!(shown.contains(code), "{code} ({}) has no spec in tests/ui", code.title()),
-            Some((_, who)) => assert!(!shown.contains(code), "{code} is shown, though it is for {who}"),
+            Some((_, why)) => assert!(!shown.contains(code), "{code} is shown, but: {why}"),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Shapes to test rules at: takes an op, gives bindings, smallest first: groups of rank 0, 1 and 2, pairwise distinct extents so that a
-//! swapped axis shows, parameters above 1 and asymmetric, sizes that do not divide.
+//! swapped axis shows, parameters above 1 and asymmetric, sizes that do not divide, and each axis longer than each other one somewhere, so
+//! that a loop over the wrong axis falls short there.
 
+use super::Sampler;
 use crate::index::bind::{BindError, Binding, ParamValue};
 use crate::index::*;
 use std::collections::BTreeSet;
@@ -28,6 +30,7 @@ pub fn sample(op: &Op) -> Vec<Binding> {
             shapes.extend(grow(op, &rank, variant));
         }
     }
+    shapes.extend(orders(op));
     let elements = |b: &Binding| -> usize { (0..op.tensors.len()).map(|t| b.elements(op, TensorId(t))).sum() };
     // Groups of one dimension first: a counterexample there reads best.
     shapes.sort_by_key(|b| (b.extents.iter().any(|e| e.len() != 1), elements(b)));
@@ -48,6 +51,40 @@ fn work(op: &Op, b: &Binding) -> usize {
     let terms = |s: &Stmt| s.vars.iter().fold(1usize, |n, v| n.saturating_mul(b.count(v.axis)));
     let all = op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts);
     all.fold(0, |n, s| n.saturating_add(terms(s)))
+}
+
+/// Random bindings of rank 1 in which every axis is the shorter of every pair a few times, where that can be: a read outside is zero, so a loop
+/// that is too long does no harm, and only one that is too short tells. Parameters are 1 at every fourth try: wide strides and paddings
+/// leave derived axes that read nothing.
+fn orders(op: &Op) -> Vec<Binding> {
+    let axes = op.axes.len();
+    let mut seen = vec![0; axes * axes];
+    let mut sampler = Sampler::new(2);
+    let mut draw = |n: u64| 1 + (sampler.bits() % n) as i64;
+    let mut found = Vec::new();
+    // Some pairs have one order only: it ends when nothing new comes up for a while.
+    let mut idle = if axes < 2 { 32 } else { 0 };
+    for n in 0..128 {
+        if idle == 32 {
+            break;
+        }
+        idle += 1;
+        let given: Vec<_> = op.axes.iter().map(|a| a.size.is_none().then(|| vec![draw(6)])).collect();
+        let params = op.params.iter().map(|p| match p.kind {
+            ParamKind::PerDim(_) => ParamValue::Ints(vec![draw(1 + n % 4)]),
+            ParamKind::Int => ParamValue::Int(draw(1 + n % 4)),
+            ParamKind::Real => ParamValue::Real(0.25 * draw(8) as f64),
+        });
+        let Ok(binding) = Binding::new(op, &given, params.collect()) else { continue };
+        let shorter = |pair: usize| binding.extents[pair / axes] < binding.extents[pair % axes];
+        let new: Vec<usize> = (0..axes * axes).filter(|p| shorter(*p) && seen[*p] < 3).collect();
+        if !new.is_empty() {
+            new.into_iter().for_each(|pair| seen[pair] += 1);
+            found.push(binding);
+            idle = 0;
+        }
+    }
+    found
 }
 
 /// A binding of the given ranks; extents grow until every derived size is at least 2.
@@ -98,21 +135,26 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
         if now == 0 {
             break;
         }
-        let mut best: Option<(i64, usize, usize, i64)> = None;
-        for a in 0..given.len() {
-            for d in 0..given[a].as_ref().map_or(0, Vec::len) {
-                for step in (0..if round < 32 { 3 } else { 24 }).map(|n| 1 << n) {
-                    let mut trial = given.clone();
-                    if let Some(n) = trial[a].as_mut().map(|v| &mut v[d]) {
-                        *n += step;
-                    }
-                    let score = smallest(&trial);
-                    if score > now && best.is_none_or(|(s, ..)| score > s) {
-                        best = Some((score, a, d, step));
+        // The best single step up: by one, further where that does not show yet.
+        let best = |steps: std::ops::Range<u32>| {
+            let mut best: Option<(i64, usize, usize, i64)> = None;
+            for a in 0..given.len() {
+                for d in 0..given[a].as_ref().map_or(0, Vec::len) {
+                    for step in steps.clone().map(|n| 1 << n) {
+                        let mut trial = given.clone();
+                        if let Some(n) = trial[a].as_mut().map(|v| &mut v[d]) {
+                            *n += step;
+                        }
+                        let score = smallest(&trial);
+                        if score > now && best.is_none_or(|(s, ..)| score > s) {
+                            best = Some((score, a, d, step));
+                        }
                     }
                 }
             }
-        }
+            best
+        };
+        let best = if round < 32 { best(0..1).or_else(|| best(1..3)) } else { best(0..24) };
         let (_, a, d, step) = best?;
         if let Some(n) = given[a].as_mut().map(|v| &mut v[d]) {
             *n += if round < 32 { 1 } else { step };

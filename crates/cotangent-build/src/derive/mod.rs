@@ -190,6 +190,24 @@ pub fn live(stmts: &[Stmt], wanted: &BTreeSet<TensorId>) -> Vec<Stmt> {
     kept
 }
 
+/// A rule as it can be written in a spec: before it, what defines the locals that have no name in the spec, made where a reduction stands inside a
+/// forward step.
+pub fn with_definitions(op: &Op, rule: &[Stmt]) -> Vec<Stmt> {
+    // A named local was written at its name, an anonymous one by its whole step.
+    let anonymous = |s: &Stmt| op.tensor(s.target).role == Role::Local && op.tensor(s.target).span == s.span;
+    let mut needed: BTreeSet<TensorId> = rule.iter().flat_map(reads).collect();
+    let mut all = Vec::new();
+    for s in op.forward.iter().rev().filter(|s| anonymous(s)) {
+        if needed.contains(&s.target) {
+            needed.extend(reads(s));
+            all.push(s.clone());
+        }
+    }
+    all.reverse();
+    all.extend_from_slice(rule);
+    all
+}
+
 /// The tensors that a statement reads.
 pub fn reads(s: &Stmt) -> BTreeSet<TensorId> {
     let mut set = BTreeSet::new();
