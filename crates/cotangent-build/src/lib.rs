@@ -83,11 +83,14 @@ impl Build {
         for path in self.specs.iter().chain(&self.templates) {
             println!("cargo::rerun-if-changed={}", path.display());
         }
-        if let Err(failure) = self.try_compile() {
-            eprintln!("{failure}");
-            let plural = if failure.errors == 1 { "" } else { "s" };
-            println!("cargo::error={} error{plural} in the op specs (shown above)", failure.errors);
-            std::process::exit(1);
+        match self.try_compile() {
+            Ok(warnings) => warnings.lines().for_each(|line| println!("cargo::warning={line}")),
+            Err(failure) => {
+                eprintln!("{failure}");
+                let plural = if failure.errors == 1 { "" } else { "s" };
+                println!("cargo::error={} error{plural} in the op specs (shown above)", failure.errors);
+                std::process::exit(1);
+            }
         }
     }
 

@@ -1,23 +1,15 @@
 //! The pipeline: takes spec files, gives the generated files, stage by stage. Every stage's postcondition stands behind it.
 
-use crate::certify::{Certificate, certify};
-use crate::derive::{self, Derived};
+use crate::certify::{Certified, certify};
+use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
-use crate::index::{self, Op};
+use crate::index;
 use crate::nest::{self, Nest};
 use crate::plain::{self, Kernel};
 use crate::source::{SourceId, Sources};
-use crate::spec::{self, Spec};
+use crate::spec;
 use std::collections::BTreeMap;
-
-/// An op whose declared rules are proved, with the spec that it came from.
-pub struct Certified {
-    pub spec: Spec,
-    pub op: Op,
-    pub derived: Derived,
-    pub certificate: Certificate,
-}
 
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
@@ -27,6 +19,7 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     let ops: Vec<Certified> = specs.iter().filter_map(|s| certified(*s, sources, out)).collect();
     // after this: each op is checked and its rules are proved
     distinct(&ops, out);
+    ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
     let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, out)).collect();
     // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
     if out.has_errors() {
@@ -111,6 +104,13 @@ fn emitted(
         Ok(files)
     });
     result.inspect_err(|message| out.push(Diagnostic::general(Code::Io, message.clone()))).ok()
+}
+
+/// In a build an op without instances is most likely one that is not finished.
+fn no_instances(c: &Certified) -> Diagnostic {
+    let message = format!("no kernel is made of the op `{}`", c.op.name);
+    Diagnostic::warning(Code::NoInstances, c.spec.op.span, message, "has no instances")
+        .help("state sizes: `instances: [{name: small, ...}]`")
 }
 
 /// No two ops of one name: their modules would collide.

@@ -3,7 +3,7 @@
 //!
 //! Equal normal forms certify. Otherwise both are evaluated: rational formulas exactly, in the integers modulo 2^61 - 1; the others in `f64`
 //! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric. Where formulas have
-//! ties or kinks, points on them are tried too ([`kinks`]).
+//! ties or kinks, points on them are tried too (`kinks.rs`).
 
 pub mod field;
 mod kinks;
@@ -15,7 +15,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::{Binding, ParamValue};
 use crate::index::eval::{DoubleWrite, Machine, Number};
 use crate::index::*;
-use crate::spec::Domain;
+use crate::spec::{Domain, Spec};
 use field::M61;
 
 /// How a declared rule was proved.
@@ -36,6 +36,14 @@ pub enum Method {
 pub struct Certificate {
     pub adjoint: Method,
     pub tangent: Method,
+}
+
+/// An op whose declared rules are proved, with the spec that it came from.
+pub struct Certified {
+    pub spec: Spec,
+    pub op: Op,
+    pub derived: Derived,
+    pub certificate: Certificate,
 }
 
 impl std::fmt::Display for Method {

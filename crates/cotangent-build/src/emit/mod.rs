@@ -7,9 +7,9 @@ mod body;
 mod cost;
 mod names;
 
+use crate::certify::Certified;
 use crate::index::{self, Op, Role, TensorId};
 use crate::nest::Nest;
-use crate::pipeline::Certified;
 use crate::plain::{Kernel, Kind};
 use crate::source::{Sources, Span};
 use crate::spec::InstanceSpec;
