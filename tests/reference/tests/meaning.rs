@@ -2,12 +2,13 @@
 //! in the buffers of the harness.
 
 use crate::support::Buffers;
+use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::Compiled;
 use cotangent_build::index::bind::{Binding, ParamValue};
 use cotangent_build::index::eval::Machine;
 use cotangent_build::index::{Op, ParamKind, Role, TensorId};
-use cotangent_build::pipeline::{self, Certified};
+use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, plain};
 use std::collections::BTreeMap;
