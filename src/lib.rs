@@ -45,6 +45,6 @@ pub mod kernels {
 #[macro_export]
 macro_rules! include_kernels {
     () => {
-        include!(concat!(env!("OUT_DIR"), "/cotangent/kernels.rs"));
+        include!(concat!(env!("OUT_DIR"), "/cotangent/mod.rs"));
     };
 }

@@ -11,6 +11,9 @@ use crate::source::{SourceId, Sources};
 use crate::spec;
 use std::collections::BTreeMap;
 
+/// The file that a crate includes. No op can be called so: `mod` is a keyword.
+pub const ROOT: &str = "mod.rs";
+
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
 
@@ -46,6 +49,8 @@ pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> 
     // after this: keys and kinds of values are right; every scalar knows its bytes in the file
     let mut op = index::resolve::resolve(&spec, out)?;
     // after this: names are ids, every access is affine, reductions stand at the root of a statement
+    emit::names::distinct(&op, out);
+    // after this: what is generated can be named
     if out.errors() > errors {
         return None;
     }
@@ -100,7 +105,7 @@ fn emitted(
         for (c, kernels) in &ops {
             files.insert(format!("{}.rs", c.op.name), emit::op_file(&tera, sources, c, kernels)?);
         }
-        files.insert("kernels.rs".into(), emit::root_file(&tera, sources, &ops, &options.module)?);
+        files.insert(ROOT.into(), emit::root_file(&tera, sources, &ops, &options.module)?);
         Ok(files)
     });
     result.inspect_err(|message| out.push(Diagnostic::general(Code::Io, message.clone()))).ok()

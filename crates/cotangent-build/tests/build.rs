@@ -30,10 +30,10 @@ fn a_folder_becomes_a_file_an_op_and_the_root() {
         SQUARE.replace("op: square", "op: cube").replace("x[i]^2", "x[i]*x[i]*x[i]").replace("2 * x[i]", "3 * x[i]^2");
     std::fs::write(ops.join("cube.yaml"), cube).unwrap();
     let (files, warnings) = Build::new().ops(&ops).render().unwrap();
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["cube.rs", "kernels.rs", "square.rs"]);
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["cube.rs", "mod.rs", "square.rs"]);
     assert_eq!(warnings, "");
     assert!(files["cube.rs"].contains("pub fn vjp_x_store("));
-    assert!(files["kernels.rs"].contains("cube::small") && files["kernels.rs"].contains("square::small"));
+    assert!(files["mod.rs"].contains("cube::small") && files["mod.rs"].contains("square::small"));
 }
 
 #[test]

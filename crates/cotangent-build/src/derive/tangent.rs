@@ -23,7 +23,11 @@ pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
                 }
             }
             Some(ReduceOp::Prod) => d.product(s),
-            Some(ReduceOp::Max | ReduceOp::Min) => d.extremum(s),
+            Some(r @ (ReduceOp::Max | ReduceOp::Min)) => {
+                // Where other steps write the target too, it does not hold the extremum.
+                let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
+                d.extremum(s, r, alone)
+            }
         };
         if value.is_zero() {
             continue;
@@ -109,13 +113,20 @@ impl Derive<'_> {
     }
 
     /// The mean of the tangents where the extremum is attained (the convention at ties).
-    fn extremum(&mut self, s: &Stmt) -> Expr {
+    fn extremum(&mut self, s: &Stmt, r: ReduceOp, alone: bool) -> Expr {
         let de = self.derivative(&s.value);
         if de.is_zero() {
             return de;
         }
         let vars = bound(s);
-        let value = Expr::Read(s.target, s.index.clone());
+        let value = if alone || vars.is_empty() {
+            Expr::Read(s.target, s.index.clone())
+        } else {
+            let inner: Vec<VarId> = vars.iter().map(|v| self.fresh(*v)).collect();
+            let rename = |v: VarId| vars.iter().position(|o| *o == v).map_or(v, |n| inner[n]);
+            let copy = s.value.map(&|a| a.rename(&rename), &mut |e| e);
+            Expr::Reduce(r, inner, Box::new(copy))
+        };
         let attained = Cond::Value(Compare::Eq, s.value.clone(), value);
         let counted = self.where_inside(&s.value, Expr::select(attained.clone(), Expr::one(), Expr::zero()));
         let moved = self.where_inside(&s.value, Expr::select(attained, de, Expr::zero()));
@@ -127,19 +138,43 @@ impl Derive<'_> {
 
     /// `e` at the coordinates that a product, maximum or minimum over `body` does not pass over, else 0.
     fn where_inside(&self, body: &Expr, e: Expr) -> Expr {
-        let mut conds = Vec::new();
-        body.reads(&mut |t, index| {
-            let axes = &self.op.tensor(t).axes;
-            let surely =
-                index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| self.vars[v.0].axis == *axis));
-            let cond = Cond::Inside(t, index.to_vec());
-            if !surely && !conds.contains(&cond) {
-                conds.push(cond);
-            }
-        });
-        match conds.into_iter().reduce(Cond::and) {
+        match self.met(body) {
             Some(c) => Expr::select(c, e, Expr::zero()),
             None => e,
+        }
+    }
+
+    /// That no read which the evaluation of `e` meets falls outside; `None` where none can.
+    fn met(&self, e: &Expr) -> Option<Cond> {
+        match e {
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => None,
+            Expr::Read(t, index) => {
+                let axes = &self.op.tensor(*t).axes;
+                let surely =
+                    index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| self.vars[v.0].axis == *axis));
+                (!surely).then(|| Cond::Inside(*t, index.clone()))
+            }
+            Expr::Unary(_, a) | Expr::Powf(a, _) => self.met(a),
+            Expr::Binary(_, a, b) => both(self.met(a), self.met(b)),
+            Expr::Where(c, a, b) => {
+                let not = Cond::Not(c.clone());
+                let yes = self.met(a).map(|m| Cond::Or(Box::new(not), Box::new(m)));
+                let no = self.met(b).map(|m| Cond::Or(c.clone(), Box::new(m)));
+                both(self.met_in_test(c), both(yes, no))
+            }
+            Expr::Reduce(..) => unreachable!("reductions stand at the root"),
+        }
+    }
+
+    /// As [`Self::met`], of a condition: its second side is met only where the first does not decide, `inside` is no read.
+    fn met_in_test(&self, c: &Cond) -> Option<Cond> {
+        let unless = |decided: Cond, rest: Option<Cond>| rest.map(|m| Cond::Or(Box::new(decided), Box::new(m)));
+        match c {
+            Cond::Index(..) | Cond::Inside(..) => None,
+            Cond::Value(_, a, b) => both(self.met(a), self.met(b)),
+            Cond::And(a, b) => both(self.met_in_test(a), unless(Cond::Not(a.clone()), self.met_in_test(b))),
+            Cond::Or(a, b) => both(self.met_in_test(a), unless(a.as_ref().clone(), self.met_in_test(b))),
+            Cond::Not(a) => self.met_in_test(a),
         }
     }
 
@@ -151,6 +186,15 @@ impl Derive<'_> {
         }
         self.vars.push(Var { name: format!("{name}{n}"), axis });
         VarId(self.vars.len() - 1)
+    }
+}
+
+/// Both conditions, one of them once if they are the same.
+fn both(a: Option<Cond>, b: Option<Cond>) -> Option<Cond> {
+    match (a, b) {
+        (Some(a), Some(b)) if a == b => Some(a),
+        (Some(a), Some(b)) => Some(a.and(b)),
+        (a, b) => a.or(b),
     }
 }
 

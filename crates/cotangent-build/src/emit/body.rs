@@ -137,6 +137,8 @@ impl Writer<'_> {
 
     fn number(&self, c: f64) -> String {
         let ty = scalar(self.k.dtype);
+        // What does not fit is infinite, as it would be in a conversion.
+        let c = if self.k.dtype == DType::F32 && (c as f32).is_infinite() { f64::from(c as f32) } else { c };
         match c {
             f64::INFINITY => format!("{ty}::INFINITY"),
             f64::NEG_INFINITY => format!("{ty}::NEG_INFINITY"),

@@ -5,7 +5,7 @@
 
 mod body;
 mod cost;
-mod names;
+pub mod names;
 
 use crate::certify::Certified;
 use crate::index::{self, Op, Role, TensorId};
@@ -212,7 +212,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     };
     TypeContext {
         tensor: tensor.name.clone(),
-        alias: alias(&tensor.name),
+        alias: names::alias(&tensor.name),
         rust: body::nested(body::scalar(kernel.dtype), &tensor.shape),
         dims: tensor.dims.clone(),
         shape: tensor.shape.clone(),
@@ -230,7 +230,7 @@ fn function_context(sources: &Sources, op: &Op, kernel: &Kernel, n: &Nest, all: 
             Role::Tangent(of) | Role::Cotangent(of) => of,
             _ => *t,
         };
-        ArgumentContext { name: kernel.tensor(*t).name.clone(), alias: alias(&kernel.tensor(of).name) }
+        ArgumentContext { name: kernel.tensor(*t).name.clone(), alias: names::alias(&kernel.tensor(of).name) }
     };
     let (kind, rule) = match n.kind {
         Kind::Forward => ("Forward", &op.forward),
@@ -272,9 +272,4 @@ fn same_as<'a>(kernel: &Kernel, n: &Nest, all: &'a [Nest]) -> Option<&'a Nest> {
             && w.reads.iter().map(named).eq(n.reads.iter().map(named))
             && w.writes.iter().map(named).eq(n.writes.iter().map(named))
     })
-}
-
-/// The type of a tensor: its name with a capital letter at each part.
-fn alias(name: &str) -> String {
-    name.split('_').map(|part| part[..1].to_uppercase() + &part[1..]).collect()
 }

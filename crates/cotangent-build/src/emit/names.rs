@@ -1,11 +1,12 @@
 //! The identifiers of one generated function: takes the names of tensors, loops and registers, gives Rust names that do not collide.
 
-use crate::index::TensorId;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::index::{Op, TensorId};
 use crate::nest::Nest;
 use crate::plain::Kernel;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What may not name a variable. `math` and `l` are used by the body's own text.
+/// What may not name a variable; `l` is used by the body's own text.
 const RESERVED: &[&str] = &[
     "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in",
     "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait",
@@ -63,5 +64,40 @@ impl Names {
     }
     pub fn register(&self, r: usize) -> &str {
         &self.registers[r]
+    }
+}
+
+/// The type of a tensor: its name with a capital letter at each part.
+pub fn alias(name: &str) -> String {
+    name.split('_').filter(|part| !part.is_empty()).map(|part| part[..1].to_uppercase() + &part[1..]).collect()
+}
+
+/// Tensors whose types or functions would have the same name in a kernel's module are errors.
+pub fn distinct(op: &Op, out: &mut Diagnostics) {
+    let mut types: BTreeMap<String, TensorId> = BTreeMap::new();
+    let mut functions: BTreeMap<String, Option<TensorId>> = BTreeMap::new();
+    functions.extend(["vjp", "vjp_store"].map(|name| (name.to_string(), None)));
+    let mut clash = |t: TensorId, first: Option<TensorId>, what: String| {
+        let tensor = op.tensor(t);
+        let message = format!("`{}` would make {what} a second time", tensor.name);
+        let d = Diagnostic::error(Code::Duplicate, tensor.span, message, "choose another name");
+        out.push(match first {
+            Some(first) => d.label(op.tensor(first).span, "this makes it first"),
+            None => d.note("every kernel has that function"),
+        });
+    };
+    for t in op.inputs().into_iter().chain(op.outputs()) {
+        let name = alias(&op.tensor(t).name);
+        if let Some(first) = types.insert(name.clone(), t) {
+            clash(t, Some(first), format!("the type `{name}`"));
+        }
+    }
+    for t in op.inputs() {
+        for suffix in ["", "_store"] {
+            let name = format!("vjp_{}{suffix}", op.tensor(t).name);
+            if let Some(first) = functions.insert(name.clone(), Some(t)) {
+                clash(t, first, format!("the function `{name}`"));
+            }
+        }
     }
 }

@@ -340,12 +340,7 @@ impl Scheduler<'_> {
             Expr::Unary(_, a) | Expr::Powf(a, _) => self.met_inside(a, map),
             Expr::Binary(_, a, b) => [self.met_inside(a, map), self.met_inside(b, map)].concat(),
             Expr::Where(c, a, b) => {
-                let mut all = Vec::new();
-                c.accesses(&mut |a| {
-                    if !matches!(**c, Cond::Inside(_)) {
-                        all.extend(tests_of(self.kernel, a, map));
-                    }
-                });
+                let mut all = self.met_in_test(c, map);
                 let (yes, no) = (self.met_inside(a, map), self.met_inside(b, map));
                 if !yes.is_empty() || !no.is_empty() {
                     let taken = self.test(c, map);
@@ -355,6 +350,23 @@ impl Scheduler<'_> {
                 }
                 all
             }
+        }
+    }
+
+    /// As [`Self::met_inside`], of a condition: its second side is met only where the first does not decide, `inside` is no read.
+    fn met_in_test(&self, c: &Cond, map: &Map) -> Vec<Test> {
+        let unless = |decided: Test, rest: Vec<Test>| {
+            if rest.is_empty() { Vec::new() } else { vec![Test::Or(vec![decided, Test::all(rest)])] }
+        };
+        match c {
+            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => Vec::new(),
+            Cond::Value(_, a, b) => [self.met_inside(a, map), self.met_inside(b, map)].concat(),
+            Cond::And(a, b) => {
+                let decided = Test::Not(Box::new(self.test(a, map)));
+                [self.met_in_test(a, map), unless(decided, self.met_in_test(b, map))].concat()
+            }
+            Cond::Or(a, b) => [self.met_in_test(a, map), unless(self.test(a, map), self.met_in_test(b, map))].concat(),
+            Cond::Not(a) => self.met_in_test(a, map),
         }
     }
 
@@ -401,11 +413,12 @@ impl Scheduler<'_> {
                 let mut tests = Vec::new();
                 if !ta.is_empty() || !tb.is_empty() {
                     // Present where the taken branch is.
-                    let left = Test::And([vec![test.clone()], ta].concat());
-                    let right = Test::And([vec![Test::Not(Box::new(test.clone()))], tb].concat());
+                    let left = Test::And([vec![test.clone()], ta.clone()].concat());
+                    let right = Test::And([vec![Test::Not(Box::new(test.clone()))], tb.clone()].concat());
                     tests.push(Test::Or(vec![left, right]));
                 }
-                (tests, Value::Select(Box::new(test), Box::new(va), Box::new(vb)))
+                // Each branch keeps its own tests: the one on the whole does not say which of them holds.
+                (tests, Value::Select(Box::new(test), Box::new(or_zero(ta, va)), Box::new(or_zero(tb, vb))))
             }
         }
     }
