@@ -7,6 +7,7 @@
 pub mod check;
 pub mod eval;
 pub mod gather;
+mod instance;
 pub mod print;
 pub mod specialise;
 

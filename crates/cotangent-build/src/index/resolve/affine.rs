@@ -1,0 +1,354 @@
+//! Index positions: takes the syntax of an index expression, gives an affine map, its indices bound and its axes of one rank.
+
+use super::*;
+
+impl Resolver<'_> {
+    pub(super) fn target_position(&mut self, arg: &syntax::IndexArg, scope: &mut Scope) -> Option<Affine> {
+        if let Some(axis) = &arg.axis {
+            let ExprKind::Name(name) = &arg.expr.kind else {
+                self.out.push(Diagnostic::error(
+                    Code::Syntax,
+                    arg.expr.span,
+                    "`in` follows an index name",
+                    "not a name",
+                ));
+                return None;
+            };
+            let v = self.bind(name, arg.expr.span, Some(axis), scope)?;
+            return Some(Affine::var(v));
+        }
+        self.affine(&arg.expr, scope, true)
+    }
+
+    /// Brings a new index into scope.
+    pub(super) fn bind(
+        &mut self,
+        name: &str,
+        span: Span,
+        axis: Option<&At<String>>,
+        scope: &mut Scope,
+    ) -> Option<VarId> {
+        if scope.names.iter().any(|(n, _)| n == name) {
+            self.out.push(
+                Diagnostic::error(Code::Duplicate, span, format!("index `{name}` is bound already"), "bound twice")
+                    .help(format!("bind another index of the axis: `{name}2 in {}`", self.an_axis(name))),
+            );
+            return None;
+        }
+        let id = match axis {
+            Some(axis) => match self.axis_named(&axis.value) {
+                Some(a) => a,
+                None => {
+                    let axes: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
+                    let help = suggestion(&axis.value, &axes, "axes");
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::UnknownAxis,
+                            axis.span,
+                            format!("no axis `{}`", axis.value),
+                            "unknown axis",
+                        )
+                        .help(help),
+                    );
+                    return None;
+                }
+            },
+            None => match self.op.axes.iter().position(|a| a.index == name) {
+                Some(a) => AxisId(a),
+                None => {
+                    self.unknown_index(name, span, scope);
+                    return None;
+                }
+            },
+        };
+        let v = VarId(scope.vars.len());
+        scope.vars.push(Var { name: name.to_string(), axis: id });
+        scope.names.push((name.to_string(), v));
+        Some(v)
+    }
+
+    /// The axis whose index has the name, else the first: for messages.
+    pub(super) fn an_axis(&self, index: &str) -> &str {
+        let axes = &self.op.axes;
+        axes.iter().find(|a| a.index == index).or(axes.first()).map_or("I", |a| a.name.as_str())
+    }
+
+    /// `x[I]` reads beyond the end, always: a slip for `x[i]`. Says so and gives `false`.
+    pub(super) fn own_sizes(&mut self, t: TensorId, index: &[Affine], args: &[syntax::IndexArg]) -> bool {
+        let mut fine = true;
+        for ((axis, a), arg) in self.op.tensor(t).axes.clone().into_iter().zip(index).zip(args) {
+            if *a != Affine::constant(Poly::atom(Atom::Axis(axis))) {
+                continue;
+            }
+            fine = false;
+            let Axis { name, index, .. } = self.op.axis(axis).clone();
+            self.out.push(
+                Diagnostic::error(
+                    Code::UnknownIndex,
+                    arg.expr.span,
+                    format!("`{name}` is the size of the axis: no element stands there"),
+                    "not an index",
+                )
+                .help(format!("the index of the axis is `{index}`")),
+            );
+        }
+        fine
+    }
+
+    pub(super) fn unknown_index(&mut self, name: &str, span: Span, scope: &Scope) {
+        let indices: Vec<_> = self.op.axes.iter().map(|a| a.index.as_str()).collect();
+        let in_scope = scope.names.iter().map(|(n, _)| n.as_str());
+        let help = did_you_mean(
+            name,
+            indices.iter().copied().chain(in_scope).chain(self.op.params.iter().map(|p| p.name.as_str())),
+        )
+        .map_or_else(
+            || {
+                format!(
+                    "the axes are {}; a further index of an axis is bound by a reduction or on the left: `{name} in {}`",
+                    list(self.op.axes.iter().map(|a| a.name.as_str())),
+                    self.an_axis(name)
+                )
+            },
+            |m| format!("did you mean `{m}`?"),
+        );
+        let mut d = Diagnostic::error(
+            Code::UnknownIndex,
+            span,
+            format!("index `{name}` has no axis here"),
+            "not an index of any axis",
+        )
+        .help(help);
+        if let Some(first) = self.op.axes.first() {
+            d = d.label(
+                first.span,
+                format!(
+                    "axes in scope: {}",
+                    self.op.axes.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ")
+                ),
+            );
+        }
+        self.out.push(d);
+    }
+
+    /// An index expression. `declare`: names of free indices are bound by standing here (a left side).
+    pub(super) fn affine(&mut self, e: &syntax::Expr, scope: &mut Scope, declare: bool) -> Option<Affine> {
+        let overflow = |r: &mut Self| {
+            r.out.push(Diagnostic::error(
+                Code::NotAffine,
+                e.span,
+                "the coefficients of this index are too large",
+                "overflows",
+            ));
+        };
+        match &e.kind {
+            ExprKind::Number(n) => Some(Affine::constant(Poly::int(self.integer(*n, e.span)?))),
+            ExprKind::Name(name) => {
+                if let Some((_, v)) = scope.names.iter().rev().find(|(n, _)| n == name) {
+                    return Some(Affine::var(*v));
+                }
+                let is_index = self.op.axes.iter().any(|a| a.index == *name);
+                if is_index && declare {
+                    return self.bind(name, e.span, None, scope).map(Affine::var);
+                }
+                if is_index {
+                    if scope.unbound.contains(name) {
+                        return None;
+                    }
+                    scope.unbound.push(name.clone());
+                    let d = Diagnostic::error(
+                        Code::UnboundIndex,
+                        e.span,
+                        format!("index `{name}` stands on the right only"),
+                        "bound by neither the left side nor a reduction",
+                    );
+                    let was_bound = scope.vars.iter().any(|v| v.name == *name);
+                    self.out.push(d.help(match was_bound {
+                        true => format!(
+                            "a reduction extends over products, not over `+` and `-`: write `sum({name}) (...)` if it is meant to"
+                        ),
+                        false => format!("to reduce over it, write `sum({name}) ...`"),
+                    }));
+                    return None;
+                }
+                if self.axis_named(name).is_some() || self.op.params.iter().any(|p| p.name == *name) {
+                    return self.size_atom(name, e.span).map(|a| Affine::constant(Poly::atom(a)));
+                }
+                self.unknown_index(name, e.span, scope);
+                None
+            }
+            ExprKind::Neg(a) => {
+                let a = self.affine(a, scope, declare)?;
+                scale(&a, &Poly::int(-1)).or_else(|| {
+                    overflow(self);
+                    None
+                })
+            }
+            ExprKind::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) => {
+                let (a, b) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
+                let (a, b) = (a?, b?);
+                if !a.divided_by_one() && !b.divided_by_one() {
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::BadDivision,
+                            e.span,
+                            "an index position takes one division",
+                            "two divisions",
+                        )
+                        .help("bring both under one denominator"),
+                    );
+                    return None;
+                }
+                let b = if *op == BinaryOp::Sub { scale(&b, &Poly::int(-1)) } else { Some(b) };
+                b.and_then(|b| sum(&a, &b)).or_else(|| {
+                    overflow(self);
+                    None
+                })
+            }
+            ExprKind::Binary(BinaryOp::Mul, a, b) => {
+                let (x, y) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
+                let (x, y) = (x?, y?);
+                let (map, factor) = if y.terms.is_empty() { (x, y) } else { (y, x) };
+                if !factor.terms.is_empty() {
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::NotAffine,
+                            e.span,
+                            "a product of two indices is not affine",
+                            "index times index",
+                        )
+                        .help("an index may be multiplied by integers, parameters and sizes"),
+                    );
+                    return None;
+                }
+                if !map.divided_by_one() || !factor.divided_by_one() {
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::BadDivision,
+                            e.span,
+                            "a division in an index stands outermost",
+                            "multiplies a quotient",
+                        )
+                        .help("multiply the numerator instead"),
+                    );
+                    return None;
+                }
+                scale(&map, &factor.constant).or_else(|| {
+                    overflow(self);
+                    None
+                })
+            }
+            ExprKind::Binary(BinaryOp::Div, a, b) => {
+                let (x, y) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
+                let (x, y) = (x?, y?);
+                let why = match () {
+                    () if !y.terms.is_empty() => Some("an index"),
+                    () if !y.divided_by_one() => Some("a quotient"),
+                    () if y.constant.as_int().is_some_and(|n| n <= 0) => Some("not above zero"),
+                    () => None,
+                };
+                if let Some(why) = why {
+                    self.out.push(Diagnostic::error(
+                        Code::BadDivision,
+                        b.span,
+                        "an index is divided by a whole number above zero, a parameter or a size",
+                        why,
+                    ));
+                    return None;
+                }
+                let divisor = x.divisor.mul(&y.constant);
+                divisor.and_then(|divisor| bounded(Affine { divisor, ..x })).or_else(|| {
+                    overflow(self);
+                    None
+                })
+            }
+            _ => {
+                let help = "an index is a sum of indices with integers, parameters and sizes as coefficients";
+                self.out.push(
+                    Diagnostic::error(Code::NotAffine, e.span, "this index is not affine", "not allowed in an index")
+                        .help(help),
+                );
+                None
+            }
+        }
+    }
+
+    /// Every axis that meets in a position has the same rank.
+    pub(super) fn unify(&mut self, axis: AxisId, a: &Affine, scope: &Scope) {
+        let mut others: Vec<AxisId> = a.vars().map(|v| scope.vars[v.0].axis).collect();
+        for p in a.terms.iter().map(|(_, c)| c).chain([&a.constant, &a.divisor]) {
+            for atom in p.atoms() {
+                match atom {
+                    Atom::Axis(a) => others.push(a),
+                    Atom::Param(p) => {
+                        if let ParamKind::PerDim(a) = self.op.params[p.0].kind {
+                            others.push(a);
+                        }
+                    }
+                }
+            }
+        }
+        for other in others {
+            self.same_rank(axis, other);
+        }
+    }
+
+    pub(super) fn check_arity(&mut self, t: TensorId, resolved: usize, given: usize, span: Span) -> Option<()> {
+        let tensor = self.op.tensor(t);
+        if tensor.axes.len() == given {
+            return (resolved == given).then_some(());
+        }
+        let axes: Vec<_> = tensor.axes.iter().map(|a| self.op.axis(*a).name.as_str()).collect();
+        let name = &tensor.name;
+        let mut d = Diagnostic::error(
+            Code::Arity,
+            span,
+            format!(
+                "`{name}` has {} {}, here it is given {given} {}",
+                axes.len(),
+                plural(axes.len(), "axis", "axes"),
+                plural(given, "index", "indices")
+            ),
+            format!("takes {}", axes.len()),
+        );
+        let (declared, example) = match tensor.axes.as_slice() {
+            [] => (format!("`{name}` has no axes"), name.clone()),
+            ids => {
+                let index: Vec<_> = ids.iter().map(|a| self.op.axis(*a).index.as_str()).collect();
+                (format!("declared as {name}[{}]", axes.join(", ")), format!("{name}[{}]", index.join(",")))
+            }
+        };
+        d = d.label(tensor.span, declared).help(format!("for example `{example}`"));
+        self.out.push(d);
+        None
+    }
+}
+
+/// `a + b`; at most one of the two is divided.
+fn sum(a: &Affine, b: &Affine) -> Option<Affine> {
+    let divisor = a.divisor.mul(&b.divisor)?;
+    let (a, b) = (scale(a, &b.divisor)?, scale(b, &a.divisor)?);
+    let mut terms: BTreeMap<VarId, Poly> = a.terms.into_iter().collect();
+    for (v, c) in b.terms {
+        let slot = terms.entry(v).or_default();
+        *slot = slot.add(&c)?;
+    }
+    terms.retain(|_, c| !c.is_zero());
+    bounded(Affine { terms: terms.into_iter().collect(), constant: a.constant.add(&b.constant)?, divisor })
+}
+
+/// `None` for coefficients that no spec needs: they would overflow at small shapes already, or take long to multiply out.
+fn bounded(a: Affine) -> Option<Affine> {
+    let fits = |p: &Poly| p.0.len() <= 64 && p.0.iter().all(|(m, c)| m.len() <= 4 && c.unsigned_abs() <= 1 << 32);
+    let all = a.terms.iter().map(|(_, c)| c).chain([&a.constant, &a.divisor]).all(fits);
+    all.then_some(a)
+}
+
+/// The numerator times `c`.
+fn scale(a: &Affine, c: &Poly) -> Option<Affine> {
+    if c.is_zero() {
+        return Some(Affine::constant(Poly::default()));
+    }
+    let terms = a.terms.iter().map(|(v, p)| Some((*v, p.mul(c)?))).collect::<Option<_>>()?;
+    bounded(Affine { terms, constant: a.constant.mul(c)?, divisor: a.divisor.clone() })
+}

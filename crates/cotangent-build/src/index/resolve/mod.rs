@@ -1,0 +1,155 @@
+//! Syntax to index notation: takes a [`Spec`] and the syntax of its formulas, gives an [`Op`] with names resolved.
+//!
+//! Holds after it: see [`crate::index`]. Errors are collected; `None` only when some were found.
+
+mod affine;
+mod declare;
+mod steps;
+mod value;
+
+use super::*;
+use crate::derive::hoist;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
+use crate::source::At;
+use crate::spec::{Adjoint, Formula, Spec};
+use crate::syntax::{self, Assign, BinaryOp, ExprKind};
+use std::ops::{Div, Mul, Neg};
+
+/// Functions as other languages call them.
+const OTHER_NAMES: [(&str, &str); 14] = [
+    ("sigmoid", "logistic"),
+    ("ln", "log"),
+    ("arcsin", "asin"),
+    ("arccos", "acos"),
+    ("arctan", "atan"),
+    ("arcsinh", "asinh"),
+    ("arccosh", "acosh"),
+    ("arctanh", "atanh"),
+    ("fabs", "abs"),
+    ("power", "pow"),
+    ("maximum", "max"),
+    ("minimum", "min"),
+    ("select", "where"),
+    ("if", "where"),
+];
+
+/// Which formulas are being read: it decides what may be read and written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Forward,
+    Adjoint,
+    Tangent,
+}
+
+struct Resolver<'a> {
+    op: Op,
+    out: &'a mut Diagnostics,
+    section: Section,
+    /// Locals that the current section may read: of the forward formula always, of a rule while in it.
+    locals: BTreeMap<String, TensorId>,
+    /// What happened to each tensor so far in this section.
+    history: BTreeMap<TensorId, History>,
+    /// Union-find over axes that meet in an index expression.
+    ranks: Vec<usize>,
+    used: Vec<TensorId>,
+    /// Axes that stand in no tensor, only under `sizes:`.
+    free_axes: std::ops::Range<usize>,
+    /// Axes whose size is derived.
+    derived: Vec<String>,
+    /// Targets of the steps of this section, in order.
+    targets: Vec<At<String>>,
+    /// Names whose step is in error: what follows from that is not said.
+    failed: Vec<String>,
+}
+
+#[derive(Default)]
+struct History {
+    set: Option<Span>,
+    added: Option<Span>,
+    read: Option<Span>,
+}
+
+/// The index variables in scope while one statement is read.
+#[derive(Default)]
+struct Scope {
+    vars: Vec<Var>,
+    /// Innermost last.
+    names: Vec<(String, VarId)>,
+    /// Indices without a binding, each reported once.
+    unbound: Vec<String>,
+}
+
+/// Resolves a spec. Errors go to `out`.
+pub fn resolve(spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
+    let errors = out.errors();
+    let op = Op {
+        name: spec.op.value.clone(),
+        doc: spec.doc.as_ref().map(|d| d.value.clone()).unwrap_or_default(),
+        source: spec.source,
+        axes: Vec::new(),
+        params: Vec::new(),
+        tensors: Vec::new(),
+        forward: Vec::new(),
+        adjoint: Rule::default(),
+        tangent: Rule::default(),
+        written: Written::default(),
+    };
+    let mut r = Resolver {
+        op,
+        out,
+        section: Section::Forward,
+        locals: BTreeMap::new(),
+        history: BTreeMap::new(),
+        ranks: Vec::new(),
+        used: Vec::new(),
+        free_axes: 0..0,
+        derived: spec.sizes.iter().map(|(axis, _)| axis.value.clone()).collect(),
+        targets: Vec::new(),
+        failed: Vec::new(),
+    };
+    r.declare(spec);
+    let (forward, written) = r.section(Section::Forward, &spec.forward);
+    r.op.forward = forward;
+    r.op.written.forward = written;
+    r.check_forward_complete(spec);
+    r.check_free_axes();
+    if let Adjoint::Declared(formulas) = &spec.adjoint {
+        let (stmts, written) = r.section(Section::Adjoint, formulas);
+        r.op.adjoint = Rule { stmts, declared: true };
+        r.op.written.adjoint = written;
+    }
+    if let Some(formulas) = &spec.tangent {
+        let (stmts, written) = r.section(Section::Tangent, formulas);
+        r.op.tangent = Rule { stmts, declared: true };
+        r.op.written.tangent = written;
+    }
+    for a in 0..r.op.axes.len() {
+        r.op.axes[a].rank_class = r.find_rank(a);
+    }
+    let Resolver { op, out, .. } = r;
+    (out.errors() == errors).then_some(op)
+}
+
+fn find(ranks: &mut [usize], mut a: usize) -> usize {
+    while ranks[a] != a {
+        ranks[a] = ranks[ranks[a]];
+        a = ranks[a];
+    }
+    a
+}
+
+fn plural<'a>(n: usize, one: &'a str, many: &'a str) -> &'a str {
+    if n == 1 { one } else { many }
+}
+
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// "did you mean" when a candidate is near, else all of them.
+fn suggestion(word: &str, candidates: &[&str], what: &str) -> String {
+    did_you_mean(word, candidates.iter().copied()).map_or_else(
+        || format!("the {what} are {}", list(candidates.iter().copied())),
+        |m| format!("did you mean `{m}`?"),
+    )
+}

@@ -1,0 +1,281 @@
+//! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads checked.
+
+use super::*;
+
+impl Resolver<'_> {
+    pub(super) fn section(&mut self, section: Section, formulas: &[Formula]) -> (Vec<Stmt>, Vec<(String, Span)>) {
+        self.section = section;
+        self.history.clear();
+        if section != Section::Forward {
+            self.locals.retain(|_, t| self.op.tensor(*t).role == Role::Local);
+        }
+        let mut stmts = Vec::new();
+        let mut written = Vec::new();
+        let mut steps = Vec::new();
+        self.targets.clear();
+        for f in formulas {
+            match syntax::step(f, self.out) {
+                Some(step) => {
+                    written.push((f.text.split_whitespace().collect::<Vec<_>>().join(" "), f.whole()));
+                    self.targets.push(step.target.name.clone());
+                    steps.push(step);
+                }
+                None => {
+                    // Which output it was to write is not known either.
+                    let name = f.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+                    self.failed.extend(name.map(str::to_owned));
+                    self.failed.extend(self.op.outputs().into_iter().map(|t| self.op.tensor(t).name.clone()));
+                }
+            }
+        }
+        for step in &steps {
+            match self.step(step) {
+                Some(raw) => {
+                    let role = if section == Section::Forward { Role::Local } else { Role::RuleLocal };
+                    hoist(&mut self.op, raw, role, &mut stmts);
+                }
+                None => self.failed.push(step.target.name.value.clone()),
+            }
+        }
+        (stmts, written)
+    }
+
+    pub(super) fn check_forward_complete(&mut self, spec: &Spec) {
+        for t in self.op.outputs() {
+            let Tensor { name, span, .. } = self.op.tensor(t);
+            if !self.failed.contains(name) && !self.targets.iter().any(|target| target.value == *name) {
+                self.out.push(
+                    Diagnostic::error(
+                        Code::NeverWritten,
+                        *span,
+                        format!("no forward step writes the output `{name}`"),
+                        "never written",
+                    )
+                    .help("write it in a step of `forward`, or leave it out"),
+                );
+            }
+        }
+        // A step that could not be read may have read anything.
+        let inputs = if self.failed.is_empty() { spec.inputs.as_slice() } else { &[] };
+        for decl in inputs {
+            if self.op.find(&decl.name.value).is_some_and(|t| !self.used.contains(&t)) {
+                let d = Diagnostic::warning(
+                    Code::UnusedInput,
+                    decl.name.span,
+                    format!("no forward step reads the input `{}`", decl.name.value),
+                    "never read",
+                );
+                self.out.push(d);
+            }
+        }
+    }
+
+    pub(super) fn step(&mut self, step: &syntax::Step) -> Option<Stmt> {
+        let mut scope = Scope::default();
+        let name = &step.target.name;
+        let existing = self.writable(name)?;
+        // The positions on the left bring the free indices into scope.
+        let mut index = Vec::new();
+        let mut failed = false;
+        for arg in &step.target.index {
+            match self.target_position(arg, &mut scope) {
+                Some(a) => index.push(a),
+                None => failed = true,
+            }
+        }
+        let free = scope.vars.len();
+        let target = match existing {
+            Some(t) => {
+                if step.target.index.len() == index.len() {
+                    failed |= !self.own_sizes(t, &index, &step.target.index);
+                }
+                self.check_arity(t, index.len(), step.target.index.len(), step.target.span)?;
+                for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&index) {
+                    self.unify(axis, a, &scope);
+                }
+                Some(t)
+            }
+            None if failed => None,
+            None => self.new_local(step, &index, &scope),
+        };
+        for v in 0..free {
+            if !failed && !index.iter().any(|a| a.vars().any(|w| w.0 == v)) {
+                let d = Diagnostic::error(
+                    Code::NotAffine,
+                    step.target.span,
+                    format!("index `{}` has the coefficient zero", scope.vars[v].name),
+                    "does not move the target",
+                );
+                self.out.push(d);
+                failed = true;
+            }
+        }
+        let value = self.value(&step.value, &mut scope);
+        let target = target?;
+        self.record_write(target, &step.assign, step.target.span)?;
+        let value = value?;
+        if failed {
+            return None;
+        }
+        let accumulate = step.assign.value == Assign::Add;
+        Some(Stmt { target, index, accumulate, vars: scope.vars, free, reduce: None, value, span: step.span })
+    }
+
+    /// The tensor that a step may write: `Some(None)` for a new local, `None` after an error.
+    pub(super) fn writable(&mut self, name: &At<String>) -> Option<Option<TensorId>> {
+        let known = self.visible(&name.value);
+        let role = known.map(|t| self.op.tensor(t).role);
+        let allowed = match (self.section, role) {
+            (Section::Forward, Some(Role::Output | Role::Local)) => known,
+            (Section::Adjoint, Some(Role::Cotangent(t))) if self.op.tensor(t).role == Role::Input => known,
+            (Section::Tangent, Some(Role::Tangent(t))) if self.op.tensor(t).role == Role::Output => known,
+            (Section::Adjoint | Section::Tangent, Some(Role::RuleLocal)) => known,
+            _ => None,
+        };
+        if allowed.is_some() {
+            return Some(allowed);
+        }
+        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted; of one that a reduction made, too.
+        let of_local = |suffix: &str| {
+            let stem = name.value.strip_suffix(suffix);
+            let stem = stem.and_then(|stem| self.visible(stem).or_else(|| self.op.find(stem)));
+            stem.is_some_and(|t| matches!(self.op.tensor(t).role, Role::Local | Role::RuleLocal))
+        };
+        let free_name = match self.section {
+            Section::Adjoint if of_local("_bar") => true,
+            Section::Tangent if of_local("_dot") => true,
+            _ => !name.value.ends_with("_bar") && !name.value.ends_with("_dot"),
+        };
+        let (what, help) = match (self.section, role) {
+            (_, None) if free_name => {
+                if self.op.params.iter().any(|p| p.name == name.value) {
+                    ("a parameter cannot be written", "choose another name for the local".to_string())
+                } else {
+                    return Some(None);
+                }
+            }
+            (Section::Forward, Some(Role::Input)) => {
+                ("an input cannot be written", "write an output or a new local".into())
+            }
+            (Section::Adjoint, Some(Role::Input | Role::Output | Role::Cotangent(_) | Role::Tangent(_))) => {
+                let inputs = self.op.inputs();
+                let bars: Vec<_> = inputs.iter().map(|t| format!("`{}_bar`", self.op.tensor(*t).name)).collect();
+                (
+                    "an adjoint rule writes cotangents of inputs",
+                    format!("targets are {} and new locals", bars.join(", ")),
+                )
+            }
+            (Section::Adjoint, _) => {
+                let bars: Vec<_> =
+                    self.op.inputs().iter().map(|t| format!("{}_bar", self.op.tensor(*t).name)).collect();
+                let bars: Vec<_> = bars.iter().map(String::as_str).collect();
+                ("not a target of an adjoint rule", suggestion(&name.value, &bars, "targets"))
+            }
+            (Section::Tangent, Some(_)) => {
+                let outputs = self.op.outputs();
+                let dots: Vec<_> = outputs.iter().map(|t| format!("`{}_dot`", self.op.tensor(*t).name)).collect();
+                ("a tangent rule writes tangents of outputs", format!("targets are {} and new locals", dots.join(", ")))
+            }
+            (Section::Tangent, _) => {
+                let dots: Vec<_> =
+                    self.op.outputs().iter().map(|t| format!("{}_dot", self.op.tensor(*t).name)).collect();
+                let dots: Vec<_> = dots.iter().map(String::as_str).collect();
+                ("not a target of a tangent rule", suggestion(&name.value, &dots, "targets"))
+            }
+            (Section::Forward, _) => (
+                "not a target of a forward step",
+                "write an output or a new local; names ending in `_bar` or `_dot` belong to derivatives".into(),
+            ),
+        };
+        self.out.push(
+            Diagnostic::error(
+                Code::AssignMode,
+                name.span,
+                format!("`{}`: {what}", name.value),
+                "cannot be written here",
+            )
+            .help(help),
+        );
+        None
+    }
+
+    pub(super) fn new_local(&mut self, step: &syntax::Step, index: &[Affine], scope: &Scope) -> Option<TensorId> {
+        let mut axes = Vec::new();
+        let mut seen = Vec::new();
+        for (a, arg) in index.iter().zip(&step.target.index) {
+            match a.as_var().filter(|v| !seen.contains(v)) {
+                Some(v) => {
+                    seen.push(v);
+                    axes.push(scope.vars[v.0].axis);
+                }
+                None => {
+                    let name = &step.target.name.value;
+                    let d = Diagnostic::error(
+                        Code::NotAffine,
+                        arg.expr.span,
+                        format!("the axes of the local `{name}` are those of its indices"),
+                        "must be one plain index, each once",
+                    );
+                    self.out.push(d.help(format!("`{name}` is neither an output nor an earlier local: check its name, or write it over plain indices")));
+                    return None;
+                }
+            }
+        }
+        let role = if self.section == Section::Forward { Role::Local } else { Role::RuleLocal };
+        // Another section, or a reduction made a local of its own, may have the name; `add_tensor` then numbers this one.
+        let name = &step.target.name.value;
+        let t = self.op.add_tensor(name, axes, role, step.target.name.span);
+        self.locals.insert(name.clone(), t);
+        Some(t)
+    }
+
+    /// The tensor that a name means in this section: locals by the name that was written, others by their own.
+    pub(super) fn visible(&self, name: &str) -> Option<TensorId> {
+        let declared = |t: &TensorId| !matches!(self.op.tensor(*t).role, Role::Local | Role::RuleLocal);
+        self.locals.get(name).copied().or_else(|| self.op.find(name).filter(declared))
+    }
+
+    pub(super) fn record_write(&mut self, t: TensorId, assign: &At<Assign>, span: Span) -> Option<()> {
+        let name = self.op.tensor(t).name.clone();
+        let h = self.history.entry(t).or_default();
+        let error = match (assign.value, self.op.tensors[t.0].role) {
+            (Assign::Set, Role::Cotangent(_)) => Some(
+                Diagnostic::error(
+                    Code::AssignMode,
+                    assign.span,
+                    format!("`{name}` accumulates: several uses of a tensor add up"),
+                    "`=` would lose what is there",
+                )
+                .help("write `+=`"),
+            ),
+            (Assign::Set, _) if h.set.is_some() || h.added.is_some() => {
+                let first = h.set.or(h.added).unwrap_or(span);
+                Some(
+                    Diagnostic::error(Code::DoubleWrite, span, format!("`{name}` is written twice"), "second write")
+                        .label(first, "first write")
+                        .help("write `+=` to add to it, or a new local"),
+                )
+            }
+            _ => None,
+        };
+        let error = error.or_else(|| {
+            h.read.map(|read| {
+                Diagnostic::error(
+                    Code::ReadBeforeWrite,
+                    read,
+                    format!("`{name}` is read before its last write"),
+                    "read here",
+                )
+                .label(span, "written after that")
+            })
+        });
+        match assign.value {
+            Assign::Set => h.set = Some(span),
+            Assign::Add => h.added = Some(span),
+        }
+        error.is_none().then_some(()).or_else(|| {
+            self.out.extend(error);
+            None
+        })
+    }
+}

@@ -1,0 +1,414 @@
+//! Values: takes the syntax of a right side, gives the value, its conditions and its reductions.
+
+use super::*;
+
+impl Resolver<'_> {
+    pub(super) fn read(
+        &mut self,
+        name: &str,
+        name_span: Span,
+        index: &[syntax::IndexArg],
+        span: Span,
+        scope: &mut Scope,
+    ) -> Option<(TensorId, Vec<Affine>)> {
+        let t = self.readable(name, name_span)?;
+        let mut positions = Vec::new();
+        for arg in index {
+            if let Some(axis) = &arg.axis {
+                self.out.push(Diagnostic::error(
+                    Code::Syntax,
+                    axis.span,
+                    "`in` binds an index on the left side or in a reduction",
+                    "not here",
+                ));
+                continue;
+            }
+            positions.extend(self.affine(&arg.expr, scope, false));
+        }
+        self.check_arity(t, positions.len(), index.len(), span)?;
+        if !self.own_sizes(t, &positions, index) {
+            return None;
+        }
+        for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&positions) {
+            self.unify(axis, a, scope);
+        }
+        self.history.entry(t).or_default().read.get_or_insert(span);
+        self.used.push(t);
+        Some((t, positions))
+    }
+
+    pub(super) fn readable(&mut self, name: &str, span: Span) -> Option<TensorId> {
+        // Only the first of a row of errors says something.
+        if self.failed.iter().any(|f| f == name) && !self.visible(name).is_some_and(|t| self.written(t)) {
+            return None;
+        }
+        let allowed = |r: &Self, t: TensorId| {
+            let of_role = |u: TensorId, role: Role| r.op.tensor(u).role == role;
+            match (r.section, r.op.tensor(t).role) {
+                (_, Role::Input | Role::Output | Role::Local | Role::RuleLocal) => true,
+                (Section::Adjoint, Role::Cotangent(u)) => of_role(u, Role::Output),
+                // Of an output too, once it is written: outputs may be made from one another.
+                (Section::Tangent, Role::Tangent(u)) => of_role(u, Role::Input) || r.written(t),
+                _ => false,
+            }
+        };
+        match self.visible(name) {
+            Some(t) if allowed(self, t) => {
+                let own = match self.section {
+                    Section::Forward => matches!(self.op.tensor(t).role, Role::Output | Role::Local),
+                    _ => self.op.tensor(t).role == Role::RuleLocal,
+                };
+                if own && !self.written(t) {
+                    self.read_too_early(name, span);
+                    return None;
+                }
+                Some(t)
+            }
+            Some(t) => {
+                let tensor = self.op.tensor(t);
+                let why = match (self.section, tensor.role) {
+                    (Section::Adjoint, Role::Cotangent(_)) => "an adjoint rule reads cotangents of outputs only",
+                    (Section::Tangent, Role::Tangent(_)) => {
+                        "a tangent rule reads tangents of inputs, and of outputs written before"
+                    }
+                    (Section::Forward, _) => "a forward step reads inputs, and locals and outputs written before",
+                    _ => "it belongs to another rule",
+                };
+                self.out.push(Diagnostic::error(
+                    Code::UnknownName,
+                    span,
+                    format!("`{name}` cannot be read here: {why}"),
+                    "cannot be read here",
+                ));
+                None
+            }
+            None if self.targets.iter().any(|t| t.value == name) => {
+                self.read_too_early(name, span);
+                None
+            }
+            None => {
+                let tensors = self.op.tensors.iter().map(|t| t.name.as_str());
+                let tensors = tensors
+                    .filter(|n| !self.locals.contains_key(*n) && self.visible(n).is_some_and(|t| allowed(self, t)));
+                let locals = self.locals.keys().map(String::as_str);
+                let params = self.op.params.iter().map(|p| p.name.as_str());
+                let names: Vec<_> = tensors.chain(locals).chain(params).collect();
+                let help = suggestion(name, &names, "names in scope");
+                self.out.push(
+                    Diagnostic::error(
+                        Code::UnknownName,
+                        span,
+                        format!("no tensor or parameter `{name}`"),
+                        "unknown name",
+                    )
+                    .help(help),
+                );
+                None
+            }
+        }
+    }
+
+    /// Whether a step of this section has written it.
+    pub(super) fn written(&self, t: TensorId) -> bool {
+        self.history.get(&t).is_some_and(|h| h.set.is_some() || h.added.is_some())
+    }
+
+    pub(super) fn read_too_early(&mut self, name: &str, span: Span) {
+        let message = format!("`{name}` is read before it is written");
+        let mut d = Diagnostic::error(Code::ReadBeforeWrite, span, message, "not written yet");
+        if let Some(target) = self.targets.iter().find(|t| t.value == name) {
+            // A step that reads its own target has both on one line.
+            d = d.label(target.span, "written here").help(match target.span.start < span.start {
+                true => {
+                    "a step cannot read its own target: write a new local, or the sum that the recurrence stands for"
+                }
+                false => "move the step that writes it up",
+            });
+        }
+        self.out.push(d);
+    }
+
+    pub(super) fn value(&mut self, e: &syntax::Expr, scope: &mut Scope) -> Option<Expr> {
+        match &e.kind {
+            ExprKind::Number(n) => Some(Expr::Const(*n)),
+            ExprKind::Name(name) => self.name_value(name, e.span, scope),
+            ExprKind::Access(a) => {
+                if a.index.is_empty()
+                    && a.brackets
+                    && self.visible(&a.name.value).is_some_and(|t| !self.op.tensor(t).axes.is_empty())
+                {
+                    let t = self.visible(&a.name.value)?;
+                    self.check_arity(t, 0, 0, a.span)?;
+                }
+                self.read(&a.name.value, a.name.span, &a.index, a.span, scope).map(|(t, i)| Expr::Read(t, i))
+            }
+            ExprKind::Neg(a) => Some(self.value(a, scope)?.neg()),
+            ExprKind::Binary(op, a, b) => match op {
+                BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => {
+                    let (a, b) = (self.value(a, scope), self.value(b, scope));
+                    let (a, b) = (Box::new(a?), Box::new(b?));
+                    let f = match op {
+                        BinaryOp::Add => Binary::Add,
+                        BinaryOp::Sub => Binary::Sub,
+                        BinaryOp::Mul => Binary::Mul,
+                        _ => Binary::Div,
+                    };
+                    // As written: simplification would hide what an author's rule says from its certificate.
+                    Some(Expr::Binary(f, a, b))
+                }
+                BinaryOp::Pow => {
+                    let base = self.value(a, scope);
+                    let exponent = match &b.kind {
+                        ExprKind::Number(n) => Some(*n),
+                        ExprKind::Neg(n) => match n.kind {
+                            ExprKind::Number(n) => Some(-n),
+                            _ => None,
+                        },
+                        _ => None,
+                    };
+                    match exponent {
+                        Some(n) => Some(Expr::Powf(Box::new(base?), n)),
+                        None => {
+                            self.out.push(
+                                Diagnostic::error(
+                                    Code::Unsupported,
+                                    b.span,
+                                    "the exponent of `^` is a literal number",
+                                    "not a literal",
+                                )
+                                .help("for any other exponent write `pow(a, b)`"),
+                            );
+                            None
+                        }
+                    }
+                }
+                _ => Some(Expr::Where(Box::new(self.cond(e, scope)?), Box::new(Expr::one()), Box::new(Expr::zero()))),
+            },
+            ExprKind::Not(_) => {
+                Some(Expr::Where(Box::new(self.cond(e, scope)?), Box::new(Expr::one()), Box::new(Expr::zero())))
+            }
+            ExprKind::Call(f, args) => self.call(f, args, e.span, scope),
+            ExprKind::Reduce { op, binders, body } => self.reduce(op, binders, body, scope),
+        }
+    }
+
+    pub(super) fn name_value(&mut self, name: &str, span: Span, scope: &mut Scope) -> Option<Expr> {
+        if let Some(p) = self.op.params.iter().position(|p| p.name == name) {
+            if let ParamKind::PerDim(a) = self.op.params[p].kind {
+                let d = Diagnostic::error(
+                    Code::NotAValue,
+                    span,
+                    format!("`{name}` has a number for each dimension of `{}`", self.op.axis(a).name),
+                    "not one value",
+                );
+                self.out.push(d.help("declare it `int` or `real` to use it as a value"));
+                return None;
+            }
+            return Some(Expr::Param(ParamId(p)));
+        }
+        if let Some(a) = self.axis_named(name) {
+            return Some(Expr::Extent(a));
+        }
+        if self.visible(name).is_none() {
+            match name {
+                "pi" => return Some(Expr::Const(std::f64::consts::PI)),
+                "inf" => return Some(Expr::Const(f64::INFINITY)),
+                _ => {}
+            }
+            if scope.names.iter().any(|(n, _)| n == name) || self.op.axes.iter().any(|a| a.index == name) {
+                let d = Diagnostic::error(
+                    Code::NotAValue,
+                    span,
+                    format!("index `{name}` is a coordinate, not a value"),
+                    "an index",
+                );
+                self.out.push(d.help("indices may be compared with each other: `where(i <= j, a, b)`"));
+                return None;
+            }
+        }
+        self.read(name, span, &[], span, scope).map(|(t, i)| Expr::Read(t, i))
+    }
+
+    pub(super) fn call(
+        &mut self,
+        f: &At<String>,
+        args: &[syntax::Expr],
+        span: Span,
+        scope: &mut Scope,
+    ) -> Option<Expr> {
+        let name = f.value.as_str();
+        let expect = |r: &mut Self, n: usize| {
+            if args.len() == n {
+                return Some(());
+            }
+            r.out.push(Diagnostic::error(
+                Code::Arity,
+                span,
+                format!("`{name}` takes {n} {}, here it has {}", plural(n, "argument", "arguments"), args.len()),
+                format!("takes {n}"),
+            ));
+            None
+        };
+        if name == "where" {
+            expect(self, 3)?;
+            let (c, a, b) = (self.cond(&args[0], scope), self.value(&args[1], scope), self.value(&args[2], scope));
+            return Some(Expr::Where(Box::new(c?), Box::new(a?), Box::new(b?)));
+        }
+        if let Some(u) = Unary::from_name(name) {
+            expect(self, 1)?;
+            return Some(Expr::unary(u, self.value(&args[0], scope)?));
+        }
+        match Binary::from_name(name) {
+            Some(b @ (Binary::Pow | Binary::Atan2)) => {
+                expect(self, 2)?;
+                let (x, y) = (self.value(&args[0], scope), self.value(&args[1], scope));
+                Some(Expr::Binary(b, Box::new(x?), Box::new(y?)))
+            }
+            Some(b @ (Binary::Min | Binary::Max)) => {
+                if args.len() < 2 {
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::Arity,
+                            span,
+                            format!("`{name}` takes two arguments or more"),
+                            "too few",
+                        )
+                        .help(format!("to reduce over an index, write `{name}(j) x[i,j]`")),
+                    );
+                    return None;
+                }
+                let values: Vec<_> = args.iter().map(|a| self.value(a, scope)).collect();
+                let values: Option<Vec<_>> = values.into_iter().collect();
+                values?.into_iter().reduce(|a, c| Expr::Binary(b, Box::new(a), Box::new(c)))
+            }
+            _ => {
+                let mut names: Vec<_> = Unary::ALL.iter().map(|u| u.name()).collect();
+                names.extend(["pow", "atan2", "min", "max", "where", "sum", "prod", "mean"]);
+                let d =
+                    Diagnostic::error(Code::UnknownName, f.span, format!("no function `{name}`"), "unknown function");
+                let known = OTHER_NAMES.iter().find(|(other, _)| *other == name);
+                self.out.push(d.help(match known {
+                    Some((_, own)) => format!("it is called `{own}` here"),
+                    None => suggestion(name, &names, "functions"),
+                }));
+                None
+            }
+        }
+    }
+
+    pub(super) fn reduce(
+        &mut self,
+        op: &At<syntax::ReduceOp>,
+        binders: &[syntax::Binder],
+        body: &syntax::Expr,
+        scope: &mut Scope,
+    ) -> Option<Expr> {
+        let depth = scope.names.len();
+        let bound: Vec<_> =
+            binders.iter().map(|b| self.bind(&b.name.value, b.name.span, b.axis.as_ref(), scope)).collect();
+        let body = if bound.iter().all(Option::is_some) { self.value(body, scope) } else { None };
+        scope.names.truncate(depth);
+        let vars: Vec<VarId> = bound.into_iter().flatten().collect();
+        let body = body?;
+        let kind = match op.value {
+            syntax::ReduceOp::Sum | syntax::ReduceOp::Mean => ReduceOp::Sum,
+            syntax::ReduceOp::Prod => ReduceOp::Prod,
+            syntax::ReduceOp::Max => ReduceOp::Max,
+            syntax::ReduceOp::Min => ReduceOp::Min,
+        };
+        let count = vars.iter().map(|v| Expr::Extent(scope.vars[v.0].axis)).fold(Expr::one(), Expr::mul);
+        let reduced = Expr::Reduce(kind, vars, Box::new(body));
+        Some(if op.value == syntax::ReduceOp::Mean { reduced.div(count) } else { reduced })
+    }
+
+    pub(super) fn cond(&mut self, e: &syntax::Expr, scope: &mut Scope) -> Option<Cond> {
+        let compare = |op: BinaryOp| {
+            Some(match op {
+                BinaryOp::Lt => Compare::Lt,
+                BinaryOp::Le => Compare::Le,
+                BinaryOp::Gt => Compare::Gt,
+                BinaryOp::Ge => Compare::Ge,
+                BinaryOp::Eq => Compare::Eq,
+                BinaryOp::Ne => Compare::Ne,
+                _ => return None,
+            })
+        };
+        match &e.kind {
+            ExprKind::Not(a) => Some(Cond::Not(Box::new(self.cond(a, scope)?))),
+            ExprKind::Binary(BinaryOp::And, a, b) => {
+                let (a, b) = (self.cond(a, scope), self.cond(b, scope));
+                Some(Cond::And(Box::new(a?), Box::new(b?)))
+            }
+            ExprKind::Binary(BinaryOp::Or, a, b) => {
+                let (a, b) = (self.cond(a, scope), self.cond(b, scope));
+                Some(Cond::Or(Box::new(a?), Box::new(b?)))
+            }
+            ExprKind::Call(f, args) if f.value == "inside" => match args.as_slice() {
+                [syntax::Expr { kind: ExprKind::Access(a), .. }] => {
+                    self.read(&a.name.value, a.name.span, &a.index, a.span, scope).map(|(t, i)| Cond::Inside(t, i))
+                }
+                _ => {
+                    self.out.push(
+                        Diagnostic::error(
+                            Code::Arity,
+                            e.span,
+                            "`inside` takes one element of a tensor",
+                            "not an element",
+                        )
+                        .help("write `inside(x[i - 1])`"),
+                    );
+                    None
+                }
+            },
+            ExprKind::Binary(op, a, b) if compare(*op).is_some() => {
+                let op = compare(*op)?;
+                if self.mentions_index(a, scope) || self.mentions_index(b, scope) {
+                    let (x, y) = (self.affine(a, scope, false), self.affine(b, scope, false));
+                    let (x, y) = (x?, y?);
+                    if !x.divided_by_one() || !y.divided_by_one() {
+                        self.out.push(
+                            Diagnostic::error(
+                                Code::BadDivision,
+                                e.span,
+                                "compared indices take no division",
+                                "a quotient",
+                            )
+                            .help("multiply both sides instead"),
+                        );
+                        return None;
+                    }
+                    let Some(v) = x.vars().chain(y.vars()).next() else {
+                        let message = "the indices of this comparison cancel";
+                        let d = Diagnostic::error(Code::NotAffine, e.span, message, "does not depend on an index");
+                        self.out.push(d.help("write what it compares without them"));
+                        return None;
+                    };
+                    let axis = scope.vars[v.0].axis;
+                    self.unify(axis, &x, scope);
+                    self.unify(axis, &y, scope);
+                    return Some(Cond::Index(op, x, y));
+                }
+                let (x, y) = (self.value(a, scope), self.value(b, scope));
+                Some(Cond::Value(op, x?, y?))
+            }
+            _ => {
+                let d = Diagnostic::error(Code::NotAValue, e.span, "a condition is a comparison", "not a condition");
+                self.out.push(d.help("write a comparison (`x[i] > 0`, `i <= j`), joined by `and`, `or`, `not`"));
+                None
+            }
+        }
+    }
+
+    /// Whether a side of a comparison speaks of coordinates. Not so inside an access: there they only select an element.
+    pub(super) fn mentions_index(&self, e: &syntax::Expr, scope: &Scope) -> bool {
+        match &e.kind {
+            ExprKind::Name(n) => {
+                let scalar = self.visible(n).is_some_and(|t| self.op.tensor(t).axes.is_empty());
+                !scalar && (scope.names.iter().any(|(s, _)| s == n) || self.op.axes.iter().any(|a| a.index == *n))
+            }
+            ExprKind::Neg(a) | ExprKind::Not(a) => self.mentions_index(a, scope),
+            ExprKind::Binary(_, a, b) => self.mentions_index(a, scope) || self.mentions_index(b, scope),
+            ExprKind::Number(_) | ExprKind::Access(_) | ExprKind::Call(..) | ExprKind::Reduce { .. } => false,
+        }
+    }
+}
