@@ -5,267 +5,314 @@ use super::*;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::{BindError, Binding, ParamValue, Unusable};
 use crate::index::{self, Affine, AxisId, Op, ParamKind};
-use crate::spec::InstanceSpec;
+use crate::source::At;
+use crate::spec::{InstanceSpec, Numbers};
 use std::collections::BTreeSet;
 
 /// The numbers of an instance bound to the op. Errors go to `out`.
 pub(super) fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Binding> {
     let errors = out.errors();
-    let mut given: Vec<Option<Vec<i64>>> = vec![None; op.axes.len()];
-    let mut params: Vec<Option<ParamValue>> = vec![None; op.params.len()];
-    let mut spans: Vec<Option<Span>> = vec![None; op.axes.len() + op.params.len()];
-    let mut plain_numbers = Vec::new();
-    for (key, numbers) in &instance.values {
-        let whole = |out: &mut Diagnostics, code: Code| -> Option<Vec<i64>> {
-            let mut all = Vec::new();
-            for v in &numbers.value.values {
-                if v.value.abs() > 2f64.powi(40) {
-                    let message = format!("`{}` is too large", key.value);
-                    out.push(Diagnostic::error(code, v.span, message, "beyond 2^40"));
-                    return None;
-                }
-                if v.value.fract() != 0.0 {
-                    let message = format!("`{}` takes whole numbers", key.value);
-                    out.push(Diagnostic::error(code, v.span, message, "not a whole number"));
-                    return None;
-                }
-                all.push(v.value as i64);
-            }
-            Some(all)
-        };
-        if let Some(a) = op.axes.iter().position(|a| a.name == key.value) {
-            given[a] = whole(out, Code::BadSize);
-            spans[a] = Some(numbers.span);
-        } else if let Some(p) = op.params.iter().position(|p| p.name == key.value) {
-            spans[op.axes.len() + p] = Some(numbers.span);
-            let single = numbers.value.values.first().filter(|_| !numbers.value.list);
-            params[p] = match op.params[p].kind {
-                ParamKind::PerDim(a) if single.is_some() => {
-                    plain_numbers.push((p, a));
-                    whole(out, Code::BadParam).map(ParamValue::Ints)
-                }
-                ParamKind::PerDim(_) => whole(out, Code::BadParam).map(ParamValue::Ints),
-                ParamKind::Int => match (single, whole(out, Code::BadParam)) {
-                    (Some(_), Some(v)) => Some(ParamValue::Int(v[0])),
-                    _ => None,
-                },
-                ParamKind::Real => single.map(|v| ParamValue::Real(v.value)),
-            };
-            if params[p].is_none() && numbers.value.list {
-                out.push(Diagnostic::error(
-                    Code::BadParam,
-                    numbers.span,
-                    format!("`{}` is one number", key.value),
-                    "a list",
-                ));
-            }
-        } else {
-            let names: Vec<&str> = op
-                .axes
-                .iter()
-                .filter(|a| a.size.is_none())
-                .map(|a| a.name.as_str())
-                .chain(op.params.iter().map(|p| p.name.as_str()))
-                .collect();
-            // What stands there already is not what was meant.
-            let open = names.iter().copied().filter(|n| !instance.values.iter().any(|(key, _)| key.value == *n));
-            let near = crate::diagnostic::did_you_mean(&key.value, open);
-            // What is misspelt is not missing too.
-            let slot = op.axes.iter().position(|a| Some(&a.name) == near.as_ref());
-            let slot =
-                slot.or(op.params.iter().position(|p| Some(&p.name) == near.as_ref()).map(|p| op.axes.len() + p));
-            if let Some(slot) = slot {
-                spans[slot] = Some(numbers.span);
-            }
-            let help = near.map_or_else(
-                || {
-                    format!(
-                        "an instance states `name`, `dtype`, `layout` and {}",
-                        names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
-                    )
-                },
-                |m| format!("did you mean `{m}`?"),
-            );
-            out.push(
-                Diagnostic::error(
-                    Code::UnknownInstanceKey,
-                    key.span,
-                    format!("`{}` is neither an axis nor a parameter of `{}`", key.value, op.name),
-                    "unknown key",
-                )
-                .help(help),
-            );
-        }
-    }
-    for (p, value) in params.iter().enumerate() {
-        if value.is_none() && spans[op.axes.len() + p].is_none() {
-            let d = Diagnostic::error(
-                Code::MissingSize,
-                instance.name.span,
-                format!("instance `{}` does not state the parameter `{}`", instance.name.value, op.params[p].name),
-                "incomplete",
-            );
-            let example = match op.params[p].kind {
-                ParamKind::PerDim(a) => {
-                    format!(
-                        "add `{}: 1` (or a list, one number for each dimension of {})",
-                        op.params[p].name,
-                        op.axis(a).name
-                    )
-                }
-                ParamKind::Int => format!("add `{}: 1`", op.params[p].name),
-                ParamKind::Real => format!("add `{}: 0.5`", op.params[p].name),
-            };
-            out.push(d.label(op.params[p].span, "declared here").help(example));
-        }
-    }
-    for p in divisors(op) {
-        let numbers = instance.values.iter().find(|(key, _)| key.value == op.params[p.0].name);
-        let bad = numbers
-            .and_then(|(_, numbers)| numbers.value.values.iter().find(|n| n.value < 1.0 && n.value.fract() == 0.0));
-        if let Some(bad) = bad {
-            let message = format!("`{}` divides, so it is above zero", op.params[p.0].name);
-            out.push(Diagnostic::error(Code::BadParam, bad.span, message, "not above zero"));
-        }
-    }
-    // A plain number serves every dimension; its axis knows how many there are.
-    for (p, a) in plain_numbers {
-        let class = op.axis(a).rank_class;
-        let rank = op
-            .axes
-            .iter()
-            .zip(&given)
-            .filter(|(x, _)| x.rank_class == class)
-            .find_map(|(_, g)| g.as_ref().map(Vec::len));
-        if let (Some(ParamValue::Ints(v)), Some(rank)) = (&mut params[p], rank) {
-            *v = vec![v[0]; rank];
-        }
-    }
-    if out.errors() > errors {
+    let mut r = Reader::new(op, instance, out);
+    r.read();
+    r.missing_params();
+    r.divisors();
+    r.spread();
+    if r.out.errors() > errors {
         // Still say which sizes are missing.
-        missing(op, instance, &given, &spans, out);
+        r.missing_sizes();
         return None;
     }
-    let params: Vec<ParamValue> = params.into_iter().flatten().collect();
-    let binding = match Binding::new(op, &given, params) {
-        Ok(b) => b,
+    let params: Vec<ParamValue> = std::mem::take(&mut r.params).into_iter().flatten().collect();
+    let binding = match Binding::new(op, &r.given, params) {
+        Ok(binding) => binding,
         Err(problems) => {
-            let mut said_missing = false;
-            for problem in problems {
-                match problem {
-                    BindError::Missing(_) if !said_missing => {
-                        said_missing = true;
-                        missing(op, instance, &given, &spans, out);
-                    }
-                    BindError::Missing(_) => {}
-                    BindError::Ranks(a, b) => {
-                        let (ra, rb) = (rank(&given, a), rank(&given, b));
-                        let (na, nb) = (&op.axis(a).name, &op.axis(b).name);
-                        let span = spans[b.0].unwrap_or(instance.name.span);
-                        let mut d = Diagnostic::error(
-                            Code::RankMismatch,
-                            span,
-                            format!("`{na}` and `{nb}` meet in an index and must have the same number of dimensions"),
-                            format!("{rb} here"),
-                        );
-                        if let Some(first) = spans[a.0] {
-                            d = d.label(first, format!("{ra} here"));
-                        }
-                        out.push(d);
-                    }
-                    BindError::ParamRank(p, a) => {
-                        let span = spans[op.axes.len() + p.0].unwrap_or(instance.name.span);
-                        let mut d = Diagnostic::error(
-                            Code::RankMismatch,
-                            span,
-                            format!(
-                                "`{}` takes one number for each dimension of `{}`",
-                                op.params[p.0].name,
-                                op.axis(a).name
-                            ),
-                            "another number of dimensions",
-                        );
-                        if let Some(s) = spans[a.0] {
-                            d = d.label(s, format!("{} here", rank(&given, a)));
-                        }
-                        out.push(d.help("a plain number serves every dimension"));
-                    }
-                    BindError::Extent(a, dim, value) => {
-                        let axis = op.axis(a);
-                        let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
-                        let numbers = instance.values.iter().find(|(key, _)| key.value == axis.name);
-                        let place = numbers.and_then(|(_, n)| n.value.values.get(dim));
-                        let span = place.filter(|_| axis.size.is_none()).map_or(instance.name.span, |n| n.span);
-                        let several = match &axis.size {
-                            None => numbers.is_some_and(|(_, n)| n.value.list),
-                            Some(_) => op.axes.iter().zip(&given).any(|(x, g)| {
-                                x.rank_class == axis.rank_class && g.as_ref().is_some_and(|g| g.len() > 1)
-                            }),
-                        };
-                        let which = if several { format!(" in dimension {dim}") } else { String::new() };
-                        let mut d = Diagnostic::error(
-                            Code::BadSize,
-                            span,
-                            format!("the size `{}` {what}{which}", axis.name),
-                            "sizes are at least 1 and at most 2^31",
-                        );
-                        if let Some(size) = &axis.size {
-                            let size = index::print::size(op, size);
-                            d = d.label(axis.span, format!("derived: {} = {size}", axis.name));
-                        } else if value == Some(0) {
-                            d = d.help(format!("a group without dimensions is written `{}: []`", axis.name));
-                        }
-                        out.push(d);
-                    }
-                    BindError::TooLarge(t) => {
-                        if matches!(op.tensor(t).role, Role::Input | Role::Output | Role::Local | Role::RuleLocal) {
-                            let name = &op.tensor(t).name;
-                            out.push(Diagnostic::error(
-                                Code::BadSize,
-                                instance.name.span,
-                                format!("`{name}` would have more than 2^31 elements"),
-                                "too large",
-                            ));
-                        }
-                    }
-                }
+            if problems.iter().any(|p| matches!(p, BindError::Missing(_))) {
+                r.missing_sizes();
             }
+            problems.into_iter().for_each(|p| r.report(p));
             return None;
         }
     };
-    // A derived size may be restated, but not otherwise than it is.
-    for (a, axis) in op.axes.iter().enumerate() {
-        if let (Some(size), Some(stated)) = (&axis.size, &given[a]) {
-            let derived: Vec<i64> = binding.extents[a].iter().map(|n| *n as i64).collect();
-            if *stated != derived {
-                let span = spans[a].unwrap_or(instance.name.span);
-                let text = |n: &[i64]| if let [n] = n { n.to_string() } else { format!("{n:?}") };
-                let d = Diagnostic::error(
-                    Code::BadSize,
-                    span,
-                    format!("the size `{}` is derived: it is {}", axis.name, text(&derived)),
-                    format!("{} here", text(stated)),
-                );
-                out.push(
-                    d.label(axis.span, format!("{} = {}", axis.name, index::print::size(op, size)))
-                        .help("leave it out"),
-                );
+    r.restated(&binding);
+    r.unusable(&binding);
+    (r.out.errors() == errors).then_some(binding)
+}
+
+/// What an instance states, key by key.
+struct Reader<'a> {
+    op: &'a Op,
+    instance: &'a InstanceSpec,
+    out: &'a mut Diagnostics,
+    /// By axis.
+    given: Vec<Option<Vec<i64>>>,
+    /// By parameter.
+    params: Vec<Option<ParamValue>>,
+    /// Where each axis, then each parameter, is stated.
+    spans: Vec<Option<Span>>,
+    /// Parameters per dimension that are stated as a plain number.
+    plain: Vec<(usize, AxisId)>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(op: &'a Op, instance: &'a InstanceSpec, out: &'a mut Diagnostics) -> Self {
+        let (axes, params) = (op.axes.len(), op.params.len());
+        Reader {
+            op,
+            instance,
+            out,
+            given: vec![None; axes],
+            params: vec![None; params],
+            spans: vec![None; axes + params],
+            plain: Vec::new(),
+        }
+    }
+
+    fn rank(&self, a: AxisId) -> usize {
+        self.given[a.0].as_ref().map_or(0, Vec::len)
+    }
+
+    fn param_span(&mut self, p: usize) -> &mut Option<Span> {
+        &mut self.spans[self.op.axes.len() + p]
+    }
+
+    fn read(&mut self) {
+        for (key, numbers) in &self.instance.values {
+            if let Some(a) = self.op.axes.iter().position(|a| a.name == key.value) {
+                self.given[a] = self.whole(key, numbers, Code::BadSize);
+                self.spans[a] = Some(numbers.span);
+            } else if let Some(p) = self.op.params.iter().position(|p| p.name == key.value) {
+                *self.param_span(p) = Some(numbers.span);
+                self.param(p, key, numbers);
+            } else {
+                self.unknown(key, numbers.span);
             }
         }
     }
-    let Some((place, why)) = binding.unusable(op) else { return (out.errors() == errors).then_some(binding) };
-    let at = instance.name.span;
-    let d = match why {
-        Unusable::Overflow => {
-            Diagnostic::error(Code::BadSize, at, "an index of this instance does not fit 64 bits", "too large")
+
+    fn whole(&mut self, key: &At<String>, numbers: &Numbers, code: Code) -> Option<Vec<i64>> {
+        let mut all = Vec::new();
+        for v in &numbers.values {
+            if v.value.abs() > 2f64.powi(40) {
+                let message = format!("`{}` is too large", key.value);
+                self.out.push(Diagnostic::error(code, v.span, message, "beyond 2^40"));
+                return None;
+            }
+            if v.value.fract() != 0.0 {
+                let message = format!("`{}` takes whole numbers", key.value);
+                self.out.push(Diagnostic::error(code, v.span, message, "not a whole number"));
+                return None;
+            }
+            all.push(v.value as i64);
         }
-        Unusable::Divisor(n) => {
-            let message = format!("an index of this instance is divided by {n}");
-            Diagnostic::error(Code::BadParam, at, message, "a divisor is above zero")
+        Some(all)
+    }
+
+    fn param(&mut self, p: usize, key: &At<String>, numbers: &At<Numbers>) {
+        let single = numbers.value.values.first().filter(|_| !numbers.value.list);
+        self.params[p] = match self.op.params[p].kind {
+            ParamKind::PerDim(a) => {
+                if single.is_some() {
+                    self.plain.push((p, a));
+                }
+                self.whole(key, numbers, Code::BadParam).map(ParamValue::Ints)
+            }
+            ParamKind::Int => match (single, self.whole(key, numbers, Code::BadParam)) {
+                (Some(_), Some(v)) => Some(ParamValue::Int(v[0])),
+                _ => None,
+            },
+            ParamKind::Real => single.map(|v| ParamValue::Real(v.value)),
+        };
+        if self.params[p].is_none() && numbers.value.list {
+            let message = format!("`{}` is one number", key.value);
+            self.out.push(Diagnostic::error(Code::BadParam, numbers.span, message, "a list"));
         }
-    };
-    out.push(d.label(place, "in this step"));
-    None
+    }
+
+    fn unknown(&mut self, key: &At<String>, stated: Span) {
+        let op = self.op;
+        let axes = op.axes.iter().filter(|a| a.size.is_none()).map(|a| a.name.as_str());
+        let names: Vec<&str> = axes.chain(op.params.iter().map(|p| p.name.as_str())).collect();
+        // What stands there already is not what was meant.
+        let open = names.iter().copied().filter(|n| !self.instance.values.iter().any(|(key, _)| key.value == *n));
+        let near = crate::diagnostic::did_you_mean(&key.value, open);
+        // What is misspelt is not missing too.
+        let slot = op.axes.iter().position(|a| Some(&a.name) == near.as_ref());
+        let slot = slot.or(op.params.iter().position(|p| Some(&p.name) == near.as_ref()).map(|p| op.axes.len() + p));
+        if let Some(slot) = slot {
+            self.spans[slot] = Some(stated);
+        }
+        let all = || names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
+        let help = match near {
+            Some(m) => format!("did you mean `{m}`?"),
+            None => format!("an instance states `name`, `dtype`, `layout` and {}", all()),
+        };
+        let message = format!("`{}` is neither an axis nor a parameter of `{}`", key.value, op.name);
+        self.out.push(Diagnostic::error(Code::UnknownInstanceKey, key.span, message, "unknown key").help(help));
+    }
+
+    fn missing_params(&mut self) {
+        for (p, param) in self.op.params.iter().enumerate() {
+            if self.params[p].is_some() || self.param_span(p).is_some() {
+                continue;
+            }
+            let name = &param.name;
+            let message = format!("instance `{}` does not state the parameter `{name}`", self.instance.name.value);
+            let d = Diagnostic::error(Code::MissingSize, self.instance.name.span, message, "incomplete");
+            let example = match param.kind {
+                ParamKind::PerDim(a) => {
+                    let axis = &self.op.axis(a).name;
+                    format!("add `{name}: 1` (or a list, one number for each dimension of {axis})")
+                }
+                ParamKind::Int => format!("add `{name}: 1`"),
+                ParamKind::Real => format!("add `{name}: 0.5`"),
+            };
+            self.out.push(d.label(param.span, "declared here").help(example));
+        }
+    }
+
+    fn missing_sizes(&mut self) {
+        let open = |a: &usize| self.op.axes[*a].size.is_none() && self.given[*a].is_none() && self.spans[*a].is_none();
+        let names: Vec<&index::Axis> = (0..self.op.axes.len()).filter(open).map(|a| &self.op.axes[a]).collect();
+        let Some(first) = names.first() else { return };
+        let list = names.iter().map(|a| format!("`{}`", a.name)).collect::<Vec<_>>().join(", ");
+        let d = Diagnostic::error(
+            Code::MissingSize,
+            self.instance.name.span,
+            format!("instance `{}` does not state the size of {list}", self.instance.name.value),
+            "incomplete",
+        );
+        let mut d = d;
+        for axis in &names {
+            d = d.label(axis.span, "an axis of the op");
+        }
+        let example = names.iter().map(|a| format!("{}: 8", a.name)).collect::<Vec<_>>().join(", ");
+        let s = if first.name == names[names.len() - 1].name {
+            "a list for several dimensions"
+        } else {
+            "each a number, or a list for several dimensions"
+        };
+        self.out.push(d.help(format!("add `{example}` ({s}, `[]` for none)")));
+    }
+
+    /// Parameters that divide are above zero.
+    fn divisors(&mut self) {
+        for p in divisors(self.op) {
+            let name = &self.op.params[p.0].name;
+            let numbers = self.instance.values.iter().find(|(key, _)| key.value == *name);
+            let not_above = |n: &&At<f64>| n.value < 1.0 && n.value.fract() == 0.0;
+            if let Some(bad) = numbers.and_then(|(_, numbers)| numbers.value.values.iter().find(not_above)) {
+                let message = format!("`{name}` divides, so it is above zero");
+                self.out.push(Diagnostic::error(Code::BadParam, bad.span, message, "not above zero"));
+            }
+        }
+    }
+
+    /// A plain number serves every dimension; its axis knows how many there are.
+    fn spread(&mut self) {
+        for (p, a) in &self.plain {
+            let class = self.op.axis(*a).rank_class;
+            let same = self.op.axes.iter().zip(&self.given).filter(|(x, _)| x.rank_class == class);
+            let rank = same.into_iter().find_map(|(_, g)| g.as_ref().map(Vec::len));
+            if let (Some(ParamValue::Ints(v)), Some(rank)) = (&mut self.params[*p], rank) {
+                *v = vec![v[0]; rank];
+            }
+        }
+    }
+
+    fn report(&mut self, problem: BindError) {
+        let (op, at) = (self.op, self.instance.name.span);
+        match problem {
+            // Told for all axes at once.
+            BindError::Missing(_) => {}
+            BindError::Ranks(a, b) => {
+                let (na, nb) = (&op.axis(a).name, &op.axis(b).name);
+                let message = format!("`{na}` and `{nb}` meet in an index and must have the same number of dimensions");
+                let span = self.spans[b.0].unwrap_or(at);
+                let mut d = Diagnostic::error(Code::RankMismatch, span, message, format!("{} here", self.rank(b)));
+                if let Some(first) = self.spans[a.0] {
+                    d = d.label(first, format!("{} here", self.rank(a)));
+                }
+                self.out.push(d);
+            }
+            BindError::ParamRank(p, a) => {
+                let (param, axis) = (&op.params[p.0].name, &op.axis(a).name);
+                let message = format!("`{param}` takes one number for each dimension of `{axis}`");
+                let span = self.param_span(p.0).unwrap_or(at);
+                let mut d = Diagnostic::error(Code::RankMismatch, span, message, "another number of dimensions");
+                if let Some(s) = self.spans[a.0] {
+                    d = d.label(s, format!("{} here", self.rank(a)));
+                }
+                self.out.push(d.help("a plain number serves every dimension"));
+            }
+            BindError::Extent(a, dim, value) => self.bad_extent(a, dim, value),
+            BindError::TooLarge(t) => {
+                if matches!(op.tensor(t).role, Role::Input | Role::Output | Role::Local | Role::RuleLocal) {
+                    let message = format!("`{}` would have more than 2^31 elements", op.tensor(t).name);
+                    self.out.push(Diagnostic::error(Code::BadSize, at, message, "too large"));
+                }
+            }
+        }
+    }
+
+    fn bad_extent(&mut self, a: AxisId, dim: usize, value: Option<i64>) {
+        let axis = self.op.axis(a);
+        let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
+        let numbers = self.instance.values.iter().find(|(key, _)| key.value == axis.name);
+        let place = numbers.and_then(|(_, n)| n.value.values.get(dim));
+        let span = place.filter(|_| axis.size.is_none()).map_or(self.instance.name.span, |n| n.span);
+        let several = match &axis.size {
+            None => numbers.is_some_and(|(_, n)| n.value.list),
+            Some(_) => self
+                .op
+                .axes
+                .iter()
+                .zip(&self.given)
+                .any(|(x, g)| x.rank_class == axis.rank_class && g.as_ref().is_some_and(|g| g.len() > 1)),
+        };
+        let which = if several { format!(" in dimension {dim}") } else { String::new() };
+        let message = format!("the size `{}` {what}{which}", axis.name);
+        let mut d = Diagnostic::error(Code::BadSize, span, message, "sizes are at least 1 and at most 2^31");
+        if let Some(size) = &axis.size {
+            let size = index::print::size(self.op, size);
+            d = d.label(axis.span, format!("derived: {} = {size}", axis.name));
+        } else if value == Some(0) {
+            d = d.help(format!("a group without dimensions is written `{}: []`", axis.name));
+        }
+        self.out.push(d);
+    }
+
+    /// A derived size may be restated, but not otherwise than it is.
+    fn restated(&mut self, binding: &Binding) {
+        for (a, axis) in self.op.axes.iter().enumerate() {
+            let (Some(size), Some(stated)) = (&axis.size, &self.given[a]) else { continue };
+            let derived: Vec<i64> = binding.extents[a].iter().map(|n| *n as i64).collect();
+            if *stated == derived {
+                continue;
+            }
+            let span = self.spans[a].unwrap_or(self.instance.name.span);
+            let text = |n: &[i64]| if let [n] = n { n.to_string() } else { format!("{n:?}") };
+            let message = format!("the size `{}` is derived: it is {}", axis.name, text(&derived));
+            let d = Diagnostic::error(Code::BadSize, span, message, format!("{} here", text(stated)));
+            let formula = format!("{} = {}", axis.name, index::print::size(self.op, size));
+            self.out.push(d.label(axis.span, formula).help("leave it out"));
+        }
+    }
+
+    /// Every index can be computed.
+    fn unusable(&mut self, binding: &Binding) {
+        let Some((place, why)) = binding.unusable(self.op) else { return };
+        let at = self.instance.name.span;
+        let d = match why {
+            Unusable::Overflow => {
+                Diagnostic::error(Code::BadSize, at, "an index of this instance does not fit 64 bits", "too large")
+            }
+            Unusable::Divisor(n) => {
+                let message = format!("an index of this instance is divided by {n}");
+                Diagnostic::error(Code::BadParam, at, message, "a divisor is above zero")
+            }
+        };
+        self.out.push(d.label(place, "in this step"));
+    }
 }
 
 /// Parameters that divide, in a size or an index.
@@ -296,45 +343,6 @@ fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
     }
     let param = |atom| if let index::Atom::Param(p) = atom { Some(p) } else { None };
     atoms.into_iter().filter_map(param).collect()
-}
-
-fn rank(given: &[Option<Vec<i64>>], a: AxisId) -> usize {
-    given[a.0].as_ref().map_or(0, Vec::len)
-}
-
-fn missing(
-    op: &Op,
-    instance: &InstanceSpec,
-    given: &[Option<Vec<i64>>],
-    spans: &[Option<Span>],
-    out: &mut Diagnostics,
-) {
-    let names: Vec<&index::Axis> = op
-        .axes
-        .iter()
-        .enumerate()
-        .filter(|(a, axis)| axis.size.is_none() && given[*a].is_none() && spans[*a].is_none())
-        .map(|(_, axis)| axis)
-        .collect();
-    let Some(first) = names.first() else { return };
-    let list = names.iter().map(|a| format!("`{}`", a.name)).collect::<Vec<_>>().join(", ");
-    let d = Diagnostic::error(
-        Code::MissingSize,
-        instance.name.span,
-        format!("instance `{}` does not state the size of {list}", instance.name.value),
-        "incomplete",
-    );
-    let mut d = d;
-    for axis in &names {
-        d = d.label(axis.span, "an axis of the op");
-    }
-    let example = names.iter().map(|a| format!("{}: 8", a.name)).collect::<Vec<_>>().join(", ");
-    let s = if first.name == names[names.len() - 1].name {
-        "a list for several dimensions"
-    } else {
-        "each a number, or a list for several dimensions"
-    };
-    out.push(d.help(format!("add `{example}` ({s}, `[]` for none)")));
 }
 
 /// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents are stored as their primals.
