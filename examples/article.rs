@@ -126,8 +126,8 @@ pub fn whole_op(x: f64, a: f64, b: f64, text: &mut String) -> Derivatives {
     whole::vjp(&x, &a, &b, &1.0, &mut all.dx, &mut all.da, &mut all.db);
 
     *text += "The formula as one op, `quadratic_scalar`\n\n";
-    for rule in whole::KERNEL.forward.iter().chain(whole::KERNEL.adjoint) {
-        *text += &format!("    {rule}\n");
+    for step in whole::KERNEL.forward.iter().chain(whole::KERNEL.adjoint) {
+        *text += &format!("    {:<40} {}\n", step.formula, step.source);
     }
     *text += &format!("\n    {:<26}  {:>7}  {:>7}  {:>7}\n", "", "dy/da", "dy/db", "dy/dx");
     *text +=

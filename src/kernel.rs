@@ -57,6 +57,15 @@ pub struct TensorInfo {
     pub domain: Domain,
 }
 
+/// A step of a formula or a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct StepInfo {
+    /// Its text.
+    pub formula: &'static str,
+    /// File and line of the spec; empty where the step is derived.
+    pub source: &'static str,
+}
+
 /// A function of a kernel. Costs are counted from its loops, not measured.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionInfo {
@@ -89,10 +98,12 @@ pub struct KernelInfo {
     pub scalar: Scalar,
     /// File and line of the instance.
     pub source: &'static str,
-    /// The forward formula, a step each, with its place.
-    pub forward: &'static [&'static str],
-    /// The adjoint rule, a step each, with its place where declared.
-    pub adjoint: &'static [&'static str],
+    /// The steps of the forward formula.
+    pub forward: &'static [StepInfo],
+    /// The steps of the adjoint rule.
+    pub adjoint: &'static [StepInfo],
+    /// The steps of the tangent rule.
+    pub tangent: &'static [StepInfo],
     /// How the build proved the adjoint.
     pub certificate: &'static str,
     /// The axes and their extents.

@@ -31,7 +31,7 @@ pub mod math;
 pub mod real;
 pub mod tensor;
 
-pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, TensorInfo};
+pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;

@@ -44,14 +44,22 @@ struct KernelContext {
     dtype: &'static str,
     doc: Vec<String>,
     source: String,
-    forward: Vec<String>,
-    adjoint: Vec<String>,
-    tangent: Vec<String>,
-    adjoint_declared: bool,
+    forward: Vec<StepContext>,
+    adjoint: Vec<StepContext>,
+    tangent: Vec<StepContext>,
     certificate: String,
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
     functions: Vec<FunctionContext>,
+}
+
+#[derive(Serialize)]
+struct StepContext {
+    formula: String,
+    /// File and line; empty for a derived step.
+    source: String,
+    /// Both, in columns.
+    line: String,
 }
 
 #[derive(Serialize)]
@@ -165,11 +173,16 @@ fn place(sources: &Sources, span: Span) -> String {
 
 fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
     let (op, kernel) = (&c.certified.op, &c.kernel);
-    let texts = |written: &[(String, Span)], stmts: &[index::Stmt]| -> Vec<String> {
+    // As written, else as derived.
+    let steps = |written: &[(String, Span)], stmts: &[index::Stmt]| -> Vec<StepContext> {
+        let step = |formula: String, source: String| {
+            let line = format!("{formula:<60} {source}").trim_end().to_string();
+            StepContext { formula, source, line }
+        };
         if written.is_empty() {
-            stmts.iter().map(|s| index::print::stmt(op, s)).collect()
+            stmts.iter().map(|s| step(index::print::stmt(op, s), String::new())).collect()
         } else {
-            written.iter().map(|(text, span)| format!("{text:<60} {}", place(sources, *span))).collect()
+            written.iter().map(|(text, span)| step(text.clone(), place(sources, *span))).collect()
         }
     };
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
@@ -182,10 +195,9 @@ fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
         dtype: scalar,
         doc: paragraphs(&op.doc),
         source: place(sources, c.instance.name.span),
-        forward: texts(&op.written.forward, &op.forward),
-        adjoint: texts(&op.written.adjoint, &op.adjoint.stmts),
-        tangent: texts(&op.written.tangent, &op.tangent.stmts),
-        adjoint_declared: op.adjoint.declared,
+        forward: steps(&op.written.forward, &op.forward),
+        adjoint: steps(&op.written.adjoint, &op.adjoint.stmts),
+        tangent: steps(&op.written.tangent, &op.tangent.stmts),
         certificate: c.certified.certificate.adjoint.to_string(),
         axes: op
             .axes
