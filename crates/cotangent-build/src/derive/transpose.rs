@@ -58,10 +58,16 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     // What is not linear is needed as it is, before everything else.
     let constant = |s: &Stmt, reads_linear: bool| !reads_linear && !linear.contains_key(&s.target);
     out.extend(stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()));
+    // Duals that hold something: those given, and those that a statement below has added to.
+    let mut reached: std::collections::BTreeSet<TensorId> = linear.values().copied().collect();
+    reached.extend(out.iter().map(|s| s.target));
     for (s, _) in stmts.iter().zip(&linear_stmts).filter(|(_, l)| **l).rev() {
         if s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
             let tensor = super::reads(s).into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
             return Err(NotLinear { span: s.span, tensor, why: "it stands under a reduction other than a sum" });
+        }
+        if !reached.contains(&duals[&s.target]) {
+            continue;
         }
         let seed = Expr::Read(duals[&s.target], s.index.clone());
         let mut terms = Vec::new();
@@ -70,6 +76,7 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
             NotLinear { span: s.span, tensor: tensor.or(read).unwrap_or(s.target), why }
         })?;
         for (read, index, value) in terms {
+            reached.insert(duals[&read]);
             let free: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
             let bound: Vec<VarId> = (0..s.vars.len()).map(VarId).filter(|v| !free.contains(v)).collect();
             let value = if bound.is_empty() { value } else { Expr::Reduce(ReduceOp::Sum, bound, Box::new(value)) };

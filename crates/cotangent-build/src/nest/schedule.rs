@@ -401,10 +401,15 @@ impl Scheduler<'_> {
             Expr::Binary(f @ (Binary::Add | Binary::Sub), a, b) => {
                 let ((ta, va), (tb, vb)) = (self.lower(a, map), self.lower(b, map));
                 if ta == tb {
-                    (ta, Value::Binary(*f, Box::new(va), Box::new(vb)))
-                } else {
-                    (Vec::new(), Value::Binary(*f, Box::new(or_zero(ta, va)), Box::new(or_zero(tb, vb))))
+                    return (ta, Value::Binary(*f, Box::new(va), Box::new(vb)));
                 }
+                // Present where one of the two is.
+                let tests = if ta.is_empty() || tb.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![Test::Or(vec![Test::all(ta.clone()), Test::all(tb.clone())])]
+                };
+                (tests, Value::Binary(*f, Box::new(or_zero(ta, va)), Box::new(or_zero(tb, vb))))
             }
             Expr::Binary(f, a, b) => (Vec::new(), Value::Binary(*f, Box::new(number(a)), Box::new(number(b)))),
             Expr::Where(c, a, b) => {
@@ -556,16 +561,23 @@ fn flattens(kernel: &Kernel, s: &Stmt) -> bool {
     ok && !has_index_test(&s.value)
 }
 
+/// Whether coordinates are compared anywhere, conditions of compared values included.
 fn has_index_test(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => false,
         Expr::Unary(_, a) | Expr::Powf(a, _) => has_index_test(a),
         Expr::Binary(_, a, b) => has_index_test(a) || has_index_test(b),
-        Expr::Where(c, a, b) => {
-            let mut found = false;
-            c.linears(&mut |_| found = true);
-            found || has_index_test(a) || has_index_test(b)
-        }
+        Expr::Where(c, a, b) => compares_indices(c) || has_index_test(a) || has_index_test(b),
+    }
+}
+
+fn compares_indices(c: &Cond) -> bool {
+    match c {
+        Cond::Const(_) | Cond::Inside(_) => false,
+        Cond::Index(..) => true,
+        Cond::Value(_, a, b) => has_index_test(a) || has_index_test(b),
+        Cond::And(a, b) | Cond::Or(a, b) => compares_indices(a) || compares_indices(b),
+        Cond::Not(a) => compares_indices(a),
     }
 }
 

@@ -45,7 +45,7 @@ pub fn check(k: &Kernel) -> Result<(), String> {
             access(&s.target);
             s.value.accesses(&mut access);
             let mut unbegun = false;
-            s.value.accesses(&mut |a| unbegun |= !begun.contains(&a.tensor));
+            s.value.reads(&mut |a| unbegun |= !begun.contains(&a.tensor));
             if unbegun {
                 problem = Some("a tensor is read before it is written");
             }

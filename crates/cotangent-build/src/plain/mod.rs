@@ -249,6 +249,23 @@ impl Expr {
             }
         }
     }
+    /// Every element read, in conditions too; `inside` asks for the place of an element, not for its value.
+    pub fn reads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
+        match self {
+            Expr::Const(_) => {}
+            Expr::Read(a) => f(a),
+            Expr::Unary(_, a) | Expr::Powf(a, _) => a.reads(f),
+            Expr::Binary(_, a, b) => {
+                a.reads(f);
+                b.reads(f);
+            }
+            Expr::Where(c, a, b) => {
+                c.values(&mut |e| e.reads(f));
+                a.reads(f);
+                b.reads(f);
+            }
+        }
+    }
     /// Rebuilt with every access and every linear map of a condition changed.
     pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Expr {
         let go = |e: &Expr| Box::new(e.map(access, linear));
@@ -291,19 +308,19 @@ impl Cond {
             Cond::Not(a) => Cond::Not(go(a)),
         }
     }
-    /// Every variable in a comparison of indices.
-    pub fn linears<'a>(&'a self, f: &mut impl FnMut(&'a Linear)) {
+    /// Every value compared.
+    fn values<'a>(&'a self, f: &mut dyn FnMut(&'a Expr)) {
         match self {
-            Cond::Index(_, a, b) => {
+            Cond::Value(_, a, b) => {
                 f(a);
                 f(b);
             }
             Cond::And(a, b) | Cond::Or(a, b) => {
-                a.linears(f);
-                b.linears(f);
+                a.values(f);
+                b.values(f);
             }
-            Cond::Not(a) => a.linears(f),
-            Cond::Const(_) | Cond::Value(..) | Cond::Inside(_) => {}
+            Cond::Not(a) => a.values(f),
+            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => {}
         }
     }
 }
