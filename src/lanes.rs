@@ -3,9 +3,10 @@
 //! Every operation is lane by lane and inlined into its caller, so the caller's `#[target_feature]` decides the
 //! instructions. Multiply-add rounds twice, in every build.
 
+use crate::isa::Isa;
 use crate::real::Real;
 use core::hint::{black_box, select_unpredictable};
-use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
+use core::ops::{Add, AddAssign, Div, Index, Mul, MulAssign, Neg, Sub};
 
 /// `N` scalars side by side. `N` is a power of two.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,10 +32,10 @@ macro_rules! mapped {
         $(
             $(#[$doc])*
             #[inline(always)]
-            pub fn $name(self) -> Self {
-                        let mut out = self.0;
+            pub fn $name<S: Isa>(self) -> Self {
+                let mut out = self.0;
                 for x in &mut out {
-                    *x = T::$name(*x);
+                    *x = T::$name::<S>(*x);
                 }
                 Lanes(out)
             }
@@ -48,15 +49,15 @@ macro_rules! trigonometric {
         $(
             $(#[$doc])*
             #[inline(always)]
-            pub fn $name(self) -> Self {
+            pub fn $name<S: Isa>(self) -> Self {
                 let mut out = self.0;
-                if self.moderate() {
+                if self.moderate::<S>() {
                     for x in &mut out {
-                        *x = T::$moderate(*x);
+                        *x = T::$moderate::<S>(*x);
                     }
                 } else {
                     for x in &mut out {
-                        *x = T::$name(*x);
+                        *x = T::$name::<S>(*x);
                     }
                 }
                 Lanes(out)
@@ -84,6 +85,16 @@ impl<T: Real, const N: usize> Lanes<T, N> {
     #[inline(always)]
     pub const fn from_array(x: [T; N]) -> Self {
         Lanes(x)
+    }
+
+    /// The value of `f` at each lane's number.
+    #[inline(always)]
+    pub fn from_fn(f: impl Fn(usize) -> T) -> Self {
+        let mut out = [T::ZERO; N];
+        for (l, x) in out.iter_mut().enumerate() {
+            *x = f(l);
+        }
+        Lanes(out)
     }
 
     /// The lanes as an array, in order.
@@ -143,42 +154,42 @@ impl<T: Real, const N: usize> Lanes<T, N> {
 
     /// The smaller of each pair; NaN if either is NaN.
     #[inline(always)]
-    pub fn min(self, other: Self) -> Self {
-        self.zip(other, T::min)
+    pub fn min<S: Isa>(self, other: Self) -> Self {
+        self.zip(other, T::min::<S>)
     }
 
     /// The larger of each pair; NaN if either is NaN.
     #[inline(always)]
-    pub fn max(self, other: Self) -> Self {
-        self.zip(other, T::max)
+    pub fn max<S: Isa>(self, other: Self) -> Self {
+        self.zip(other, T::max::<S>)
     }
 
     /// `self` to the power `y`.
     #[inline(always)]
-    pub fn pow(self, y: Self) -> Self {
+    pub fn pow<S: Isa>(self, y: Self) -> Self {
         let mut out = self.0;
         for (x, y) in out.iter_mut().zip(y.0) {
-            *x = T::pow(*x, y);
+            *x = T::pow::<S>(*x, y);
         }
         Lanes(out)
     }
 
     /// The angle of the point `(x, self)`.
     #[inline(always)]
-    pub fn atan2(self, x: Self) -> Self {
+    pub fn atan2<S: Isa>(self, x: Self) -> Self {
         let mut out = self.0;
         for (y, x) in out.iter_mut().zip(x.0) {
-            *y = T::atan2(*y, x);
+            *y = T::atan2::<S>(*y, x);
         }
         Lanes(out)
     }
 
     /// Each lane to the whole power `n`.
     #[inline(always)]
-    pub fn powi(self, n: i32) -> Self {
+    pub fn powi<S: Isa>(self, n: i32) -> Self {
         let mut out = self.0;
         for x in &mut out {
-            *x = T::powi(*x, n);
+            *x = T::powi::<S>(*x, n);
         }
         Lanes(out)
     }
@@ -236,22 +247,22 @@ impl<T: Real, const N: usize> Lanes<T, N> {
 
     /// The largest lane; NaN if one is NaN.
     #[inline(always)]
-    pub fn reduce_max(self) -> T {
-        self.reduce(T::max)
+    pub fn reduce_max<S: Isa>(self) -> T {
+        self.reduce(T::max::<S>)
     }
 
     /// The smallest lane; NaN if one is NaN.
     #[inline(always)]
-    pub fn reduce_min(self) -> T {
-        self.reduce(T::min)
+    pub fn reduce_min<S: Isa>(self) -> T {
+        self.reduce(T::min::<S>)
     }
 
     /// Whether every lane is within the range of the plain reduction of angles.
     #[inline(always)]
-    fn moderate(self) -> bool {
+    fn moderate<S: Isa>(self) -> bool {
         let mut all = true;
         for x in self.0 {
-            all &= T::abs(x) <= T::TRIG_LIMIT;
+            all &= T::abs::<S>(x) <= T::TRIG_LIMIT;
         }
         all
     }
@@ -310,6 +321,14 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         cos, cos_moderate
         /// The tangent.
         tan, tan_moderate
+    }
+}
+
+impl<T, const N: usize> Index<usize> for Lanes<T, N> {
+    type Output = T;
+    #[inline(always)]
+    fn index(&self, lane: usize) -> &T {
+        &self.0[lane]
     }
 }
 

@@ -1,8 +1,9 @@
 //! The scalar types: takes nothing, gives the trait `Real`, which `f32` and `f64` implement and nothing else can.
 //!
-//! Code generic over `Real` runs the same formulas in both precisions. Error bounds stand at the functions of
+//! Code generic over `Real` runs the same formulas in both precisions, under any instruction set. Error bounds stand at the functions of
 //! [`crate::math`], which these only name.
 
+use crate::isa::Isa;
 use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
 pub(crate) mod sealed {
@@ -40,71 +41,73 @@ pub trait Real:
     const TRIG_LIMIT: Self;
 
     /// The absolute value.
-    fn abs(x: Self) -> Self;
+    fn abs<S: Isa>(x: Self) -> Self;
     /// -1, 0 or 1; NaN at NaN.
-    fn sign(x: Self) -> Self;
+    fn sign<S: Isa>(x: Self) -> Self;
     /// The largest integer not above `x`.
-    fn floor(x: Self) -> Self;
+    fn floor<S: Isa>(x: Self) -> Self;
     /// The exponential.
-    fn exp(x: Self) -> Self;
+    fn exp<S: Isa>(x: Self) -> Self;
     /// `exp(x) - 1`, accurate near zero.
-    fn expm1(x: Self) -> Self;
+    fn expm1<S: Isa>(x: Self) -> Self;
     /// The natural logarithm.
-    fn log(x: Self) -> Self;
+    fn log<S: Isa>(x: Self) -> Self;
     /// `log(1 + x)`, accurate near zero.
-    fn log1p(x: Self) -> Self;
+    fn log1p<S: Isa>(x: Self) -> Self;
     /// The square root, correctly rounded.
-    fn sqrt(x: Self) -> Self;
+    fn sqrt<S: Isa>(x: Self) -> Self;
     /// One over the square root.
-    fn rsqrt(x: Self) -> Self;
+    fn rsqrt<S: Isa>(x: Self) -> Self;
     /// The cube root.
-    fn cbrt(x: Self) -> Self;
+    fn cbrt<S: Isa>(x: Self) -> Self;
     /// The sine.
-    fn sin(x: Self) -> Self;
+    fn sin<S: Isa>(x: Self) -> Self;
     /// The cosine.
-    fn cos(x: Self) -> Self;
+    fn cos<S: Isa>(x: Self) -> Self;
     /// The tangent.
-    fn tan(x: Self) -> Self;
+    fn tan<S: Isa>(x: Self) -> Self;
     /// The inverse sine.
-    fn asin(x: Self) -> Self;
+    fn asin<S: Isa>(x: Self) -> Self;
     /// The inverse cosine.
-    fn acos(x: Self) -> Self;
+    fn acos<S: Isa>(x: Self) -> Self;
     /// The inverse tangent.
-    fn atan(x: Self) -> Self;
+    fn atan<S: Isa>(x: Self) -> Self;
     /// The hyperbolic sine.
-    fn sinh(x: Self) -> Self;
+    fn sinh<S: Isa>(x: Self) -> Self;
     /// The hyperbolic cosine.
-    fn cosh(x: Self) -> Self;
+    fn cosh<S: Isa>(x: Self) -> Self;
     /// The hyperbolic tangent.
-    fn tanh(x: Self) -> Self;
+    fn tanh<S: Isa>(x: Self) -> Self;
     /// The inverse hyperbolic sine.
-    fn asinh(x: Self) -> Self;
+    fn asinh<S: Isa>(x: Self) -> Self;
     /// The inverse hyperbolic cosine.
-    fn acosh(x: Self) -> Self;
+    fn acosh<S: Isa>(x: Self) -> Self;
     /// The inverse hyperbolic tangent.
-    fn atanh(x: Self) -> Self;
+    fn atanh<S: Isa>(x: Self) -> Self;
     /// `1 / (1 + exp(-x))`.
-    fn logistic(x: Self) -> Self;
+    fn logistic<S: Isa>(x: Self) -> Self;
     /// `log(1 + exp(x))`.
-    fn softplus(x: Self) -> Self;
+    fn softplus<S: Isa>(x: Self) -> Self;
     /// The error function.
-    fn erf(x: Self) -> Self;
+    fn erf<S: Isa>(x: Self) -> Self;
     /// `x` to the power `y`.
-    fn pow(x: Self, y: Self) -> Self;
+    fn pow<S: Isa>(x: Self, y: Self) -> Self;
     /// The angle of the point `(x, y)`.
-    fn atan2(y: Self, x: Self) -> Self;
+    fn atan2<S: Isa>(y: Self, x: Self) -> Self;
     /// The smaller; NaN if either is NaN.
-    fn min(a: Self, b: Self) -> Self;
+    fn min<S: Isa>(a: Self, b: Self) -> Self;
     /// The larger; NaN if either is NaN.
-    fn max(a: Self, b: Self) -> Self;
+    fn max<S: Isa>(a: Self, b: Self) -> Self;
     /// `x` to the whole power `n`.
-    fn powi(x: Self, n: i32) -> Self;
+    fn powi<S: Isa>(x: Self, n: i32) -> Self;
     #[doc(hidden)]
-    fn sin_moderate(x: Self) -> Self;
+    fn sqrt_baseline(x: Self) -> Self;
     #[doc(hidden)]
-    fn cos_moderate(x: Self) -> Self;
+    fn sin_moderate<S: Isa>(x: Self) -> Self;
     #[doc(hidden)]
-    fn tan_moderate(x: Self) -> Self;
+    fn cos_moderate<S: Isa>(x: Self) -> Self;
+    #[doc(hidden)]
+    fn tan_moderate<S: Isa>(x: Self) -> Self;
 }
 
 /// Implements `Real` for a type by the module of the same name under `math`.
@@ -118,19 +121,23 @@ macro_rules! real {
             const TRIG_LIMIT: Self = crate::math::$t::TRIG_LIMIT;
             $(
                 #[inline(always)]
-                fn $unary(x: Self) -> Self {
-                    crate::math::$t::$unary(x)
+                fn $unary<S: Isa>(x: Self) -> Self {
+                    crate::math::$t::$unary::<S>(x)
                 }
             )*
             $(
                 #[inline(always)]
-                fn $binary(a: Self, b: Self) -> Self {
-                    crate::math::$t::$binary(a, b)
+                fn $binary<S: Isa>(a: Self, b: Self) -> Self {
+                    crate::math::$t::$binary::<S>(a, b)
                 }
             )*
             #[inline(always)]
-            fn powi(x: Self, n: i32) -> Self {
-                crate::math::$t::powi(x, n)
+            fn sqrt_baseline(x: Self) -> Self {
+                crate::math::$t::sqrt_baseline(x)
+            }
+            #[inline(always)]
+            fn powi<S: Isa>(x: Self, n: i32) -> Self {
+                crate::math::$t::powi::<S>(x, n)
             }
         }
     };

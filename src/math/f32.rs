@@ -3,11 +3,11 @@
 //! `tan`, `asin`, `acos`, `asinh`, `acosh`, `atanh`, `cbrt`, `atan2` and `pow` compute in `f64`; everything else
 //! stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
 //!
-//! The stated error bounds are in units in the last place (ulp) of the exact result. The functions that stay in
-//! `f32` were checked over every argument of the range in which their result is not a limit or the argument itself,
-//! the others over a stride of all bit patterns (worst: 0.501). Special values follow C99, Annex F.
+//! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were checked over every
+//! argument (`sin`, `cos`, `tan`, `cbrt` and `atanh` over a stride of them), with and without fused multiply-adds. Special values follow C99, Annex F.
 
 use super::{even_odd, horner, huge, pick, wide};
+use crate::isa::Isa;
 
 /// Adding it to a number of magnitude up to 2^22 rounds to an integer, which then stands in the low bits.
 const MAGIC: f32 = 12_582_912.0;
@@ -15,11 +15,17 @@ const SIGN: u32 = 1 << 31;
 /// The logarithm of 2 in two parts; a multiple of the first by up to 9 bits is exact.
 const LN2_HI: f32 = 0.693_145_75;
 const LN2_LO: f32 = 1.428_606_8e-6;
+/// What the single nearest to the logarithm of 2 lacks of it.
+const LN2_REST: f32 = -1.904_654_3e-9;
 
 /// `exp(r) = 1 + r + r² q(r)` for `|r| <= ln(2)/2`; relative error of `exp(r) - 1` 2^-30.9.
 const EXP: [f32; 6] = [0.5, 1.666_666_7e-1, 4.166_648e-2, 8.333_186e-3, 1.393_359_2e-3, 1.997_250_7e-4];
 /// The same with a term less, error 2^-25.9, where a bound of 2 ulp leaves room for it.
 const EXP_SHORT: [f32; 5] = [0.5, 1.666_652_9e-1, 4.166_661e-2, 8.368_466e-3, 1.391_82e-3];
+/// The same for a relative error of `exp(r)`, 2^-28.2.
+const EXP_FUSED: [f32; 5] = [0.499_999_94, 1.666_652_1e-1, 4.166_826_6e-2, 8.368_678e-3, 1.382_076e-3];
+/// `exp(r) = 1 + r q(r)` for `|r| <= ln(2)/2`; error 2^-23.4.
+const EXP_SHORTER: [f32; 5] = [0.999_999_7, 0.499_991_48, 1.666_765_2e-1, 4.189_819e-2, 8.289_357e-3];
 /// `log(1 + f) = f - f²/2 + f³ p(f)` for `1 + f` between the square roots of 1/2 and 2.
 const LOG: [f32; 9] = [
     3.333_331_3e-1,
@@ -50,12 +56,15 @@ const TANH: [f32; 5] = [-3.3333313e-01, 1.3332437e-01, -5.3835757e-02, 2.1000376
 /// Half of pi in four parts of 12 bits and a rest; a multiple of each of the first three by up to 12 bits is exact.
 const PIO2: [f32; 4] = [1.570_312_5, 4.837_513e-4, 7.549_533_6e-8, 2.563_344e-12];
 
+/// Half of pi in three parts, for fused multiply-adds.
+const PIO2_FUSED: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
+
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f32 = 6000.0;
 
 /// The absolute value. Exact.
 #[inline(always)]
-pub const fn abs(x: f32) -> f32 {
+pub const fn abs<S: Isa>(x: f32) -> f32 {
     f32::from_bits(x.to_bits() & !SIGN)
 }
 
@@ -67,30 +76,30 @@ const fn with_sign(x: f32, y: f32) -> f32 {
 
 /// -1, 0 or 1 (zeros keep their sign); NaN at NaN. Exact.
 #[inline(always)]
-pub fn sign(x: f32) -> f32 {
+pub fn sign<S: Isa>(x: f32) -> f32 {
     let s = pick(x > 0.0, 1.0, x);
     pick(x < 0.0, -1.0, s)
 }
 
 /// The smaller of two numbers; NaN if either is NaN. Of two zeros, either one.
 #[inline(always)]
-pub fn min(a: f32, b: f32) -> f32 {
+pub fn min<S: Isa>(a: f32, b: f32) -> f32 {
     let m = pick(a < b, a, b);
     pick(a.is_nan(), a, m)
 }
 
 /// The larger of two numbers; NaN if either is NaN. Of two zeros, either one.
 #[inline(always)]
-pub fn max(a: f32, b: f32) -> f32 {
+pub fn max<S: Isa>(a: f32, b: f32) -> f32 {
     let m = pick(a > b, a, b);
     pick(a.is_nan(), a, m)
 }
 
 /// The largest integer not above `x`. Exact; keeps the sign of zero.
 #[inline(always)]
-pub fn floor(x: f32) -> f32 {
+pub fn floor<S: Isa>(x: f32) -> f32 {
     const WHOLE: f32 = 8_388_608.0;
-    let a = abs(x);
+    let a = abs::<S>(x);
     let nearest = f32::from_bits(((a + WHOLE) - WHOLE).to_bits() | (x.to_bits() & SIGN));
     let down = pick(nearest > x, nearest - 1.0, nearest);
     pick(a < WHOLE, down, x)
@@ -111,34 +120,73 @@ fn reduce_ln2(x: f32) -> (i32, f32) {
     (t.to_bits() as i32, (x - n * LN2_HI) - n * LN2_LO)
 }
 
+/// `(t, p)` with `exp(sign x) = 2^n (1 + p)`, where the low 9 bits of t are those of `n + bias`, for `|x| <= 128` and a constant sign, 1 or
+/// -1. For fused multiply-adds, which make the first step of the reduction exact; the second is left to a correction of first order.
+#[inline(always)]
+fn exp_parts<S: Isa>(x: f32, sign: f32, bias: f32) -> (u32, f32) {
+    let t = S::mul_add(x, sign * core::f32::consts::LOG2_E, MAGIC + bias);
+    let n = t - (MAGIC + bias);
+    // x itself is not negated: that would hide from the compiler that it is clamped.
+    let r = S::mul_add(n, -sign * core::f32::consts::LN_2, x);
+    let z = r * r;
+    let high = S::mul_add(r, sign * EXP_FUSED[3], EXP_FUSED[2]);
+    let low = S::mul_add(r, sign * EXP_FUSED[1], EXP_FUSED[0]);
+    let q = S::mul_add(z, S::mul_add(z, EXP_FUSED[4], high), low);
+    // c (1 + r + r²/2), the square as it is on the average
+    let c = n * (-1.035 * LN2_REST);
+    let square = S::mul_add(z, q, S::mul_add(sign * c, r, c));
+    (t.to_bits(), square + sign * r)
+}
+
+/// The exponential over `2^shift`, for x between `(-126 + shift) ln(2)` and `(127 + shift) ln(2)`: one factor is enough.
+#[inline(always)]
+fn exp_over<S: Isa>(x: f32, shift: f32) -> f32 {
+    let (t, p) = exp_parts::<S>(x, 1.0, 127.0 - shift);
+    let s = f32::from_bits(t << 23);
+    S::mul_add(s, p, s)
+}
+
 /// The exponential, for `-104 <= x <= 89`. Two factors, so that overflow and underflow are rounded once.
 #[inline(always)]
-fn exp_clamped(x: f32) -> f32 {
+fn exp_clamped<S: Isa>(x: f32) -> f32 {
+    if S::FUSED {
+        let (t, p) = exp_parts::<S>(x, 1.0, 254.0);
+        let half = t >> 1;
+        let s = f32::from_bits(half << 23);
+        return S::mul_add(s, p, s) * f32::from_bits(t.wrapping_sub(half) << 23);
+    }
     let (n, r) = reduce_ln2(x);
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP, 0 2 4; 1 3 5));
+    let e = 1.0 + (r + r * r * even_odd!(S, r, EXP, 0 2 4; 1 3 5));
     let half = n >> 1;
     e * exp2i(half) * exp2i(n.wrapping_sub(half))
 }
 
 /// The exponential. Error at most 1 ulp.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub fn exp<S: Isa>(x: f32) -> f32 {
     let x = pick(x > 89.0, 89.0, x);
     let x = pick(x < -104.0, -104.0, x);
-    exp_clamped(x)
+    exp_clamped::<S>(x)
 }
 
 /// `exp(x) - 1`, accurate near zero too. Error at most 2 ulp.
 #[inline(always)]
-pub fn expm1(x: f32) -> f32 {
+pub fn expm1<S: Isa>(x: f32) -> f32 {
     let a = pick(x > 89.0, 89.0, x);
     let a = pick(a < -30.0, -30.0, a);
+    if S::FUSED {
+        // Half the result, as below.
+        let (t, p) = exp_parts::<S>(a, 1.0, 126.0);
+        let s = f32::from_bits(t << 23);
+        let y = S::mul_add(s, p, s - 0.5);
+        return pick(abs::<S>(x) < 1e-9, x, y + y);
+    }
     let (n, r) = reduce_ln2(a);
-    let p = r + r * r * even_odd!(r, EXP, 0 2 4; 1 3 5);
+    let p = r + r * r * even_odd!(S, r, EXP, 0 2 4; 1 3 5);
     // Half the result, so that the power of two stays finite up to overflow.
     let s = exp2i(n.wrapping_sub(1));
     let y = 2.0 * (s * p + (s - 0.5));
-    pick(abs(x) < 1e-9, x, y)
+    pick(abs::<S>(x) < 1e-9, x, y)
 }
 
 /// `(k, m - 1)` with `x = 2^k m`, m between the square roots of 1/2 and 2; x positive and normal.
@@ -152,13 +200,18 @@ fn split_log(x: f32) -> (i32, f32) {
 
 /// The natural logarithm; -inf at zeros, NaN below. Error at most 1 ulp.
 #[inline(always)]
-pub fn log(x: f32) -> f32 {
+pub fn log<S: Isa>(x: f32) -> f32 {
     let tiny = x < f32::MIN_POSITIVE;
     let (k, f) = split_log(pick(tiny, x * 8_388_608.0, x));
     let k = k as f32 - pick(tiny, 23.0, 0.0);
     let h = f * f;
-    let y = (h * f * even_odd!(f, LOG, 0 2 4 6 8; 1 3 5 7) + k * LN2_LO) - 0.5 * h;
-    let y = (f + y) + k * LN2_HI;
+    let p = even_odd!(S, f, LOG, 0 2 4 6 8; 1 3 5 7);
+    let y = if S::FUSED {
+        S::mul_add(k, core::f32::consts::LN_2, S::mul_add(h, S::mul_add(f, p, -0.5), f))
+    } else {
+        let y = (h * f * p + k * LN2_LO) - 0.5 * h;
+        (f + y) + k * LN2_HI
+    };
     let y = pick(x < f32::INFINITY, y, x);
     let outside = pick(x == 0.0, f32::NEG_INFINITY, f32::NAN);
     pick(x > 0.0, y, outside)
@@ -166,7 +219,7 @@ pub fn log(x: f32) -> f32 {
 
 /// `log(1 + x)` for finite `x > -1`.
 #[inline(always)]
-fn log1p_inside(x: f32) -> f32 {
+fn log1p_inside<S: Isa>(x: f32) -> f32 {
     let u = 1.0 + x;
     let t = u - 1.0;
     // What the rounding of u lost.
@@ -176,31 +229,49 @@ fn log1p_inside(x: f32) -> f32 {
     let k = k as f32;
     let c = c * scale * (1.0 - f);
     let h = f * f;
-    let y = (h * f * even_odd!(f, LOG, 0 2 4 6 8; 1 3 5 7) + (k * LN2_LO + c)) - 0.5 * h;
-    (f + y) + k * LN2_HI
+    if S::FUSED {
+        let q = S::mul_add(f, even_odd!(S, f, LOG, 0 2 4 6 8; 1 3 5 7), -0.5);
+        return S::mul_add(k, core::f32::consts::LN_2, f + S::mul_add(h, q, c));
+    }
+    let y = S::mul_add(h * f, even_odd!(S, f, LOG, 0 2 4 6 8; 1 3 5 7), S::mul_add(k, LN2_LO, c)) - 0.5 * h;
+    S::mul_add(k, LN2_HI, f + y)
+}
+
+/// `log(1 + x)` for `0 <= x <= 1`.
+#[inline(always)]
+fn log1p_unit<S: Isa>(x: f32) -> f32 {
+    if !S::FUSED {
+        return log1p_inside::<S>(x);
+    }
+    let upper = x > core::f32::consts::SQRT_2 - 1.0;
+    // log(1 + x) = ln(2) + log((1 + x) / 2)
+    let f = pick(upper, S::mul_add(0.5, x, -0.5), x);
+    let q = S::mul_add(f, even_odd!(S, f, LOG, 0 2 4 6 8; 1 3 5 7), -0.5);
+    S::mul_add(f * f, q, f) + pick(upper, core::f32::consts::LN_2, 0.0)
 }
 
 /// `log(1 + x)`, accurate near zero too; -inf at -1, NaN below. Error at most 2 ulp.
 #[inline(always)]
-pub fn log1p(x: f32) -> f32 {
-    let y = log1p_inside(x);
+pub fn log1p<S: Isa>(x: f32) -> f32 {
+    let y = log1p_inside::<S>(x);
     let y = pick(x < f32::INFINITY, y, x);
-    let y = pick(abs(x) < 1e-9, x, y);
+    let y = pick(abs::<S>(x) < 1e-9, x, y);
     let outside = pick(x == -1.0, f32::NEG_INFINITY, f32::NAN);
     pick(x > -1.0, y, outside)
 }
 
 /// The square root, correctly rounded; NaN below zero, -0 at -0.
-#[cfg(feature = "std")]
 #[inline(always)]
-pub fn sqrt(x: f32) -> f32 {
-    x.sqrt()
+pub fn sqrt<S: Isa>(x: f32) -> f32 {
+    S::sqrt(x)
 }
 
-/// The square root, correctly rounded; NaN below zero, -0 at -0.
-#[cfg(not(feature = "std"))]
+/// The square root where no instruction set is known to have one.
 #[inline(always)]
-pub fn sqrt(x: f32) -> f32 {
+pub(crate) fn sqrt_baseline(x: f32) -> f32 {
+    #[cfg(feature = "std")]
+    return x.sqrt();
+    #[cfg(not(feature = "std"))]
     sqrt_portable(x)
 }
 
@@ -240,22 +311,27 @@ pub fn sqrt_portable(x: f32) -> f32 {
 
 /// One over the square root; infinite at zeros, with their sign. Error at most 2 ulp.
 #[inline(always)]
-pub fn rsqrt(x: f32) -> f32 {
-    1.0 / sqrt(x)
+pub fn rsqrt<S: Isa>(x: f32) -> f32 {
+    1.0 / sqrt::<S>(x)
 }
 
 /// The cube root, of negative numbers too. Error at most 1 ulp.
 #[inline(always)]
-pub fn cbrt(x: f32) -> f32 {
-    let y = wide::cbrt(abs(x) as f64) as f32;
+pub fn cbrt<S: Isa>(x: f32) -> f32 {
+    let y = wide::cbrt(abs::<S>(x) as f64) as f32;
     pick(x.is_finite() && x != 0.0, with_sign(y, x), x)
 }
 
 /// `(quadrant, r)` with `a = quadrant pi/2 + r` for `0 <= a <= TRIG_LIMIT`.
 #[inline(always)]
-fn reduce_pio2(a: f32) -> (u32, f32) {
+fn reduce_pio2<S: Isa>(a: f32) -> (u32, f32) {
     let t = a * core::f32::consts::FRAC_2_PI + MAGIC;
     let n = t - MAGIC;
+    if S::FUSED {
+        let r = S::mul_add(n, -PIO2_FUSED[0], a);
+        let r = S::mul_add(n, -PIO2_FUSED[1], r);
+        return (t.to_bits(), S::mul_add(n, -PIO2_FUSED[2], r));
+    }
     let u = (a - n * PIO2[0]) - n * PIO2[1];
     let w = n * PIO2[2];
     // Everything so far is exact; keep what the next difference loses, so that only one rounding is left.
@@ -266,92 +342,92 @@ fn reduce_pio2(a: f32) -> (u32, f32) {
 
 /// The sine of `quadrant pi/2 + r`.
 #[inline(always)]
-fn sin_reduced(quadrant: u32, r: f32) -> f32 {
+fn sin_reduced<S: Isa>(quadrant: u32, r: f32) -> f32 {
     let z = r * r;
-    let s = r + r * z * horner!(z, SIN, 0 1 2);
-    let c = 1.0 - (0.5 * z - z * z * horner!(z, COS, 0 1 2));
+    let s = S::mul_add(r * z, horner!(S, z, SIN, 0 1 2), r);
+    let c = 1.0 - S::mul_add(-(z * z), horner!(S, z, COS, 0 1 2), 0.5 * z);
     let y = pick(quadrant & 1 == 0, s, c);
     f32::from_bits(y.to_bits() ^ ((quadrant & 2) << 30))
 }
 
 /// `sin` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn sin_moderate(x: f32) -> f32 {
-    let (q, r) = reduce_pio2(abs(x));
-    f32::from_bits(sin_reduced(q, r).to_bits() ^ (x.to_bits() & SIGN))
+pub fn sin_moderate<S: Isa>(x: f32) -> f32 {
+    let (q, r) = reduce_pio2::<S>(abs::<S>(x));
+    f32::from_bits(sin_reduced::<S>(q, r).to_bits() ^ (x.to_bits() & SIGN))
 }
 
 /// `cos` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn cos_moderate(x: f32) -> f32 {
-    let (q, r) = reduce_pio2(abs(x));
-    sin_reduced(q.wrapping_add(1), r)
+pub fn cos_moderate<S: Isa>(x: f32) -> f32 {
+    let (q, r) = reduce_pio2::<S>(abs::<S>(x));
+    sin_reduced::<S>(q.wrapping_add(1), r)
 }
 
 /// `tan` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn tan_moderate(x: f32) -> f32 {
-    let y = wide::tan(abs(x) as f64) as f32;
+pub fn tan_moderate<S: Isa>(x: f32) -> f32 {
+    let y = wide::tan::<S>(abs::<S>(x) as f64) as f32;
     f32::from_bits(y.to_bits() ^ (x.to_bits() & SIGN))
 }
 
 #[cold]
 #[inline]
-fn sin_huge(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce(abs(x) as f64);
-    f32::from_bits(sin_reduced(q, r as f32).to_bits() ^ (x.to_bits() & SIGN))
+fn sin_huge<S: Isa>(x: f32) -> f32 {
+    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    f32::from_bits(sin_reduced::<S>(q, r as f32).to_bits() ^ (x.to_bits() & SIGN))
 }
 
 #[cold]
 #[inline]
-fn cos_huge(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce(abs(x) as f64);
-    sin_reduced(q.wrapping_add(1), r as f32)
+fn cos_huge<S: Isa>(x: f32) -> f32 {
+    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    sin_reduced::<S>(q.wrapping_add(1), r as f32)
 }
 
 #[cold]
 #[inline]
-fn tan_huge(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce(abs(x) as f64);
-    let y = wide::tan_reduced(q, r) as f32;
+fn tan_huge<S: Isa>(x: f32) -> f32 {
+    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let y = wide::tan_reduced::<S>(q, r) as f32;
     f32::from_bits(y.to_bits() ^ (x.to_bits() & SIGN))
 }
 
 /// The sine, for every finite argument; NaN at infinities. Error at most 2 ulp.
 #[inline(always)]
-pub fn sin(x: f32) -> f32 {
-    if abs(x) <= TRIG_LIMIT { sin_moderate(x) } else { sin_huge(x) }
+pub fn sin<S: Isa>(x: f32) -> f32 {
+    if abs::<S>(x) <= TRIG_LIMIT { sin_moderate::<S>(x) } else { sin_huge::<S>(x) }
 }
 
 /// The cosine, for every finite argument; NaN at infinities. Error at most 2 ulp.
 #[inline(always)]
-pub fn cos(x: f32) -> f32 {
-    if abs(x) <= TRIG_LIMIT { cos_moderate(x) } else { cos_huge(x) }
+pub fn cos<S: Isa>(x: f32) -> f32 {
+    if abs::<S>(x) <= TRIG_LIMIT { cos_moderate::<S>(x) } else { cos_huge::<S>(x) }
 }
 
 /// The tangent, for every finite argument; NaN at infinities. Error at most 1 ulp.
 #[inline(always)]
-pub fn tan(x: f32) -> f32 {
-    if abs(x) <= TRIG_LIMIT { tan_moderate(x) } else { tan_huge(x) }
+pub fn tan<S: Isa>(x: f32) -> f32 {
+    if abs::<S>(x) <= TRIG_LIMIT { tan_moderate::<S>(x) } else { tan_huge::<S>(x) }
 }
 
 /// The inverse sine; NaN beyond 1. Error at most 1 ulp.
 #[inline(always)]
-pub fn asin(x: f32) -> f32 {
-    let a = abs(x) as f64;
+pub fn asin<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x) as f64;
     let far = a > 0.5;
-    let r = wide::asin_core(a, far);
+    let r = wide::asin_core::<S>(a, far);
     let y = pick(far, core::f64::consts::FRAC_PI_2 - 2.0 * r, r);
     f32::from_bits((y as f32).to_bits() | (x.to_bits() & SIGN))
 }
 
 /// The inverse cosine; NaN beyond 1. Error at most 1 ulp.
 #[inline(always)]
-pub fn acos(x: f32) -> f32 {
+pub fn acos<S: Isa>(x: f32) -> f32 {
     use core::f64::consts::{FRAC_PI_2, PI};
-    let a = abs(x) as f64;
+    let a = abs::<S>(x) as f64;
     let far = a > 0.5;
-    let r = wide::asin_core(a, far);
+    let r = wide::asin_core::<S>(a, far);
     let near = pick(x < 0.0, FRAC_PI_2 + r, FRAC_PI_2 - r);
     let ends = pick(x < 0.0, PI - 2.0 * r, 2.0 * r);
     pick(far, ends as f32, near as f32)
@@ -359,8 +435,8 @@ pub fn acos(x: f32) -> f32 {
 
 /// The inverse tangent. Error at most 2 ulp.
 #[inline(always)]
-pub fn atan(x: f32) -> f32 {
-    let a = abs(x);
+pub fn atan<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
     let big = a > 2.414_213_7;
     let mid = a > 0.414_213_57;
     // atan(a) = pi/4 + atan((a - 1) / (a + 1)) = pi/2 - atan(1 / a)
@@ -375,65 +451,81 @@ pub fn atan(x: f32) -> f32 {
     let rest = pick(big, -4.371_139e-8, rest);
     let t = num / den;
     let z = t * t;
-    let y = base + (t + (t * z * even_odd!(z, ATAN, 0 2 4; 1 3) + rest));
+    let y = base + (t + S::mul_add(t * z, even_odd!(S, z, ATAN, 0 2 4; 1 3), rest));
     f32::from_bits(y.to_bits() | (x.to_bits() & SIGN))
 }
 
 /// The angle of the point `(x, y)`, from -pi to pi, with the signs of zeros as in C99. Error at most 1 ulp.
 #[inline(always)]
-pub fn atan2(y: f32, x: f32) -> f32 {
-    wide::atan2(y as f64, x as f64) as f32
+pub fn atan2<S: Isa>(y: f32, x: f32) -> f32 {
+    wide::atan2::<S>(y as f64, x as f64) as f32
 }
 
 /// `exp(a) / 4` for `0 <= a <= 89.5`.
 #[inline(always)]
-fn exp_quarter(a: f32) -> f32 {
+fn exp_quarter<S: Isa>(a: f32) -> f32 {
+    if S::FUSED {
+        return exp_over::<S>(a, 2.0);
+    }
     let (n, r) = reduce_ln2(a);
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP_SHORT, 0 2 4; 1 3));
+    let e = 1.0 + (r + r * r * even_odd!(S, r, EXP_SHORT, 0 2 4; 1 3));
     e * exp2i(n.wrapping_sub(2))
 }
 
 /// The hyperbolic sine. Error at most 2 ulp.
 #[inline(always)]
-pub fn sinh(x: f32) -> f32 {
-    let a = abs(x);
+pub fn sinh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
     let b = pick(a > 89.5, 89.5, a);
     let z = b * b;
-    let near = a + a * z * horner!(z, SINH, 0 1 2 3);
+    let near = S::mul_add(a * z, horner!(S, z, SINH, 0 1 2 3), a);
     // q = exp(b) / 4, which is finite up to overflow of the result
-    let q = exp_quarter(b);
+    let q = exp_quarter::<S>(b);
     let y = pick(a < 1.0, near, 2.0 * q - 0.125 / q);
     with_sign(y, x)
 }
 
 /// The hyperbolic cosine. Error at most 2 ulp.
 #[inline(always)]
-pub fn cosh(x: f32) -> f32 {
-    let a = abs(x);
-    let q = exp_quarter(pick(a > 89.5, 89.5, a));
+pub fn cosh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
+    let q = exp_quarter::<S>(pick(a > 89.5, 89.5, a));
     2.0 * q + 0.125 / q
 }
 
 /// The hyperbolic tangent. Error at most 2 ulp.
 #[inline(always)]
-pub fn tanh(x: f32) -> f32 {
-    let a = abs(x);
+pub fn tanh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
     let a = pick(a > 10.0, 10.0, a);
     let z = a * a;
-    let near = a + a * z * even_odd!(z, TANH, 0 2 4; 1 3);
-    // tanh(a) = 1 - 2 q / (1 + q) with q = exp(-2 a)
-    let (n, r) = reduce_ln2(-2.0 * a);
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP_SHORT, 0 2 4; 1 3));
-    let q = e * exp2i(n);
-    let far = 1.0 - (q + q) / (1.0 + q);
+    let near = S::mul_add(a * z, even_odd!(S, z, TANH, 0 2 4; 1 3), a);
+    let far = if S::FUSED {
+        // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms will do.
+        let b = a + a;
+        let t = S::mul_add(b, core::f32::consts::LOG2_E, MAGIC + 127.0);
+        let r = S::mul_add(t - (MAGIC + 127.0), -core::f32::consts::LN_2, b);
+        let w = r * r;
+        let high = S::mul_add(r, EXP_SHORTER[3], EXP_SHORTER[2]);
+        let low = S::mul_add(r, EXP_SHORTER[1], EXP_SHORTER[0]);
+        let p = S::mul_add(w, S::mul_add(w, EXP_SHORTER[4], high), low);
+        let s = f32::from_bits(t.to_bits() << 23);
+        1.0 - 2.0 / S::mul_add(r * s, p, s + 1.0)
+    } else {
+        // tanh(a) = 1 - 2 q / (1 + q) with q = exp(-2 a)
+        let (n, r) = reduce_ln2(-2.0 * a);
+        let e = 1.0 + (r + r * r * even_odd!(S, r, EXP_SHORT, 0 2 4; 1 3));
+        let q = e * exp2i(n);
+        1.0 - (q + q) / (1.0 + q)
+    };
     with_sign(pick(a < 0.55, near, far), x)
 }
 
 /// The inverse hyperbolic sine. Error at most 1 ulp.
 #[inline(always)]
-pub fn asinh(x: f32) -> f32 {
-    let a = abs(x) as f64;
-    let y = wide::ln(a + super::f64::sqrt(a * a + 1.0));
+pub fn asinh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x) as f64;
+    let y = wide::ln::<S>(a + super::f64::sqrt::<S>(a * a + 1.0));
     let y = pick(a < 1e-3, a - a * a * a / 6.0, y);
     let y = pick(a < f64::INFINITY, y, a);
     f32::from_bits((y as f32).to_bits() | (x.to_bits() & SIGN))
@@ -441,18 +533,18 @@ pub fn asinh(x: f32) -> f32 {
 
 /// The inverse hyperbolic cosine; NaN below 1. Error at most 1 ulp.
 #[inline(always)]
-pub fn acosh(x: f32) -> f32 {
+pub fn acosh<S: Isa>(x: f32) -> f32 {
     let a = x as f64;
-    let y = wide::ln(a + super::f64::sqrt(a * a - 1.0)) as f32;
+    let y = wide::ln::<S>(a + super::f64::sqrt::<S>(a * a - 1.0)) as f32;
     let y = pick(x < f32::INFINITY, y, x);
     pick(x >= 1.0, y, f32::NAN)
 }
 
 /// The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond. Error at most 1 ulp.
 #[inline(always)]
-pub fn atanh(x: f32) -> f32 {
-    let a = abs(x) as f64;
-    let y = 0.5 * wide::ln((1.0 + a) / (1.0 - a));
+pub fn atanh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x) as f64;
+    let y = 0.5 * wide::ln::<S>((1.0 + a) / (1.0 - a));
     let y = pick(a < 1e-3, a + a * a * a / 3.0, y);
     let y = pick(a == 1.0, f64::INFINITY, y);
     let y = pick(a <= 1.0, y, f64::NAN);
@@ -461,9 +553,21 @@ pub fn atanh(x: f32) -> f32 {
 
 /// `1 / (1 + exp(-x))`, without overflow, subnormal results included. Error at most 2 ulp.
 #[inline(always)]
-pub fn logistic(x: f32) -> f32 {
-    let a = -abs(x);
-    let e = exp_clamped(pick(a < -104.0, -104.0, a));
+pub fn logistic<S: Isa>(x: f32) -> f32 {
+    if S::FUSED {
+        // K / (K + K exp(-x)): with K so small neither overflows before the result is zero.
+        const K: f32 = 1.0 / 18_446_744_073_709_551_616.0;
+        let b = pick(x > 43.0, 43.0, x);
+        let b = pick(b < -105.0, -105.0, b);
+        let (t, p) = exp_parts::<S>(b, -1.0, 63.0);
+        let s = f32::from_bits(t << 23);
+        // What the rounding of the sum loses goes into the other term.
+        let sum = s + K;
+        let rest = K - (sum - s);
+        return K / (sum + S::mul_add(s, p, rest));
+    }
+    let a = -abs::<S>(x);
+    let e = exp_clamped::<S>(pick(a < -104.0, -104.0, a));
     let d = 1.0 + e;
     let y = pick(x < 0.0, e, 1.0) / d;
     // What the rounding of d lost, to first order for small e, where it weighs most.
@@ -472,35 +576,40 @@ pub fn logistic(x: f32) -> f32 {
 
 /// `log(1 + exp(x))`, without overflow. Error at most 2 ulp.
 #[inline(always)]
-pub fn softplus(x: f32) -> f32 {
-    let a = -abs(x);
-    let e = exp_clamped(pick(a < -104.0, -104.0, a));
-    let y = log1p_inside(e);
+pub fn softplus<S: Isa>(x: f32) -> f32 {
+    let a = -abs::<S>(x);
+    let e = exp_clamped::<S>(pick(a < -104.0, -104.0, a));
+    let y = log1p_unit::<S>(e);
     pick(x > 0.0, x, 0.0) + y
 }
 
 /// The error function, `2/sqrt(pi)` times the integral of `exp(-t²)` from 0 to x. Error at most 2 ulp.
 #[inline(always)]
-pub fn erf(x: f32) -> f32 {
-    let a = abs(x);
+pub fn erf<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
     let a = pick(a > 4.0, 4.0, a);
     let z = a * a;
-    let near = a + a * even_odd!(z, ERF, 0 2 4; 1 3 5);
-    let (n, r) = reduce_ln2(-even_odd!(a, ERFC, 0 2 4 6; 1 3 5));
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP_SHORT, 0 2 4; 1 3));
-    let far = 1.0 - e * exp2i(n);
+    let near = S::mul_add(a, even_odd!(S, z, ERF, 0 2 4; 1 3 5), a);
+    let b = -even_odd!(S, a, ERFC, 0 2 4 6; 1 3 5);
+    let far = if S::FUSED {
+        1.0 - exp_over::<S>(b, 0.0)
+    } else {
+        let (n, r) = reduce_ln2(b);
+        let e = 1.0 + (r + r * r * even_odd!(S, r, EXP_SHORT, 0 2 4; 1 3));
+        1.0 - e * exp2i(n)
+    };
     with_sign(pick(a < 0.921_875, near, far), x)
 }
 
 /// `x` to the power `y`, with the special values of C99. Error at most 1 ulp.
 #[inline(always)]
-pub fn pow(x: f32, y: f32) -> f32 {
-    wide::pow(x, y as f64)
+pub fn pow<S: Isa>(x: f32, y: f32) -> f32 {
+    wide::pow::<S>(x, y as f64)
 }
 
 /// `x` to a whole power. Error at most 2 ulp. A constant `n` leaves only its own arm.
 #[inline(always)]
-pub fn powi(x: f32, n: i32) -> f32 {
+pub fn powi<S: Isa>(x: f32, n: i32) -> f32 {
     match n {
         0 => 1.0,
         1 => x,
@@ -509,6 +618,6 @@ pub fn powi(x: f32, n: i32) -> f32 {
         4 => (x * x) * (x * x),
         -1 => 1.0 / x,
         -2 => 1.0 / x / x,
-        _ => wide::pow(x, n as f64),
+        _ => wide::pow::<S>(x, n as f64),
     }
 }

@@ -4,6 +4,7 @@
 //! dense sampling against a double-double reference, rounded up. Special values follow C99, Annex F.
 
 use super::{even_odd, huge, pick};
+use crate::isa::Isa;
 
 /// Adding it to a number of magnitude up to 2^51 rounds to an integer, which then stands in the low bits.
 const MAGIC: f64 = 6_755_399_441_055_744.0;
@@ -138,7 +139,7 @@ pub const TRIG_LIMIT: f64 = 1_000_000.0;
 
 /// The absolute value. Exact.
 #[inline(always)]
-pub const fn abs(x: f64) -> f64 {
+pub const fn abs<S: Isa>(x: f64) -> f64 {
     f64::from_bits(x.to_bits() & !SIGN)
 }
 
@@ -171,9 +172,12 @@ fn fast_two_sum(a: f64, b: f64) -> (f64, f64) {
 
 /// `(p, e)` with `p + e = a b` exactly, for magnitudes below 2^500 (Dekker and Veltkamp).
 #[inline(always)]
-pub(super) fn two_prod(a: f64, b: f64) -> (f64, f64) {
+pub(super) fn two_prod<S: Isa>(a: f64, b: f64) -> (f64, f64) {
     const SPLIT: f64 = 134_217_729.0;
     let p = a * b;
+    if S::FUSED {
+        return (p, S::mul_add(a, b, -p));
+    }
     let t = SPLIT * a;
     let ah = t - (t - a);
     let al = a - ah;
@@ -191,38 +195,38 @@ fn pick2(test: bool, yes: (f64, f64), no: (f64, f64)) -> (f64, f64) {
 
 /// `(n + n_lo) / (d + d_lo)` as a rounded quotient and its correction.
 #[inline(always)]
-fn divide(n: f64, n_lo: f64, d: f64, d_lo: f64) -> (f64, f64) {
+fn divide<S: Isa>(n: f64, n_lo: f64, d: f64, d_lo: f64) -> (f64, f64) {
     let q = n / d;
-    let (p, e) = two_prod(q, d);
+    let (p, e) = two_prod::<S>(q, d);
     (q, ((((n - p) - e) + n_lo) - q * d_lo) / d)
 }
 
 /// -1, 0 or 1 (zeros keep their sign); NaN at NaN. Exact.
 #[inline(always)]
-pub fn sign(x: f64) -> f64 {
+pub fn sign<S: Isa>(x: f64) -> f64 {
     let s = pick(x > 0.0, 1.0, x);
     pick(x < 0.0, -1.0, s)
 }
 
 /// The smaller of two numbers; NaN if either is NaN. Of two zeros, either one.
 #[inline(always)]
-pub fn min(a: f64, b: f64) -> f64 {
+pub fn min<S: Isa>(a: f64, b: f64) -> f64 {
     let m = pick(a < b, a, b);
     pick(a.is_nan(), a, m)
 }
 
 /// The larger of two numbers; NaN if either is NaN. Of two zeros, either one.
 #[inline(always)]
-pub fn max(a: f64, b: f64) -> f64 {
+pub fn max<S: Isa>(a: f64, b: f64) -> f64 {
     let m = pick(a > b, a, b);
     pick(a.is_nan(), a, m)
 }
 
 /// The largest integer not above `x`. Exact; keeps the sign of zero.
 #[inline(always)]
-pub fn floor(x: f64) -> f64 {
+pub fn floor<S: Isa>(x: f64) -> f64 {
     const WHOLE: f64 = 4_503_599_627_370_496.0;
-    let a = abs(x);
+    let a = abs::<S>(x);
     let nearest = with_sign((a + WHOLE) - WHOLE, x);
     let down = pick(nearest > x, nearest - 1.0, nearest);
     pick(a < WHOLE, down, x)
@@ -243,40 +247,59 @@ const fn halve(n: i64) -> i64 {
 
 /// `(n, hi, lo)`, where the low 32 bits of n count, with `x = n ln(2) + hi - lo`, `|hi - lo| <= ln(2)/2`, for `|x| <= 2^20`.
 #[inline(always)]
-fn reduce_ln2(x: f64) -> (i64, f64, f64) {
-    let t = x * core::f64::consts::LOG2_E + MAGIC;
+fn reduce_ln2<S: Isa>(x: f64) -> (i64, f64, f64) {
+    let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC);
     let n = t - MAGIC;
-    (t.to_bits() as i64, x - n * LN2_HI, n * LN2_LO)
+    (t.to_bits() as i64, S::mul_add(n, -LN2_HI, x), n * LN2_LO)
+}
+
+/// `(t, r, rest)` with `exp(x + lo) = 2^n (1 + r + rest)`, where the low 12 bits of t are those of `n + bias`. For fused multiply-adds.
+#[inline(always)]
+fn exp_parts<S: Isa>(x: f64, lo: f64, bias: f64) -> (u64, f64, f64) {
+    let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC + bias);
+    let n = t - (MAGIC + bias);
+    let hi = S::mul_add(n, -LN2_HI, x);
+    let low = S::mul_add(n, LN2_LO, -lo);
+    let r = hi - low;
+    let tail = (hi - r) - low;
+    let q = even_odd!(S, r, EXP, 0 2 4 6 8 10; 1 3 5 7 9);
+    (t.to_bits(), r, S::mul_add(r * r, q, tail))
 }
 
 /// The exponential of `x + lo`, for `-746 <= x <= 710`. Two factors, so that overflow and underflow are rounded once.
 #[inline(always)]
-fn exp_clamped(x: f64, lo: f64) -> f64 {
-    let (n, hi, low) = reduce_ln2(x);
+fn exp_clamped<S: Isa>(x: f64, lo: f64) -> f64 {
+    if S::FUSED {
+        let (t, r, rest) = exp_parts::<S>(x, lo, 2046.0);
+        let (u, v) = fast_two_sum(1.0, r);
+        let half = t >> 1;
+        return (u + (v + rest)) * f64::from_bits(half << 52) * f64::from_bits(t.wrapping_sub(half) << 52);
+    }
+    let (n, hi, low) = reduce_ln2::<S>(x);
     let low = low - lo;
     let r = hi - low;
     let tail = (hi - r) - low;
     let (u, v) = fast_two_sum(1.0, r);
-    let q = even_odd!(r, EXP, 0 2 4 6 8 10; 1 3 5 7 9);
-    let e = u + (v + (r * r * q + tail));
+    let q = even_odd!(S, r, EXP, 0 2 4 6 8 10; 1 3 5 7 9);
+    let e = u + (v + S::mul_add(r * r, q, tail));
     let half = halve(n);
     e * exp2i(half) * exp2i(n.wrapping_sub(half))
 }
 
 /// The exponential. Error at most 1 ulp.
 #[inline(always)]
-pub fn exp(x: f64) -> f64 {
+pub fn exp<S: Isa>(x: f64) -> f64 {
     let x = pick(x > 710.0, 710.0, x);
     let x = pick(x < -746.0, -746.0, x);
-    exp_clamped(x, 0.0)
+    exp_clamped::<S>(x, 0.0)
 }
 
 /// `(exp(x) - 1) / 2^scale` as a sum of two, the second not yet small.
 #[inline(always)]
-fn expm1_sum(x: f64, scale: i64) -> (f64, f64) {
-    let (n, hi, low) = reduce_ln2(x);
+fn expm1_sum<S: Isa>(x: f64, scale: i64) -> (f64, f64) {
+    let (n, hi, low) = reduce_ln2::<S>(x);
     let r = hi - low;
-    let t = r * r * even_odd!(r, EXP, 0 2 4 6 8 10; 1 3 5 7 9) + ((hi - r) - low);
+    let t = S::mul_add(r * r, even_odd!(S, r, EXP, 0 2 4 6 8 10; 1 3 5 7 9), (hi - r) - low);
     let s = exp2i(n.wrapping_sub(scale));
     let (u, e) = two_sum(s - exp2i(scale.wrapping_neg()), s * r);
     (u, e + s * t)
@@ -284,20 +307,20 @@ fn expm1_sum(x: f64, scale: i64) -> (f64, f64) {
 
 /// `(y, lo)` with `(exp(x) - 1) / 2^scale = y + lo`, `lo` below half an ulp of `y`.
 #[inline(always)]
-fn expm1_parts(x: f64, scale: i64) -> (f64, f64) {
-    let (u, rest) = expm1_sum(x, scale);
+fn expm1_parts<S: Isa>(x: f64, scale: i64) -> (f64, f64) {
+    let (u, rest) = expm1_sum::<S>(x, scale);
     fast_two_sum(u, rest)
 }
 
 /// `exp(x) - 1`, accurate near zero too. Error at most 2 ulp.
 #[inline(always)]
-pub fn expm1(x: f64) -> f64 {
+pub fn expm1<S: Isa>(x: f64) -> f64 {
     let a = pick(x > 710.0, 710.0, x);
     let a = pick(a < -50.0, -50.0, a);
     // Half the result, so that the power of two stays finite up to overflow.
-    let (u, rest) = expm1_sum(a, 1);
+    let (u, rest) = expm1_sum::<S>(a, 1);
     let y = 2.0 * u + 2.0 * rest;
-    pick(abs(x) < 1e-20, x, y)
+    pick(abs::<S>(x) < 1e-20, x, y)
 }
 
 /// `(k, m - 1)` with `x = 2^k m`, m between the square roots of 1/2 and 2; x positive and normal.
@@ -312,20 +335,21 @@ fn split_log(x: f64) -> (i32, f64) {
 
 /// `k ln(2) + log(1 + f) + c` for `1 + f` between the square roots of 1/2 and 2, tiny `c`. The scheme of FreeBSD's `log`.
 #[inline(always)]
-fn log_sum(k: f64, f: f64, c: f64) -> f64 {
+fn log_sum<S: Isa>(k: f64, f: f64, c: f64) -> f64 {
     let s = f / (2.0 + f);
     let z = s * s;
     let h = 0.5 * f * f;
-    k * LN2_HI - ((h - (s * (h + z * even_odd!(z, LOG, 0 2 4 6; 1 3 5)) + (k * LN2_LO + c))) - f)
+    let p = S::mul_add(z, even_odd!(S, z, LOG, 0 2 4 6; 1 3 5), h);
+    S::mul_add(k, LN2_HI, -((h - S::mul_add(s, p, S::mul_add(k, LN2_LO, c))) - f))
 }
 
 /// The natural logarithm; -inf at zeros, NaN below. Error at most 1 ulp.
 #[inline(always)]
-pub fn log(x: f64) -> f64 {
+pub fn log<S: Isa>(x: f64) -> f64 {
     let tiny = x < f64::MIN_POSITIVE;
     let (k, f) = split_log(pick(tiny, x * 18_014_398_509_481_984.0, x));
     let k = k as f64 - pick(tiny, 54.0, 0.0);
-    let y = log_sum(k, f, 0.0);
+    let y = log_sum::<S>(k, f, 0.0);
     let y = pick(x < f64::INFINITY, y, x);
     let outside = pick(x == 0.0, f64::NEG_INFINITY, f64::NAN);
     pick(x > 0.0, y, outside)
@@ -333,33 +357,46 @@ pub fn log(x: f64) -> f64 {
 
 /// `log(1 + x + lo)` for finite `x > -1`, `lo` tiny beside x.
 #[inline(always)]
-fn log1p_inside(x: f64, lo: f64) -> f64 {
+fn log1p_inside<S: Isa>(x: f64, lo: f64) -> f64 {
     let (u, c) = two_sum(1.0, x);
     let (k, f) = split_log(u);
-    log_sum(k as f64, f, (c + lo) / u)
+    log_sum::<S>(k as f64, f, (c + lo) / u)
+}
+
+/// `log(1 + x)` for `0 <= x <= 1`.
+#[inline(always)]
+fn log1p_unit<S: Isa>(x: f64) -> f64 {
+    if !S::FUSED {
+        return log1p_inside::<S>(x, 0.0);
+    }
+    let upper = x > core::f64::consts::SQRT_2 - 1.0;
+    // log(1 + x) = ln(2) + log((1 + x) / 2)
+    let f = pick(upper, S::mul_add(0.5, x, -0.5), x);
+    log_sum::<S>(pick(upper, 1.0, 0.0), f, 0.0)
 }
 
 /// `log(1 + x)`, accurate near zero too; -inf at -1, NaN below. Error at most 1 ulp.
 #[inline(always)]
-pub fn log1p(x: f64) -> f64 {
-    let y = log1p_inside(x, 0.0);
+pub fn log1p<S: Isa>(x: f64) -> f64 {
+    let y = log1p_inside::<S>(x, 0.0);
     let y = pick(x < f64::INFINITY, y, x);
-    let y = pick(abs(x) < 1e-20, x, y);
+    let y = pick(abs::<S>(x) < 1e-20, x, y);
     let outside = pick(x == -1.0, f64::NEG_INFINITY, f64::NAN);
     pick(x > -1.0, y, outside)
 }
 
 /// The square root, correctly rounded; NaN below zero, -0 at -0.
-#[cfg(feature = "std")]
 #[inline(always)]
-pub fn sqrt(x: f64) -> f64 {
-    x.sqrt()
+pub fn sqrt<S: Isa>(x: f64) -> f64 {
+    S::sqrt(x)
 }
 
-/// The square root, correctly rounded; NaN below zero, -0 at -0.
-#[cfg(not(feature = "std"))]
+/// The square root where no instruction set is known to have one.
 #[inline(always)]
-pub fn sqrt(x: f64) -> f64 {
+pub(crate) fn sqrt_baseline(x: f64) -> f64 {
+    #[cfg(feature = "std")]
+    return x.sqrt();
+    #[cfg(not(feature = "std"))]
     sqrt_portable(x)
 }
 
@@ -399,14 +436,14 @@ pub fn sqrt_portable(x: f64) -> f64 {
 
 /// One over the square root; infinite at zeros, with their sign. Error at most 2 ulp.
 #[inline(always)]
-pub fn rsqrt(x: f64) -> f64 {
-    1.0 / sqrt(x)
+pub fn rsqrt<S: Isa>(x: f64) -> f64 {
+    1.0 / sqrt::<S>(x)
 }
 
 /// The cube root, of negative numbers too. Error at most 1 ulp.
 #[inline(always)]
-pub fn cbrt(x: f64) -> f64 {
-    let a = abs(x);
+pub fn cbrt<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let tiny = a < f64::MIN_POSITIVE;
     let a = pick(tiny, a * 18_014_398_509_481_984.0, a);
     // A third of the exponent, then Halley's iteration twice: 5, 16, 47 bits (the guess as in FreeBSD's cbrt).
@@ -437,125 +474,125 @@ fn reduce_pio2(a: f64) -> (u32, f64, f64) {
 
 /// The sine and cosine of `r + lo`, each with its correction. The schemes of FreeBSD's `k_sin` and `k_cos`.
 #[inline(always)]
-fn sin_cos_parts(r: f64, lo: f64) -> ((f64, f64), (f64, f64)) {
+fn sin_cos_parts<S: Isa>(r: f64, lo: f64) -> ((f64, f64), (f64, f64)) {
     let z = r * r;
     let h = 0.5 * z;
-    let s = fast_two_sum(r, r * z * even_odd!(z, SIN, 0 2 4; 1 3 5) + (lo - h * lo));
+    let s = fast_two_sum(r, r * z * even_odd!(S, z, SIN, 0 2 4; 1 3 5) + (lo - h * lo));
     let w = 1.0 - h;
-    let c = fast_two_sum(w, ((1.0 - w) - h) + (z * z * even_odd!(z, COS, 0 2 4; 1 3 5) - r * lo));
+    let c = fast_two_sum(w, ((1.0 - w) - h) + (z * z * even_odd!(S, z, COS, 0 2 4; 1 3 5) - r * lo));
     (s, c)
 }
 
 /// The sine of `quadrant pi/2 + r + lo`.
 #[inline(always)]
-fn sin_reduced(quadrant: u32, r: f64, lo: f64) -> f64 {
-    let ((s, _), (c, _)) = sin_cos_parts(r, lo);
+fn sin_reduced<S: Isa>(quadrant: u32, r: f64, lo: f64) -> f64 {
+    let ((s, _), (c, _)) = sin_cos_parts::<S>(r, lo);
     let y = pick(quadrant & 1 == 0, s, c);
     f64::from_bits(y.to_bits() ^ ((quadrant as u64 & 2) << 62))
 }
 
 /// The tangent of `quadrant pi/2 + r + lo`.
 #[inline(always)]
-fn tan_reduced(quadrant: u32, r: f64, lo: f64) -> f64 {
-    let ((s, s_lo), (c, c_lo)) = sin_cos_parts(r, lo);
+fn tan_reduced<S: Isa>(quadrant: u32, r: f64, lo: f64) -> f64 {
+    let ((s, s_lo), (c, c_lo)) = sin_cos_parts::<S>(r, lo);
     let odd = quadrant & 1 == 1;
     let (n, n_lo) = pick2(odd, (-c, -c_lo), (s, s_lo));
     let (d, d_lo) = pick2(odd, (s, s_lo), (c, c_lo));
-    let (q, q_lo) = divide(n, n_lo, d, d_lo);
+    let (q, q_lo) = divide::<S>(n, n_lo, d, d_lo);
     q + q_lo
 }
 
 /// `sin` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn sin_moderate(x: f64) -> f64 {
-    let (q, r, lo) = reduce_pio2(abs(x));
-    times_sign(sin_reduced(q, r, lo), x)
+pub fn sin_moderate<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = reduce_pio2(abs::<S>(x));
+    times_sign(sin_reduced::<S>(q, r, lo), x)
 }
 
 /// `cos` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn cos_moderate(x: f64) -> f64 {
-    let (q, r, lo) = reduce_pio2(abs(x));
-    sin_reduced(q.wrapping_add(1), r, lo)
+pub fn cos_moderate<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = reduce_pio2(abs::<S>(x));
+    sin_reduced::<S>(q.wrapping_add(1), r, lo)
 }
 
 /// `tan` for `|x| <= TRIG_LIMIT`, without a branch; what it gives beyond has no meaning.
 #[inline(always)]
-pub fn tan_moderate(x: f64) -> f64 {
-    let (q, r, lo) = reduce_pio2(abs(x));
-    let y = times_sign(tan_reduced(q, r, lo), x);
-    pick(abs(x) < 1e-100, x, y)
+pub fn tan_moderate<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = reduce_pio2(abs::<S>(x));
+    let y = times_sign(tan_reduced::<S>(q, r, lo), x);
+    pick(abs::<S>(x) < 1e-100, x, y)
 }
 
 #[cold]
 #[inline]
-fn sin_huge(x: f64) -> f64 {
-    let (q, r, lo) = huge::reduce(abs(x));
-    times_sign(sin_reduced(q, r, lo), x)
+fn sin_huge<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = huge::reduce::<S>(abs::<S>(x));
+    times_sign(sin_reduced::<S>(q, r, lo), x)
 }
 
 #[cold]
 #[inline]
-fn cos_huge(x: f64) -> f64 {
-    let (q, r, lo) = huge::reduce(abs(x));
-    sin_reduced(q.wrapping_add(1), r, lo)
+fn cos_huge<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = huge::reduce::<S>(abs::<S>(x));
+    sin_reduced::<S>(q.wrapping_add(1), r, lo)
 }
 
 #[cold]
 #[inline]
-fn tan_huge(x: f64) -> f64 {
-    let (q, r, lo) = huge::reduce(abs(x));
-    times_sign(tan_reduced(q, r, lo), x)
+fn tan_huge<S: Isa>(x: f64) -> f64 {
+    let (q, r, lo) = huge::reduce::<S>(abs::<S>(x));
+    times_sign(tan_reduced::<S>(q, r, lo), x)
 }
 
 /// The sine, for every finite argument; NaN at infinities. Error at most 1 ulp.
 #[inline(always)]
-pub fn sin(x: f64) -> f64 {
-    if abs(x) <= TRIG_LIMIT { sin_moderate(x) } else { sin_huge(x) }
+pub fn sin<S: Isa>(x: f64) -> f64 {
+    if abs::<S>(x) <= TRIG_LIMIT { sin_moderate::<S>(x) } else { sin_huge::<S>(x) }
 }
 
 /// The cosine, for every finite argument; NaN at infinities. Error at most 1 ulp.
 #[inline(always)]
-pub fn cos(x: f64) -> f64 {
-    if abs(x) <= TRIG_LIMIT { cos_moderate(x) } else { cos_huge(x) }
+pub fn cos<S: Isa>(x: f64) -> f64 {
+    if abs::<S>(x) <= TRIG_LIMIT { cos_moderate::<S>(x) } else { cos_huge::<S>(x) }
 }
 
 /// The tangent, for every finite argument; NaN at infinities. Error at most 1 ulp.
 #[inline(always)]
-pub fn tan(x: f64) -> f64 {
-    if abs(x) <= TRIG_LIMIT { tan_moderate(x) } else { tan_huge(x) }
+pub fn tan<S: Isa>(x: f64) -> f64 {
+    if abs::<S>(x) <= TRIG_LIMIT { tan_moderate::<S>(x) } else { tan_huge::<S>(x) }
 }
 
 /// `(s, c, r)` with `asin(s + c) = (s + c) + s r`: s is `a`, or where `far` the square root of `(1 - a)/2`.
 #[inline(always)]
-fn asin_parts(a: f64, far: bool) -> (f64, f64, f64) {
+fn asin_parts<S: Isa>(a: f64, far: bool) -> (f64, f64, f64) {
     let z = pick(far, 0.5 * (1.0 - a), a * a);
-    let s = sqrt(z);
-    let (p, e) = two_prod(s, s);
+    let s = sqrt::<S>(z);
+    let (p, e) = two_prod::<S>(s, s);
     let c = ((z - p) - e) / (s + s);
-    let r = z * even_odd!(z, ASIN, 0 2 4 6 8 10 12; 1 3 5 7 9 11);
+    let r = z * even_odd!(S, z, ASIN, 0 2 4 6 8 10 12; 1 3 5 7 9 11);
     let c = pick(far & (s > 0.0), c, 0.0);
     (pick(far, s, a), c, r)
 }
 
 /// The inverse sine; NaN beyond 1. Error at most 1 ulp.
 #[inline(always)]
-pub fn asin(x: f64) -> f64 {
-    let a = abs(x);
+pub fn asin<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let far = a > 0.5;
-    let (s, c, r) = asin_parts(a, far);
+    let (s, c, r) = asin_parts::<S>(a, far);
     let (h, e) = fast_two_sum(core::f64::consts::FRAC_PI_2, -2.0 * s);
     let y = h + (e + (PIO2_LO - 2.0 * (c + s * r)));
-    with_sign(abs(pick(far, y, s + s * r)), x)
+    with_sign(abs::<S>(pick(far, y, s + s * r)), x)
 }
 
 /// The inverse cosine; NaN beyond 1. Error at most 1 ulp.
 #[inline(always)]
-pub fn acos(x: f64) -> f64 {
+pub fn acos<S: Isa>(x: f64) -> f64 {
     use core::f64::consts::{FRAC_PI_2, PI};
-    let a = abs(x);
+    let a = abs::<S>(x);
     let far = a > 0.5;
-    let (s, c, r) = asin_parts(a, far);
+    let (s, c, r) = asin_parts::<S>(a, far);
     let t = c + s * r;
     // acos(x) = pi/2 - asin(x) = 2 asin(sqrt((1 - x)/2)) = pi - 2 asin(sqrt((1 + x)/2))
     let base = pick(x < 0.0, PI, 0.0);
@@ -570,18 +607,18 @@ pub fn acos(x: f64) -> f64 {
 
 /// `base + atan((n + n_lo) / (d + d_lo))` for a quotient of magnitude up to tan(pi/8).
 #[inline(always)]
-fn atan_quotient(n: (f64, f64), d: (f64, f64), base: f64, base_lo: f64) -> (f64, f64) {
-    let (t, lo) = divide(n.0, n.1, d.0, d.1);
+fn atan_quotient<S: Isa>(n: (f64, f64), d: (f64, f64), base: f64, base_lo: f64) -> (f64, f64) {
+    let (t, lo) = divide::<S>(n.0, n.1, d.0, d.1);
     let z = t * t;
     let (h, e) = two_sum(base, t);
-    fast_two_sum(h, e + (t * z * even_odd!(z, ATAN, 0 2 4 6 8 10; 1 3 5 7 9) + (lo + base_lo)))
+    fast_two_sum(h, e + (t * z * even_odd!(S, z, ATAN, 0 2 4 6 8 10; 1 3 5 7 9) + (lo + base_lo)))
 }
 
 /// The inverse tangent. Error at most 1 ulp.
 #[inline(always)]
-pub fn atan(x: f64) -> f64 {
+pub fn atan<S: Isa>(x: f64) -> f64 {
     use core::f64::consts::{FRAC_PI_2, FRAC_PI_4};
-    let a = abs(x);
+    let a = abs::<S>(x);
     // Beyond 2^60 the result is pi/2.
     let a = pick(a > 1_152_921_504_606_846_976.0, 1_152_921_504_606_846_976.0, a);
     let big = a > 2.414_213_562_373_095;
@@ -595,15 +632,15 @@ pub fn atan(x: f64) -> f64 {
     let base = pick(big, FRAC_PI_2, base);
     let base_lo = pick(mid, 0.5 * PIO2_LO, 0.0);
     let base_lo = pick(big, PIO2_LO, base_lo);
-    let (y, _) = atan_quotient(n, d, base, base_lo);
+    let (y, _) = atan_quotient::<S>(n, d, base, base_lo);
     with_sign(y, x)
 }
 
 /// The angle of the point `(x, y)`, from -pi to pi, with the signs of zeros as in C99. Error at most 1 ulp.
 #[inline(always)]
-pub fn atan2(y: f64, x: f64) -> f64 {
+pub fn atan2<S: Isa>(y: f64, x: f64) -> f64 {
     use core::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
-    let (ax, ay) = (abs(x), abs(y));
+    let (ax, ay) = (abs::<S>(x), abs::<S>(y));
     let swap = ay > ax;
     let small = pick(swap, ax, ay);
     let large = pick(swap, ay, ax);
@@ -617,7 +654,7 @@ pub fn atan2(y: f64, x: f64) -> f64 {
     let n = pick2(mid, two_sum(s, -l), (s, 0.0));
     let d = pick2(mid, two_sum(l, s), (l, 0.0));
     let base = pick(mid, FRAC_PI_4, 0.0);
-    let (r, r_lo) = atan_quotient(n, d, base, pick(mid, 0.5 * PIO2_LO, 0.0));
+    let (r, r_lo) = atan_quotient::<S>(n, d, base, pick(mid, 0.5 * PIO2_LO, 0.0));
     // A quotient too small for its correction.
     let direct = small / large;
     let plain = direct < 1e-100;
@@ -636,36 +673,36 @@ pub fn atan2(y: f64, x: f64) -> f64 {
     let (h, e) = two_sum(base, turn * r);
     let y0 = h + (e + (base_lo + turn * r_lo));
     let y0 = pick(x.is_nan() | y.is_nan(), f64::NAN, y0);
-    with_sign(abs(y0), y)
+    with_sign(abs::<S>(y0), y)
 }
 
 /// The hyperbolic sine. Error at most 2 ulp.
 #[inline(always)]
-pub fn sinh(x: f64) -> f64 {
-    let a = abs(x);
+pub fn sinh<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let b = pick(a > 710.6, 710.6, a);
     // q = (exp(b) - 1) / 4; sinh = (E + E / (E + 1)) / 2 with E = 4 q
-    let (q, lo) = expm1_parts(b, 2);
+    let (q, lo) = expm1_parts::<S>(b, 2);
     let y = 2.0 * q + (2.0 * lo + 0.5 * q / (q + 0.25));
     with_sign(pick(a < 1e-9, a, y), x)
 }
 
 /// The hyperbolic cosine. Error at most 2 ulp.
 #[inline(always)]
-pub fn cosh(x: f64) -> f64 {
-    let a = abs(x);
+pub fn cosh<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let a = pick(a > 710.6, 710.6, a);
-    let (q, lo) = expm1_parts(a, 2);
+    let (q, lo) = expm1_parts::<S>(a, 2);
     let q = q + (0.25 + lo);
     2.0 * q + 0.125 / q
 }
 
 /// The hyperbolic tangent. Error at most 2 ulp.
 #[inline(always)]
-pub fn tanh(x: f64) -> f64 {
-    let a = abs(x);
+pub fn tanh<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let b = pick(a > 22.0, 22.0, a);
-    let (e, lo) = expm1_parts(b + b, 0);
+    let (e, lo) = expm1_parts::<S>(b + b, 0);
     let (d, d_lo) = fast_two_sum(2.0, e);
     let y = e / d;
     // First-order correction of the quotient for what e and d leave out.
@@ -675,15 +712,15 @@ pub fn tanh(x: f64) -> f64 {
 
 /// The inverse hyperbolic sine. Error at most 2 ulp.
 #[inline(always)]
-pub fn asinh(x: f64) -> f64 {
+pub fn asinh<S: Isa>(x: f64) -> f64 {
     // Beyond 2^60 the 1 in log1p does not count.
     const BIG: f64 = 1_152_921_504_606_846_976.0;
-    let a = abs(x);
+    let a = abs::<S>(x);
     // log(a + sqrt(a² + 1)) = log1p(a + a² / (1 + sqrt(a² + 1))); log(2 a) far out
     let z = a * a;
-    let (v, lo) = fast_two_sum(a, z / (1.0 + sqrt(z + 1.0)));
+    let (v, lo) = fast_two_sum(a, z / (1.0 + sqrt::<S>(z + 1.0)));
     let far = a > BIG;
-    let y = log1p_inside(pick(far, a, v), pick(far, 0.0, lo));
+    let y = log1p_inside::<S>(pick(far, a, v), pick(far, 0.0, lo));
     let y = pick(far, y + core::f64::consts::LN_2, y);
     let y = pick(a < 1e-9, a, y);
     with_sign(pick(a < f64::INFINITY, y, a), x)
@@ -691,13 +728,13 @@ pub fn asinh(x: f64) -> f64 {
 
 /// The inverse hyperbolic cosine; NaN below 1. Error at most 2 ulp.
 #[inline(always)]
-pub fn acosh(x: f64) -> f64 {
+pub fn acosh<S: Isa>(x: f64) -> f64 {
     // Beyond 2^60 the 1 in log1p does not count.
     const BIG: f64 = 1_152_921_504_606_846_976.0;
     let t = x - 1.0;
-    let (v, lo) = two_sum(t, sqrt(t * (x + 1.0)));
+    let (v, lo) = two_sum(t, sqrt::<S>(t * (x + 1.0)));
     let far = x > BIG;
-    let y = log1p_inside(pick(far, x, v), pick(far, 0.0, lo));
+    let y = log1p_inside::<S>(pick(far, x, v), pick(far, 0.0, lo));
     let y = pick(far, y + core::f64::consts::LN_2, y);
     let y = pick(x < f64::INFINITY, y, x);
     pick(x >= 1.0, y, f64::NAN)
@@ -705,11 +742,11 @@ pub fn acosh(x: f64) -> f64 {
 
 /// The inverse hyperbolic tangent; infinite at -1 and 1, NaN beyond. Error at most 2 ulp.
 #[inline(always)]
-pub fn atanh(x: f64) -> f64 {
-    let a = abs(x);
+pub fn atanh<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let (d, d_lo) = fast_two_sum(1.0, -a);
-    let (v, lo) = divide(2.0 * a, 0.0, d, d_lo);
-    let y = 0.5 * log1p_inside(v, lo);
+    let (v, lo) = divide::<S>(2.0 * a, 0.0, d, d_lo);
+    let y = 0.5 * log1p_inside::<S>(v, lo);
     let y = pick(a < 1e-9, a, y);
     let y = pick(a == 1.0, f64::INFINITY, y);
     let y = pick(a <= 1.0, y, f64::NAN);
@@ -718,9 +755,21 @@ pub fn atanh(x: f64) -> f64 {
 
 /// `1 / (1 + exp(-x))`, without overflow, subnormal results included. Error at most 2 ulp.
 #[inline(always)]
-pub fn logistic(x: f64) -> f64 {
-    let a = -abs(x);
-    let e = exp_clamped(pick(a < -746.0, -746.0, a), 0.0);
+pub fn logistic<S: Isa>(x: f64) -> f64 {
+    if S::FUSED {
+        // K / (K + K exp(-x)), K = 2^-512: with K so small neither overflows before the result is zero.
+        const K: f64 = f64::from_bits((1023 - 512) << 52);
+        let b = pick(-x < -50.0, -50.0, -x);
+        let b = pick(b > 746.0, 746.0, b);
+        let (t, r, more) = exp_parts::<S>(b, 0.0, 1023.0 - 512.0);
+        let s = f64::from_bits(t << 52);
+        // What the rounding of the sum loses goes into the other term.
+        let sum = s + K;
+        let rest = K - (sum - s);
+        return K / (sum + S::mul_add(s, r + more, rest));
+    }
+    let a = -abs::<S>(x);
+    let e = exp_clamped::<S>(pick(a < -746.0, -746.0, a), 0.0);
     let d = 1.0 + e;
     let y = pick(x < 0.0, e, 1.0) / d;
     // What the rounding of d lost, to first order for small e, where it weighs most.
@@ -729,24 +778,24 @@ pub fn logistic(x: f64) -> f64 {
 
 /// `log(1 + exp(x))`, without overflow. Error at most 2 ulp.
 #[inline(always)]
-pub fn softplus(x: f64) -> f64 {
-    let a = -abs(x);
-    let e = exp_clamped(pick(a < -746.0, -746.0, a), 0.0);
-    pick(x > 0.0, x, 0.0) + log1p_inside(e, 0.0)
+pub fn softplus<S: Isa>(x: f64) -> f64 {
+    let a = -abs::<S>(x);
+    let e = exp_clamped::<S>(pick(a < -746.0, -746.0, a), 0.0);
+    pick(x > 0.0, x, 0.0) + log1p_unit::<S>(e)
 }
 
 /// The error function, `2/sqrt(pi)` times the integral of `exp(-t²)` from 0 to x. Error at most 2 ulp.
 #[inline(always)]
-pub fn erf(x: f64) -> f64 {
-    let a = abs(x);
+pub fn erf<S: Isa>(x: f64) -> f64 {
+    let a = abs::<S>(x);
     let a = pick(a > 6.0, 6.0, a);
     let z = a * a;
-    let near = a + a * even_odd!(z, ERF, 0 2 4 6 8 10 12; 1 3 5 7 9 11);
-    let (n, hi, low) = reduce_ln2(-z);
+    let near = S::mul_add(a, even_odd!(S, z, ERF, 0 2 4 6 8 10 12; 1 3 5 7 9 11), a);
+    let (n, hi, low) = reduce_ln2::<S>(-z);
     let r = hi - low;
-    let e = (1.0 + (r + r * r * even_odd!(r, EXP, 0 2 4 6 8 10; 1 3 5 7 9))) * exp2i(n);
+    let e = (1.0 + S::mul_add(r * r, even_odd!(S, r, EXP, 0 2 4 6 8 10; 1 3 5 7 9), r)) * exp2i(n);
     let u = (a - 2.0) / (a + 2.0);
-    let far = 1.0 - e * even_odd!(u, ERFCX, 0 2 4 6 8 10 12; 1 3 5 7 9 11 13);
+    let far = S::mul_add(-e, even_odd!(S, u, ERFCX, 0 2 4 6 8 10 12; 1 3 5 7 9 11 13), 1.0);
     with_sign(pick(a < 1.0, near, far), x)
 }
 
@@ -759,23 +808,23 @@ fn whole(a: f64) -> bool {
 
 /// `x` to the power `y`, with the special values of C99. Error at most 1 ulp.
 #[inline(always)]
-pub fn pow(x: f64, y: f64) -> f64 {
+pub fn pow<S: Isa>(x: f64, y: f64) -> f64 {
     // log|x| as a sum of two doubles, to about 2^-66.
-    let ax = abs(x);
+    let ax = abs::<S>(x);
     let tiny = ax < f64::MIN_POSITIVE;
     let (k, f) = split_log(pick(tiny, ax * 18_014_398_509_481_984.0, ax));
     let k = k as f64 - pick(tiny, 54.0, 0.0);
     let (d, d_lo) = two_sum(2.0, f);
-    let (s, s_lo) = divide(f, 0.0, d, d_lo);
-    let (z, z_lo) = two_prod(s, s);
+    let (s, s_lo) = divide::<S>(f, 0.0, d, d_lo);
+    let (z, z_lo) = two_prod::<S>(s, s);
     let z_lo = z_lo + 2.0 * s * s_lo;
-    let (t, t_lo) = two_prod(z, 1.0 / 3.0);
+    let (t, t_lo) = two_prod::<S>(z, 1.0 / 3.0);
     // 1/3 is its double plus 1.85e-17.
     let t_lo = t_lo + (z * 1.850_371_707_708_594e-17 + z_lo * (1.0 / 3.0));
-    let (t, e) = fast_two_sum(t, z * z * even_odd!(z, POW_LOG, 0 2 4 6; 1 3 5 7));
+    let (t, e) = fast_two_sum(t, z * z * even_odd!(S, z, POW_LOG, 0 2 4 6; 1 3 5 7));
     let (w, w_lo) = fast_two_sum(1.0, t);
     let w_lo = w_lo + (e + t_lo);
-    let (l, l_lo) = two_prod(2.0 * s, w);
+    let (l, l_lo) = two_prod::<S>(2.0 * s, w);
     let l_lo = l_lo + 2.0 * (s * w_lo + s_lo * w);
     // ln(2) in two parts; a multiple of the first by up to 11 bits is exact.
     let (h, e) = two_sum(k * 0.693_147_180_559_890_3, l);
@@ -784,14 +833,14 @@ pub fn pow(x: f64, y: f64) -> f64 {
     const FAR: f64 = 73_786_976_294_838_206_464.0;
     let yc = pick(y > FAR, FAR, y);
     let yc = pick(yc < -FAR, -FAR, yc);
-    let (p, e) = two_prod(yc, h);
+    let (p, e) = two_prod::<S>(yc, h);
     let c = pick(p > 710.0, 710.0, p);
     let c = pick(c < -746.0, -746.0, c);
-    let r = exp_clamped(c, pick(c == p, e + yc * lo, 0.0));
+    let r = exp_clamped::<S>(c, pick(c == p, e + yc * lo, 0.0));
     // The ends, the sign, and where there is no real power.
     let r = pick(ax == 0.0, pick(y > 0.0, 0.0, f64::INFINITY), r);
     let r = pick(ax == f64::INFINITY, pick(y > 0.0, f64::INFINITY, 0.0), r);
-    let ay = abs(y);
+    let ay = abs::<S>(y);
     let integer = whole(ay);
     let odd = integer & !whole(0.5 * ay);
     let negative = x.to_bits() >> 63 == 1;
@@ -803,7 +852,7 @@ pub fn pow(x: f64, y: f64) -> f64 {
 
 /// `x` to a whole power. Error at most 2 ulp. A constant `n` leaves only its own arm.
 #[inline(always)]
-pub fn powi(x: f64, n: i32) -> f64 {
+pub fn powi<S: Isa>(x: f64, n: i32) -> f64 {
     match n {
         0 => 1.0,
         1 => x,
@@ -812,6 +861,6 @@ pub fn powi(x: f64, n: i32) -> f64 {
         4 => (x * x) * (x * x),
         -1 => 1.0 / x,
         -2 => 1.0 / x / x,
-        _ => pow(x, n as f64),
+        _ => pow::<S>(x, n as f64),
     }
 }

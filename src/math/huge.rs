@@ -5,6 +5,7 @@
 //! matter modulo 4. Integer arithmetic in 32-bit words. NaN and infinity give NaN.
 
 use super::f64::{two_prod, two_sum};
+use crate::isa::Isa;
 
 /// The first 1248 binary digits of 2/pi after the point.
 const TWO_OVER_PI: [u32; 39] = [
@@ -17,7 +18,7 @@ const TWO_OVER_PI: [u32; 39] = [
 
 /// See the module. For `a` of at least 1.
 #[inline]
-pub(super) fn reduce(a: f64) -> (u32, f64, f64) {
+pub(super) fn reduce<S: Isa>(a: f64) -> (u32, f64, f64) {
     let bits = a.to_bits();
     let e = ((bits >> 52) as i32).wrapping_sub(1075);
     let m = (bits & ((1 << 52) - 1)) | (1 << 52);
@@ -57,7 +58,7 @@ pub(super) fn reduce(a: f64) -> (u32, f64, f64) {
         lo += rest;
         unit *= 1.0 / 4_294_967_296.0;
     }
-    let (p, rest) = two_prod(hi, core::f64::consts::FRAC_PI_2);
+    let (p, rest) = two_prod::<S>(hi, core::f64::consts::FRAC_PI_2);
     let rest = rest + (hi * 6.123_233_995_736_766e-17 + lo * core::f64::consts::FRAC_PI_2);
     let y = p + rest;
     let tail = (p - y) + rest;

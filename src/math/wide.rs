@@ -3,6 +3,7 @@
 
 use super::f64::{COS, SIN, sqrt};
 use super::{even_odd, pick};
+use crate::isa::Isa;
 
 const MAGIC: f64 = 6_755_399_441_055_744.0;
 /// `log((1 + s)/(1 - s)) = s (2 + z p(z))`, `z = s²`, for `s` up to 0.1716.
@@ -41,20 +42,20 @@ const ASIN: [f64; 8] = [
 
 /// `(k, log(m))` with `x = 2^k m`, for positive normal `x`.
 #[inline(always)]
-fn split_ln(x: f64) -> (f64, f64) {
+fn split_ln<S: Isa>(x: f64) -> (f64, f64) {
     let bits = x.to_bits() as i64;
     // The upper words are enough to find k, and stay in 32-bit lanes.
     let k = (((bits >> 32) as i32).wrapping_sub(0x3fe6_a09e)) >> 20;
     let m = f64::from_bits(bits.wrapping_sub((k as i64) << 52) as u64);
     let s = (m - 1.0) / (m + 1.0);
     let z = s * s;
-    (k as f64, s * (2.0 + z * even_odd!(z, LN, 0 2 4; 1 3)))
+    (k as f64, s * (2.0 + z * even_odd!(S, z, LN, 0 2 4; 1 3)))
 }
 
 /// The natural logarithm of a positive normal number.
 #[inline(always)]
-pub(super) fn ln(x: f64) -> f64 {
-    let (k, l) = split_ln(x);
+pub(super) fn ln<S: Isa>(x: f64) -> f64 {
+    let (k, l) = split_ln::<S>(x);
     k * core::f64::consts::LN_2 + l
 }
 
@@ -72,35 +73,35 @@ pub(super) fn cbrt(x: f64) -> f64 {
 
 /// The tangent of `quadrant pi/2 + r`.
 #[inline(always)]
-pub(super) fn tan_reduced(quadrant: u32, r: f64) -> f64 {
+pub(super) fn tan_reduced<S: Isa>(quadrant: u32, r: f64) -> f64 {
     let z = r * r;
-    let s = r + r * z * even_odd!(z, SIN, 0 2 4; 1 3 5);
-    let c = 1.0 - (0.5 * z - z * z * even_odd!(z, COS, 0 2 4; 1 3 5));
+    let s = r + r * z * even_odd!(S, z, SIN, 0 2 4; 1 3 5);
+    let c = 1.0 - (0.5 * z - z * z * even_odd!(S, z, COS, 0 2 4; 1 3 5));
     let odd = quadrant & 1 == 1;
     pick(odd, -c, s) / pick(odd, s, c)
 }
 
 /// The tangent for `0 <= a <= 2^18`.
 #[inline(always)]
-pub(super) fn tan(a: f64) -> f64 {
+pub(super) fn tan<S: Isa>(a: f64) -> f64 {
     let t = a * core::f64::consts::FRAC_2_PI + MAGIC;
     let n = t - MAGIC;
     // Half of pi in two parts, the first of 33 bits.
     let r = (a - n * 1.5707963267341256) - n * 6.077_100_506_506_192e-11;
-    tan_reduced(t.to_bits() as u32, r)
+    tan_reduced::<S>(t.to_bits() as u32, r)
 }
 
 /// `asin(a)` for `0 <= a <= 1/2`; where `far`, `asin` of the square root of `(1 - a)/2`.
 #[inline(always)]
-pub(super) fn asin_core(a: f64, far: bool) -> f64 {
+pub(super) fn asin_core<S: Isa>(a: f64, far: bool) -> f64 {
     let z = pick(far, 0.5 * (1.0 - a), a * a);
-    let s = pick(far, sqrt(z), a);
-    s + s * z * even_odd!(z, ASIN, 0 2 4 6; 1 3 5 7)
+    let s = pick(far, sqrt::<S>(z), a);
+    s + s * z * even_odd!(S, z, ASIN, 0 2 4 6; 1 3 5 7)
 }
 
 /// The angle of the point `(x, y)`, as C99 defines it.
 #[inline(always)]
-pub(super) fn atan2(y: f64, x: f64) -> f64 {
+pub(super) fn atan2<S: Isa>(y: f64, x: f64) -> f64 {
     use core::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
     let ax = f64::from_bits(x.to_bits() << 1 >> 1);
     let ay = f64::from_bits(y.to_bits() << 1 >> 1);
@@ -113,7 +114,7 @@ pub(super) fn atan2(y: f64, x: f64) -> f64 {
     let mid = t > 0.41421356237309503;
     let t = pick(mid, (t - 1.0) / (t + 1.0), t);
     let z = t * t;
-    let r = pick(mid, FRAC_PI_4, 0.0) + (t + t * z * even_odd!(z, ATAN, 0 2 4 6; 1 3 5));
+    let r = pick(mid, FRAC_PI_4, 0.0) + (t + t * z * even_odd!(S, z, ATAN, 0 2 4 6; 1 3 5));
     let r = pick(swap, FRAC_PI_2 - r, r);
     let r = pick(x.to_bits() >> 63 == 1, PI - r, r);
     let r = pick(x.is_nan() | y.is_nan(), f64::NAN, r);
@@ -129,9 +130,9 @@ fn whole(a: f64) -> bool {
 
 /// `x` to the power `y`, with the special values of C99.
 #[inline(always)]
-pub(super) fn pow(x: f32, y: f64) -> f32 {
+pub(super) fn pow<S: Isa>(x: f32, y: f64) -> f32 {
     let ax = f32::from_bits(x.to_bits() << 1 >> 1) as f64;
-    let (k, l) = split_ln(ax);
+    let (k, l) = split_ln::<S>(ax);
     let log2 = k + l * core::f64::consts::LOG2_E;
     // Beyond 2^40 the result is 0, 1 or infinite all the same, and infinity times zero is avoided.
     const FAR: f64 = 1_099_511_627_776.0;
@@ -142,7 +143,7 @@ pub(super) fn pow(x: f32, y: f64) -> f32 {
     let t = pick(t < -200.0, -200.0, t);
     let shifted = t + MAGIC;
     let r = (t - (shifted - MAGIC)) * core::f64::consts::LN_2;
-    let e = 1.0 + (r + r * r * even_odd!(r, EXP, 0 2 4; 1 3 5));
+    let e = 1.0 + (r + r * r * even_odd!(S, r, EXP, 0 2 4; 1 3 5));
     let n = (shifted.to_bits() as u32).wrapping_add(1023);
     let p = (e * f64::from_bits((n as u64) << 52)) as f32;
     // The ends, the sign, and where there is no real power.

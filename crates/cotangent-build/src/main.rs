@@ -116,7 +116,11 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 let kernels = pipeline::kernels(&c, &mut out);
                 for compiled in pipeline::schedule(&c, kernels) {
                     text.push_str(&format!("kernel {}::{}\n", compiled.kernel.op, compiled.kernel.name));
-                    compiled.nests.iter().for_each(|n| text.push_str(&nest::print::nest(&compiled.kernel, n)));
+                    compiled
+                        .nests
+                        .iter()
+                        .flatten()
+                        .for_each(|n| text.push_str(&nest::print::nest(&compiled.kernel, n)));
                 }
             }
             "rust" => {

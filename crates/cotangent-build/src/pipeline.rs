@@ -84,7 +84,7 @@ pub fn schedule(c: &Certified, kernels: Vec<Kernel>) -> Vec<Compiled<'_>> {
         .zip(kernels)
         .map(|(instance, kernel)| {
             let nests = nest::schedule::schedule(&kernel);
-            nests.iter().for_each(|n| check(&kernel, n));
+            nests.iter().flatten().for_each(|n| check(&kernel, n));
             Compiled { certified: c, instance, kernel, nests }
         })
         .collect()

@@ -37,13 +37,19 @@ impl Generator {
         let own: Scope = scope.iter().filter(|(_, a)| *a == axis).cloned().collect();
         let foreign = own.is_empty() || self.below(6) == 0;
         let (index, _) = if foreign { self.pick(scope) } else { self.pick(&own) };
-        match self.below(14) {
+        match self.below(17) {
             0 => format!("{index} + 1"),
             1 => format!("{index} - 1"),
             2 => format!("2*{index}"),
             3 => format!("{axis} - 1 - {index}"),
             4 => format!("{index} / 2"),
             5 => format!("{index} + {} - 1", self.pick(scope).0),
+            6 => format!("2*{index} + {} - 1", self.pick(scope).0),
+            7 => {
+                let (stride, dilation) = (self.pick(&["2", "3", "-2", "4"]), self.pick(&["2*", "3*", "-", "6*"]));
+                let other = self.pick(scope).0;
+                format!("{stride}*{index} + {dilation}{other} + {}", self.pick(&["0", "1", "-2", "3"]))
+            }
             _ => index,
         }
     }
@@ -120,7 +126,16 @@ impl Generator {
         let value = self.value(&scope(&['I', 'J']), 3);
         let _ = writeln!(text, "  - y[i,j] = {value}");
         if self.below(2) == 0 {
-            let left = self.pick(&["i,j", "i, j - 1", "2*i, j", "i, i", "i + j - 1, j", "j, i"]);
+            let left = self.pick(&[
+                "i,j",
+                "i, j - 1",
+                "2*i, j",
+                "i, i",
+                "i + j - 1, j",
+                "j, i",
+                "2*i + j - 1, 0",
+                "2 - 2*i, 1 + 3*j",
+            ]);
             let axes: &[char] = if left.contains('j') { &['I', 'J'] } else { &['I'] };
             let value = self.value(&scope(axes), 2);
             let _ = writeln!(text, "  - y[{left}] += {value}");
@@ -180,18 +195,25 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, Strin
         let place = |what: &str| format!("{} at {:?}: {what}", kernel.name, kernel.extents);
 
         // The stages below mean the same.
-        for (f, n) in kernel.functions.iter().zip(&compiled.nests) {
+        for (f, nests) in kernel.functions.iter().zip(&compiled.nests) {
             if matches!(f.kind, plain::Kind::Vjp { store: false, .. }) {
                 continue;
             }
             let given: Values = f.reads.iter().map(|t| (*t, value(t))).collect();
-            let (mut by_plain, mut by_nest) = (given.clone(), given);
+            let mut runs = Vec::new();
+            let mut by_plain = given.clone();
             plain::eval::run(kernel, f, &mut by_plain);
-            nest::eval::run(kernel, n, &mut by_nest);
+            runs.push(("plain", by_plain));
+            for n in nests {
+                let mut by_nest = given.clone();
+                nest::eval::run(kernel, n, &mut by_nest);
+                runs.push((n.machines[0].name, by_nest));
+            }
             for t in &f.writes {
-                compared += 2;
-                for (stage, got) in [("plain", &by_plain[t]), ("nest", &by_nest[t])] {
-                    if !close(got, &value(t), 1e-9) {
+                for (stage, got) in &runs {
+                    compared += 1;
+                    if !close(&got[t], &value(t), 1e-9) {
+                        let got = &got[t];
                         let name = &op.tensor(*t).name;
                         return Err(place(&format!("{stage} {}: {name} is {got:?}, not {:?}", f.name, value(t))));
                     }

@@ -4,6 +4,7 @@
 use crate::support::{Buffers, Kernel, Random, elements, largest};
 use crate::{Tally, kernels, meaning};
 use cotangent::{Role, TensorInfo};
+use cotangent_build::nest::machine::MACHINES;
 
 /// Inputs, their tangents and the cotangents of outputs: exact in both scalar types, of magnitude 0.5 to 1.5, so that a long product
 /// neither vanishes nor overflows.
@@ -35,7 +36,10 @@ fn kernels_at_the_edges_compute_what_the_formula_means() {
         for f in k.info.functions {
             crate::check("the kernel", k, f, &expected, &mut tally, |f, b| k.call(f, b));
             if k.pick(0.0, 1.0) == 1.0 {
-                crate::check("the nest", k, f, &expected, &mut tally, |f, b| meaning.nest(f, b));
+                for machine in MACHINES {
+                    let what = format!("the nest for {}", machine.name);
+                    crate::check(&what, k, f, &expected, &mut tally, |f, b| meaning.nest(machine, f, b));
+                }
                 crate::check("the plain statements", k, f, &expected, &mut tally, |f, b| meaning.plain(f, b));
             }
         }

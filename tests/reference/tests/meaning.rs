@@ -6,8 +6,9 @@ use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::Compiled;
 use cotangent_build::index::bind::{Binding, ParamValue};
-use cotangent_build::index::eval::Machine;
+use cotangent_build::index::eval::Machine as Interpreter;
 use cotangent_build::index::{Op, ParamKind, Role, TensorId};
+use cotangent_build::nest::machine::Machine;
 use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, plain};
@@ -98,7 +99,7 @@ impl Meaning<'_> {
 
     /// Values, tangents and cotangents by the index IR: adds the outputs, `y_dot` and `x_bar` to inputs, `x_dot` and `y_bar`.
     pub fn index(&self, b: &mut Buffers) {
-        let mut machine = Machine::new(self.op, &self.binding);
+        let mut machine = Interpreter::new(self.op, &self.binding);
         let interface: Vec<(TensorId, String)> = self.interface();
         for (t, name) in &interface {
             let given = match self.op.tensor(*t).role {
@@ -142,10 +143,13 @@ impl Meaning<'_> {
         self.on(&[&f.reads, &f.writes], b, |tensors| plain::eval::run(k, f, tensors));
     }
 
-    /// A function by the loop nest.
-    pub fn nest(&self, function: &str, b: &mut Buffers) {
+    /// A function by its loop nest for a class of machines.
+    pub fn nest(&self, machine: &Machine, function: &str, b: &mut Buffers) {
         let c = &self.compiled;
-        let n = c.nests.iter().find(|n| n.name == function).expect("functions of all stages are the same");
+        let mut nests = c.nests.iter().flatten();
+        let n = nests
+            .find(|n| n.name == function && n.machines.contains(&machine))
+            .expect("functions of all stages are the same");
         self.on(&[&n.reads, &n.writes], b, |tensors| nest::eval::run(&c.kernel, n, tensors));
     }
 

@@ -15,6 +15,7 @@ mod support;
 
 use cases::{Case, Layout, SCALARS};
 use cotangent::{FunctionInfo, Kind, Role};
+use cotangent_build::nest::machine::MACHINES;
 use std::collections::BTreeSet;
 use std::path::Path;
 use support::{Buffers, Kernel, difference, largest, say};
@@ -114,7 +115,10 @@ fn every_stage_computes_the_reference_values() {
                 check("the kernel", k, f, &expected, &mut tally, |f, b| k.call(f, b));
                 without.retain(|w| !f.writes.contains(&w.as_str()));
                 if scalar == "f64" {
-                    check("the nest", k, f, &expected, &mut tally, |f, b| meaning.nest(f, b));
+                    for machine in MACHINES {
+                        let what = format!("the nest for {}", machine.name);
+                        check(&what, k, f, &expected, &mut tally, |f, b| meaning.nest(machine, f, b));
+                    }
                     check("the plain statements", k, f, &expected, &mut tally, |f, b| meaning.plain(f, b));
                 }
             }

@@ -5,7 +5,7 @@
 
 use super::names::Names;
 use crate::index::{Binary, ReduceOp, TensorId, Unary};
-use crate::nest::{Access, Nest, Node, Place, Position, Test, Update, Value};
+use crate::nest::{Access, Nest, Node, Place, Test, Update, Value};
 use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
@@ -14,8 +14,12 @@ use crate::spec::DType;
 pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
     let mut w = Writer { sources, k, n, names, out: String::new() };
     for l in &n.locals {
-        let zero = nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape);
-        w.line(depth, &format!("let mut {} = {zero};", names.tensor(l.tensor)));
+        let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
+        if l.shape.is_empty() {
+            w.line(depth, &format!("let mut {name} = {zero};"));
+        } else {
+            w.line(depth, &format!("let {name} = &mut ::cotangent::isa::Aligned({zero}).0;"));
+        }
     }
     w.nodes(&n.body, depth);
     w.out
@@ -57,29 +61,8 @@ impl Writer<'_> {
                     self.line(depth, &format!("// {text}{place}"));
                 }
                 Node::Loop { var, body } => {
-                    let flats = flat_tensors(body);
-                    let v = &self.n.vars[*var];
-                    if flats.is_empty() {
-                        self.line(depth, &format!("for {} in 0..{} {{", self.names.var(*var), v.extent));
-                        self.nodes(body, depth + 1);
-                        self.line(depth, "}");
-                        continue;
-                    }
-                    // The whole tensors as flat slices, under their own names.
-                    self.line(depth, "{");
-                    for t in flats {
-                        let name = self.names.tensor(t);
-                        let mutable = self.n.writes.contains(&t) || self.local(t);
-                        let borrow = match (self.local(t), mutable) {
-                            (true, _) => format!("&mut {name}"),
-                            (false, _) => name.to_string(),
-                        };
-                        let method = if mutable { "flat_mut" } else { "flat" };
-                        self.line(depth + 1, &format!("let {name} = ::cotangent::Tensor::{method}({borrow});"));
-                    }
-                    self.line(depth + 1, &format!("for {} in 0..{} {{", self.names.var(*var), v.extent));
-                    self.nodes(body, depth + 2);
-                    self.line(depth + 1, "}");
+                    self.line(depth, &format!("for {} in 0..{} {{", self.names.var(*var), self.n.vars[*var].extent));
+                    self.nodes(body, depth + 1);
                     self.line(depth, "}");
                 }
                 Node::If { tests, body } => {
@@ -89,50 +72,106 @@ impl Writer<'_> {
                     self.line(depth, "}");
                 }
                 Node::Init { register, value } => {
-                    let r = &self.n.registers[*register];
-                    let value = self.number(*value);
-                    let init = r.lanes.map_or_else(|| value.clone(), |l| format!("[{value}; {l}]"));
-                    self.line(depth, &format!("let mut {} = {init};", self.names.register(*register)));
+                    self.line(depth, &format!("let mut {} = {};", self.names.register(*register), self.value(value)));
+                }
+                Node::Update { place: Place::Lanes(a, lanes), how, value } => {
+                    let (row, at) = self.row(a, true);
+                    let value_text = self.value(value);
+                    let whole = Some(lanes.len()) == value.lanes(&self.n.registers);
+                    let call = match (how, whole) {
+                        (Update::Set, true) => format!("Isa_::write({value_text}, {row}, {at});"),
+                        (Update::Set, false) => {
+                            format!("Isa_::write_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
+                        }
+                        (Update::Reduce(_), true) => format!("Isa_::add_to({value_text}, {row}, {at});"),
+                        (Update::Reduce(_), false) => {
+                            format!("Isa_::add_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
+                        }
+                    };
+                    self.line(depth, &call);
                 }
                 Node::Update { place, how, value } => {
+                    let lanes = value.lanes(&self.n.registers).is_some();
                     let place = match place {
-                        Place::Element(a) => self.access(a),
-                        Place::Register(r, lane) => self.register(*r, lane),
+                        Place::Element(a) => self.access(a, true),
+                        Place::Register(r) => self.names.register(*r).to_string(),
+                        Place::Lanes(..) => unreachable!("above"),
                     };
-                    let value = self.value(value);
                     let text = match how {
-                        Update::Set => format!("{place} = {value};"),
-                        Update::Reduce(ReduceOp::Sum) => format!("{place} += {value};"),
-                        Update::Reduce(ReduceOp::Prod) => format!("{place} *= {value};"),
-                        Update::Reduce(r) => format!("{place} = math::{}({place}, {value});", r.name()),
+                        Update::Set => format!("{place} = {};", self.value(value)),
+                        Update::Reduce(ReduceOp::Sum) => return_sum(&place, &self.sum(&place, value, lanes)),
+                        Update::Reduce(ReduceOp::Prod) if lanes => {
+                            format!("{place} = Isa_::lanes_mul({place}, {});", self.value(value))
+                        }
+                        Update::Reduce(ReduceOp::Prod) => format!("{place} *= {};", self.value(value)),
+                        Update::Reduce(r) if lanes => {
+                            format!("{place} = Isa_::lanes_{}({place}, {});", r.name(), self.value(value))
+                        }
+                        Update::Reduce(r) => {
+                            format!("{place} = math::{}::<Isa_>({place}, {});", r.name(), self.value(value))
+                        }
                     };
                     self.line(depth, &text);
                 }
                 Node::Fold { into, from, op } => {
-                    let (into, lanes) =
-                        (self.names.register(*into).to_string(), self.names.register(*from).to_string());
-                    let width = self.n.registers[*from].lanes.unwrap_or(1);
-                    let mut half = width / 2;
-                    while half >= 1 {
-                        self.line(depth, &format!("for l in 0..{half} {{"));
-                        let (a, b) = (format!("{lanes}[l]"), format!("{lanes}[l + {half}]"));
-                        self.line(depth + 1, &fold(*op, &a, &b));
-                        self.line(depth, "}");
-                        half /= 2;
+                    let (into, from) = (self.names.register(*into), self.names.register(*from));
+                    let fold = |f: &str| format!("::cotangent::isa::fold({from}, {f})");
+                    let text = match op {
+                        ReduceOp::Sum => format!("{into} += Isa_::sum({from});"),
+                        ReduceOp::Prod => format!("{into} *= {};", fold("|a, b| a * b")),
+                        ReduceOp::Max | ReduceOp::Min => {
+                            let f = format!("math::{}::<Isa_>", op.name());
+                            format!("{into} = {f}({into}, {});", fold(&f))
+                        }
+                    };
+                    self.line(depth, &text);
+                }
+                Node::Sums { into, from } => {
+                    let rows: Vec<_> = from.iter().map(|r| self.names.register(*r)).collect();
+                    let into = self.names.register(*into);
+                    self.line(depth, &format!("let mut {into} = Isa_::sums([{}]);", rows.join(", ")));
+                }
+                Node::Transpose { from, to } => {
+                    let rows: Vec<_> = from
+                        .iter()
+                        .map(|a| {
+                            let (row, at) = self.row(a, false);
+                            format!("::cotangent::isa::row({row}, {at})")
+                        })
+                        .collect();
+                    let (ty, n) = (scalar(self.k.dtype), from.len());
+                    self.line(depth, &format!("let turned = Isa_::transpose::<{ty}, {n}>([{}]);", rows.join(", ")));
+                    for (i, a) in to.iter().enumerate() {
+                        let (row, at) = self.row(a, true);
+                        self.line(depth, &format!("Isa_::write(turned[{i}], {row}, {at});"));
                     }
-                    self.line(depth, &fold(*op, &into, &format!("{lanes}[0]")));
                 }
                 Node::Fill(t) => {
                     let name = self.names.tensor(*t);
-                    let borrow = if self.local(*t) { format!("&mut {name}") } else { name.to_string() };
-                    self.line(depth, &format!("::cotangent::Tensor::flat_mut({borrow}).fill(0.0);"));
+                    let borrow = if self.n.shape(self.k, *t).is_empty() && self.local(*t) { "&mut " } else { "&mut *" };
+                    self.line(depth, &format!("::cotangent::Tensor::flat_mut({borrow}{name}).fill(0.0);"));
                 }
             }
         }
     }
 
+    /// The text of `place` with a value added: products are fused into the sum where the instruction set does that, term by term, the last
+    /// term of the value first.
+    fn sum(&self, place: &str, v: &Value, lanes: bool) -> String {
+        let (fma, add) = if lanes { ("Isa_::lanes_mul_add", "Isa_::lanes_add") } else { ("Isa_::mul_add", "") };
+        match v {
+            Value::Binary(Binary::Add, a, b) => self.sum(&self.sum(place, b, lanes), a, lanes),
+            Value::Binary(Binary::Mul, a, b) => format!("{fma}({}, {}, {place})", self.value(a), self.value(b)),
+            Value::Powf(a, n) if *n == 2.0 => {
+                format!("{{ let a = {}; {fma}(a, a, {place}) }}", self.value(a))
+            }
+            v if lanes => format!("{add}({place}, {})", self.value(v)),
+            v => format!("{place} + {}", self.operand(v)),
+        }
+    }
+
     fn local(&self, t: TensorId) -> bool {
-        self.n.locals.iter().any(|l| l.tensor == t)
+        self.n.local(t).is_some()
     }
 
     fn number(&self, c: f64) -> String {
@@ -146,23 +185,44 @@ impl Writer<'_> {
         }
     }
 
-    fn register(&self, r: usize, lane: &Option<Linear>) -> String {
-        let name = self.names.register(r);
-        lane.as_ref().map_or_else(|| name.to_string(), |l| format!("{name}[{}]", self.linear(l, false)))
-    }
-
-    fn access(&self, a: &Access) -> String {
+    /// A place or an element, behind `mutable` joins.
+    fn access(&self, a: &Access, mutable: bool) -> String {
         let name = self.names.tensor(a.tensor);
         if a.positions.is_empty() {
             // A scalar argument is behind a reference, a scalar local is not.
             return if self.local(a.tensor) { name.to_string() } else { format!("*{name}") };
         }
-        let position = |p: &Position| {
-            let n = self.linear(&p.numerator, p.guarded);
-            if p.divisor == 1 { n } else { format!("({n}) / {}", p.divisor) }
+        let (row, at) = self.steps(a, mutable);
+        format!("{row}[{at}]")
+    }
+
+    /// The row of lanes as a slice, and where in it they start.
+    fn row(&self, a: &Access, mutable: bool) -> (String, String) {
+        let (row, at) = self.steps(a, mutable);
+        let flat = row.ends_with("()");
+        let borrow = match (flat, mutable) {
+            (true, _) => "",
+            (false, true) => "&mut ",
+            (false, false) => "&",
         };
-        let positions: Vec<_> = a.positions.iter().map(|p| format!("[{}]", position(p))).collect();
-        format!("{name}{}", positions.concat())
+        // A name alone is a reference to the array already.
+        let whole = a.positions.len() == 1 && !flat;
+        (if whole { format!("{borrow}{row}[..]") } else { format!("{borrow}{row}") }, at)
+    }
+
+    /// The array that the last position indexes, and that position.
+    fn steps(&self, a: &Access, mutable: bool) -> (String, String) {
+        let mut row = self.names.tensor(a.tensor).to_string();
+        let mut at = String::new();
+        for (n, (p, joined)) in a.positions.iter().zip(&a.joined).enumerate() {
+            if n > 0 {
+                row += &format!("[{at}]");
+            }
+            row += &(if mutable { ".as_flattened_mut()" } else { ".as_flattened()" }).repeat(joined - 1);
+            let numerator = self.linear(&p.numerator, p.guarded);
+            at = if p.divisor == 1 { numerator } else { format!("({numerator}) / {}", p.divisor) };
+        }
+        (row, at)
     }
 
     /// A linear map as `usize`: terms that add, then terms that take away, wrapping where only a test keeps it from going below zero.
@@ -198,31 +258,74 @@ impl Writer<'_> {
     }
 
     fn value(&self, v: &Value) -> String {
+        if v.lanes(&self.n.registers).is_some() {
+            return self.lanes(v);
+        }
         match v {
             Value::Const(c) => self.number(*c),
-            Value::Load(a) => self.access(a),
-            Value::Register(r, lane) => self.register(*r, lane),
+            Value::Load(a) => self.access(a, false),
+            Value::Register(r) => self.names.register(*r).to_string(),
             Value::Unary(Unary::Neg, a) => format!("-{}", self.operand(a)),
-            Value::Unary(f, a) => format!("math::{}({})", f.name(), self.value(a)),
+            Value::Unary(f, a) => format!("math::{}::<Isa_>({})", f.name(), self.value(a)),
             Value::Binary(f, a, b) => {
                 let symbol = match f {
                     Binary::Add => "+",
                     Binary::Sub => "-",
                     Binary::Mul => "*",
                     Binary::Div => "/",
-                    f => return format!("math::{}({}, {})", f.name(), self.value(a), self.value(b)),
+                    f => return format!("math::{}::<Isa_>({}, {})", f.name(), self.value(a), self.value(b)),
                 };
                 format!("{} {symbol} {}", self.operand(a), self.operand(b))
             }
-            Value::Powf(a, n) if n.fract() == 0.0 && n.abs() <= 64.0 => {
-                format!("math::powi({}, {})", self.value(a), *n as i32)
-            }
-            Value::Powf(a, n) if *n == 0.5 => format!("math::sqrt({})", self.value(a)),
-            Value::Powf(a, n) if *n == -0.5 => format!("math::rsqrt({})", self.value(a)),
-            Value::Powf(a, n) => format!("math::pow({}, {})", self.value(a), self.number(*n)),
+            Value::Powf(a, n) => self.power(&self.value(a), *n),
             Value::Select(t, a, b) => {
                 format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.value(a), self.value(b))
             }
+            Value::Lanes(..) | Value::Splat(..) => unreachable!("lanes are above"),
+        }
+    }
+
+    fn power(&self, base: &str, n: f64) -> String {
+        match n {
+            n if n.fract() == 0.0 && n.abs() <= 64.0 => format!("math::powi::<Isa_>({base}, {})", n as i32),
+            0.5 => format!("math::sqrt::<Isa_>({base})"),
+            -0.5 => format!("math::rsqrt::<Isa_>({base})"),
+            n => format!("math::pow::<Isa_>({base}, {})", self.number(n)),
+        }
+    }
+
+    /// A value of several lanes; functions go lane by lane.
+    fn lanes(&self, v: &Value) -> String {
+        let ty = scalar(self.k.dtype);
+        let arithmetic =
+            |name: &str, a: &Value, b: &Value| format!("Isa_::lanes_{name}({}, {})", self.lanes(a), self.lanes(b));
+        match v {
+            Value::Register(r) => self.names.register(*r).to_string(),
+            Value::Lanes(a, width, count) => {
+                let (row, at) = self.row(a, false);
+                if width == count {
+                    format!("Isa_::read::<{ty}, {width}>({row}, {at})")
+                } else {
+                    format!("Isa_::read_part::<{ty}, {width}>({row}, {at}, {count})")
+                }
+            }
+            Value::Splat(a, width) => format!("Isa_::splat::<{ty}, {width}>({})", self.value(a)),
+            Value::Unary(Unary::Neg, a) => format!("-{}", self.lanes(a)),
+            Value::Unary(f, a) => format!("{}.map(|a| math::{}::<Isa_>(a))", self.lanes(a), f.name()),
+            Value::Binary(f, a, b) => match f {
+                Binary::Add => arithmetic("add", a, b),
+                Binary::Sub => arithmetic("sub", a, b),
+                Binary::Mul => arithmetic("mul", a, b),
+                Binary::Max => arithmetic("max", a, b),
+                Binary::Min => arithmetic("min", a, b),
+                Binary::Div => format!("{} / {}", self.lanes(a), self.lanes(b)),
+                f => format!("{}.zip({}, |a, b| math::{}::<Isa_>(a, b))", self.lanes(a), self.lanes(b), f.name()),
+            },
+            Value::Powf(a, n) => format!("{}.map(|a| {})", self.lanes(a), self.power("a", *n)),
+            Value::Select(t, a, b) => {
+                format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.lanes(a), self.lanes(b))
+            }
+            Value::Const(_) | Value::Load(_) => unreachable!("scalars stand in splats"),
         }
     }
 
@@ -273,29 +376,10 @@ impl Writer<'_> {
     }
 }
 
-fn fold(op: ReduceOp, a: &str, b: &str) -> String {
-    match op {
-        ReduceOp::Sum => format!("{a} += {b};"),
-        ReduceOp::Prod => format!("{a} *= {b};"),
-        ReduceOp::Max | ReduceOp::Min => format!("{a} = math::{}({a}, {b});", op.name()),
+/// A sum set to its new value: `+=` where nothing is fused.
+fn return_sum(place: &str, sum: &str) -> String {
+    match sum.strip_prefix(&format!("{place} + ")) {
+        Some(added) => format!("{place} += {added};"),
+        None => format!("{place} = {sum};"),
     }
-}
-
-/// The tensors that the nodes, inner loops aside, access by a flat position.
-fn flat_tensors(nodes: &[Node]) -> Vec<TensorId> {
-    let mut all = Vec::new();
-    let mut note = |a: &Access| {
-        if a.flat && !all.contains(&a.tensor) {
-            all.push(a.tensor);
-        }
-    };
-    for node in nodes {
-        if let Node::Update { place, value, .. } = node {
-            if let Place::Element(a) = place {
-                note(a);
-            }
-            value.loads(&mut note);
-        }
-    }
-    all
 }

@@ -10,7 +10,7 @@ pub mod names;
 use crate::certify::Certified;
 use crate::index::{self, Op, Role, TensorId};
 use crate::nest::Nest;
-use crate::plain::{Kernel, Kind};
+use crate::plain::{Function, Kernel, Kind};
 use crate::source::{Sources, Span};
 use crate::spec::InstanceSpec;
 use serde::Serialize;
@@ -27,7 +27,8 @@ pub struct Compiled<'a> {
     pub certified: &'a Certified,
     pub instance: &'a InstanceSpec,
     pub kernel: Kernel,
-    pub nests: Vec<Nest>,
+    /// The nests of each function, for different machines.
+    pub nests: Vec<Vec<Nest>>,
 }
 
 #[derive(Serialize)]
@@ -89,12 +90,31 @@ struct FunctionContext {
     rule: Vec<String>,
     reads: Vec<ArgumentContext>,
     writes: Vec<ArgumentContext>,
+    /// Reads and writes with the types of their references.
+    arguments: Vec<ReferenceContext>,
+    /// They are few enough to travel in registers.
+    registers: bool,
     accumulates: bool,
     inline: bool,
     flops: u64,
     bytes: u64,
     scratch: u64,
-    body: String,
+    /// A call that does the same; else the bodies say it.
+    call: String,
+    bodies: Vec<BodyContext>,
+}
+
+#[derive(Serialize)]
+struct ReferenceContext {
+    name: String,
+    ty: String,
+}
+
+#[derive(Serialize)]
+struct BodyContext {
+    /// The classes of machines that it is for.
+    machines: Vec<&'static str>,
+    text: String,
 }
 
 #[derive(Serialize)]
@@ -103,8 +123,12 @@ struct ArgumentContext {
     alias: String,
 }
 
-/// A function of at most this many operations is worth inlining: a call would cost as much.
-const INLINE_FLOPS: u64 = 512;
+/// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use the
+/// same instructions, so that what one computes again of another has the same bits.
+const INLINE_FLOPS: u64 = 1024;
+
+/// As many pointers go to a function in registers on common machines; `cotangent::isa` has a dispatch for each number up to it.
+const MOST_REGISTERS: usize = 6;
 
 /// The templates, those of a folder over the shipped ones.
 pub fn templates(own: &[(String, String)]) -> Result<Tera, String> {
@@ -187,7 +211,14 @@ fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
     };
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
-    let functions = c.nests.iter().map(|n| function_context(sources, op, kernel, n, &c.nests)).collect();
+    let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
+    let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= INLINE_FLOPS);
+    let functions = kernel
+        .functions
+        .iter()
+        .zip(&c.nests)
+        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, inline))
+        .collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         op: op.name.clone(),
@@ -236,7 +267,14 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     }
 }
 
-fn function_context(sources: &Sources, op: &Op, kernel: &Kernel, n: &Nest, all: &[Nest]) -> FunctionContext {
+fn function_context(
+    sources: &Sources,
+    op: &Op,
+    kernel: &Kernel,
+    f: &Function,
+    nests: &[Nest],
+    inline: bool,
+) -> FunctionContext {
     let argument = |t: &TensorId| {
         let of = match op.tensor(*t).role {
             Role::Tangent(of) | Role::Cotangent(of) => of,
@@ -244,44 +282,54 @@ fn function_context(sources: &Sources, op: &Op, kernel: &Kernel, n: &Nest, all: 
         };
         ArgumentContext { name: kernel.tensor(*t).name.clone(), alias: names::alias(&kernel.tensor(of).name) }
     };
-    let (kind, rule) = match n.kind {
+    let (kind, rule) = match f.kind {
         Kind::Forward => ("Forward", &op.forward),
         Kind::Jvp => ("Jvp", &op.tangent.stmts),
         Kind::Vjp { .. } => ("Vjp", &op.adjoint.stmts),
     };
-    let wanted = n.writes.iter().copied().collect();
+    let wanted = f.writes.iter().copied().collect();
     let rule = crate::derive::live(rule, &wanted).iter().map(|s| index::print::stmt(op, s)).collect();
-    let names = names::Names::new(kernel, n);
-    let cost = cost::cost(kernel, n);
+    let cost = cost::cost(kernel, f, nests);
+    let call = same_as(kernel, f).map_or(String::new(), |whole| {
+        let arguments: Vec<_> = f.reads.iter().chain(&f.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
+        format!("{}({})", whole.name, arguments.join(", "))
+    });
+    let body = |n: &Nest| BodyContext {
+        machines: n.machines.iter().map(|m| m.name).collect(),
+        text: body::lines(sources, kernel, n, &names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 }),
+    };
+    let reference = |t: &TensorId, how: &str| {
+        let a = argument(t);
+        ReferenceContext { name: a.name, ty: format!("{how}{}", a.alias) }
+    };
+    let references: Vec<_> = (f.reads.iter().map(|t| reference(t, "&'a ")))
+        .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
+        .collect();
     FunctionContext {
-        name: n.name.clone(),
+        name: f.name.clone(),
         kind,
         rule,
-        reads: n.reads.iter().map(argument).collect(),
-        writes: n.writes.iter().map(argument).collect(),
-        accumulates: matches!(n.kind, Kind::Vjp { store: false, .. }),
-        inline: cost.flops <= INLINE_FLOPS || same_as(kernel, n, all).is_some(),
+        reads: f.reads.iter().map(argument).collect(),
+        writes: f.writes.iter().map(argument).collect(),
+        registers: references.len() <= MOST_REGISTERS,
+        arguments: references,
+        accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
+        inline: inline || !call.is_empty(),
         flops: cost.flops,
         bytes: cost.bytes,
         scratch: cost.scratch,
-        body: match same_as(kernel, n, all) {
-            Some(whole) => {
-                let arguments: Vec<_> =
-                    n.reads.iter().chain(&n.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
-                format!("        {}({});\n", whole.name, arguments.join(", "))
-            }
-            None => body::lines(sources, kernel, n, &names, 2),
-        },
+        bodies: if call.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
+        call,
     }
 }
 
 /// With one input that has a derivative, its own function is the whole `vjp` again.
-fn same_as<'a>(kernel: &Kernel, n: &Nest, all: &'a [Nest]) -> Option<&'a Nest> {
-    let Kind::Vjp { input: Some(_), store } = n.kind else { return None };
+fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Option<&'a Function> {
+    let Kind::Vjp { input: Some(_), store } = f.kind else { return None };
     let named = |t: &TensorId| &kernel.tensor(*t).name;
-    all.iter().find(|w| {
+    kernel.functions.iter().find(|w| {
         w.kind == Kind::Vjp { input: None, store }
-            && w.reads.iter().map(named).eq(n.reads.iter().map(named))
-            && w.writes.iter().map(named).eq(n.writes.iter().map(named))
+            && w.reads.iter().map(named).eq(f.reads.iter().map(named))
+            && w.writes.iter().map(named).eq(f.writes.iter().map(named))
     })
 }

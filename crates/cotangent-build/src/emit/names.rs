@@ -6,17 +6,17 @@ use crate::nest::Nest;
 use crate::plain::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What may not name a variable; `l` is used by the body's own text.
+/// What may not name a variable; the last three are used by the body's own text.
 const RESERVED: &[&str] = &[
     "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in",
     "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait",
     "true", "type", "unsafe", "use", "where", "while", "async", "await", "dyn", "abstract", "become", "box", "do",
-    "final", "macro", "override", "priv", "typeof", "unsized", "virtual", "yield", "try", "gen", "l",
+    "final", "macro", "override", "priv", "typeof", "unsized", "virtual", "yield", "try", "gen", "a", "b", "turned",
 ];
 
 /// The names of one function.
 pub struct Names {
-    tensors: Vec<String>,
+    tensors: BTreeMap<TensorId, String>,
     vars: Vec<String>,
     registers: Vec<String>,
 }
@@ -34,16 +34,9 @@ impl Names {
             }
             free
         };
-        let tensors = (0..k.tensors.len())
-            .map(|t| {
-                let name = &k.tensors[t].name;
-                if arguments.contains(&TensorId(t)) || !n.locals.iter().any(|l| l.tensor == TensorId(t)) {
-                    name.clone()
-                } else {
-                    fresh(name)
-                }
-            })
-            .collect();
+        let mut tensors: BTreeMap<TensorId, String> =
+            arguments.iter().map(|t| (*t, k.tensor(*t).name.clone())).collect();
+        tensors.extend(n.locals.iter().map(|l| (l.tensor, fresh(&l.name))));
         let registers = n.registers.iter().map(|r| fresh(&r.name)).collect();
         // Loops beside each other may share a name; those inside each other have names of their own already.
         let apart = |name: &str| {
@@ -57,7 +50,7 @@ impl Names {
         Names { tensors, vars, registers }
     }
     pub fn tensor(&self, t: TensorId) -> &str {
-        &self.tensors[t.0]
+        &self.tensors[&t]
     }
     pub fn var(&self, v: usize) -> &str {
         &self.vars[v]

@@ -40,30 +40,60 @@ impl Checker<'_> {
                     self.nodes(body)?;
                     self.tests.truncate(known);
                 }
-                Node::Init { register, .. } => {
+                Node::Init { register, value } => {
+                    self.value(value)?;
+                    self.same(self.n.registers[*register].lanes, self.lanes(value))?;
                     self.set.insert(*register);
                 }
                 Node::Update { place, value, .. } => {
                     self.value(value)?;
                     match place {
                         Place::Element(a) => {
-                            let writable =
-                                self.n.writes.contains(&a.tensor) || self.n.locals.iter().any(|l| l.tensor == a.tensor);
-                            if !writable {
-                                return Err(format!("`{}` is written but is no result", self.k.tensor(a.tensor).name));
-                            }
-                            self.access(a)?;
+                            self.writable(a)?;
+                            self.access(a, 1)?;
+                            self.same(None, self.lanes(value))?;
                         }
-                        Place::Register(r, lane) => self.register(*r, lane)?,
+                        Place::Lanes(a, lanes) => {
+                            self.writable(a)?;
+                            // The lanes that are not written may lie outside.
+                            let mut first = a.clone();
+                            let last = first.positions.last_mut().ok_or("lanes of a scalar")?;
+                            last.numerator.constant += lanes.start as i64;
+                            self.access(&first, lanes.len())?;
+                            match self.lanes(value) {
+                                Some(width) if lanes.end <= width => {}
+                                _ => return Err("lanes written of what has fewer".into()),
+                            }
+                        }
+                        Place::Register(r) => {
+                            self.register(*r)?;
+                            self.same(self.n.registers[*r].lanes, self.lanes(value))?;
+                        }
                     }
                 }
-                Node::Fold { into, from, .. } => {
-                    if !self.set.contains(into)
-                        || !self.set.contains(from)
-                        || self.n.registers[*from].lanes.is_none_or(|l| !l.is_power_of_two())
-                    {
-                        return Err("a fold of registers that are not set or not a power of two".into());
+                Node::Transpose { from, to } => {
+                    if from.len() != to.len() {
+                        return Err("a block that is turned is not square".into());
                     }
+                    from.iter().try_for_each(|a| self.access(a, from.len()))?;
+                    to.iter().try_for_each(|a| self.writable(a).and_then(|()| self.access(a, from.len())))?;
+                }
+                Node::Fold { into, from, .. } => {
+                    self.register(*into)?;
+                    self.register(*from)?;
+                    self.same(self.n.registers[*into].lanes, None)?;
+                    if self.n.registers[*from].lanes.is_none_or(|l| !l.is_power_of_two()) {
+                        return Err("a fold of what is not a power of two of lanes".into());
+                    }
+                }
+                Node::Sums { into, from } => {
+                    from.iter().try_for_each(|r| self.register(*r))?;
+                    self.same(self.n.registers[*into].lanes, Some(from.len()))?;
+                    let lanes = |r: &RegisterId| self.n.registers[*r].lanes;
+                    if from.iter().any(|r| lanes(r) != lanes(&from[0]) || lanes(r).is_none()) {
+                        return Err("sums of registers of several widths".into());
+                    }
+                    self.set.insert(*into);
                 }
                 Node::Fill(_) => {}
             }
@@ -85,63 +115,66 @@ impl Checker<'_> {
         }
     }
 
-    fn register(&self, r: RegisterId, lane: &Option<Linear>) -> Result<(), String> {
-        let register = &self.n.registers[r];
-        if !self.set.contains(&r) {
-            return Err(format!("register `{}` is not set", register.name));
-        }
-        match (lane, register.lanes) {
-            (None, None) => Ok(()),
-            (Some(l), Some(lanes)) => {
-                self.linear(l)?;
-                let (lo, hi) = l.range(&|v| self.n.vars[v].extent);
-                if lo < 0 || hi >= lanes as i64 {
-                    Err(format!("lane of `{}` out of range", register.name))
-                } else {
-                    Ok(())
-                }
-            }
-            _ => Err(format!("register `{}` used as what it is not", register.name)),
+    fn register(&self, r: RegisterId) -> Result<(), String> {
+        if self.set.contains(&r) { Ok(()) } else { Err(format!("register `{}` is not set", self.n.registers[r].name)) }
+    }
+
+    fn lanes(&self, v: &Value) -> Option<usize> {
+        v.lanes(&self.n.registers)
+    }
+
+    fn same(&self, a: Option<usize>, b: Option<usize>) -> Result<(), String> {
+        if a == b { Ok(()) } else { Err(format!("{a:?} lanes beside {b:?}")) }
+    }
+
+    fn writable(&self, a: &Access) -> Result<(), String> {
+        if self.n.writes.contains(&a.tensor) || self.n.local(a.tensor).is_some() {
+            Ok(())
+        } else {
+            Err(format!("`{}` is written but is no result", self.n.tensor(self.k, a.tensor)))
         }
     }
 
-    fn access(&self, a: &Access) -> Result<(), String> {
-        let shape = match self.n.locals.iter().find(|l| l.tensor == a.tensor) {
-            Some(l) => l.shape.clone(),
-            None if a.flat => vec![self.k.tensor(a.tensor).elements()],
-            None => self.k.tensor(a.tensor).shape.clone(),
-        };
-        let name = &self.k.tensor(a.tensor).name;
-        let shape = if a.flat { vec![shape.iter().product()] } else { shape };
-        if shape.len() != a.positions.len() {
+    /// An access of so many elements that follow each other.
+    fn access(&self, a: &Access, count: usize) -> Result<(), String> {
+        let name = self.n.tensor(self.k, a.tensor);
+        let shape = self.n.shape(self.k, a.tensor);
+        if a.joined.len() != a.positions.len() || a.joined.iter().sum::<usize>() != shape.len() {
             return Err(format!("`{name}` has {} dimensions here", shape.len()));
         }
-        for (p, size) in a.positions.iter().zip(&shape) {
+        let extents = a.extents(shape);
+        for (d, (p, size)) in a.positions.iter().zip(&extents).enumerate() {
             self.linear(&p.numerator)?;
             let (lo, hi) = p.numerator.range(&|v| self.n.vars[v].extent);
-            let proven = lo >= 0 && hi < *size as i64 && p.divisor == 1;
-            let tested = self.tests.contains(&Test::Within {
-                numerator: p.numerator.clone(),
-                divisor: p.divisor,
-                extent: *size,
-            });
-            let kept = p.guarded && tested;
+            let reach = if d + 1 == extents.len() { count as i64 - 1 } else { 0 };
+            let proven = lo >= 0 && hi + reach < *size as i64 && p.divisor == 1;
+            let within = Test::Within { numerator: p.numerator.clone(), divisor: p.divisor, extent: *size };
+            let kept = p.guarded && reach == 0 && self.tests.contains(&within);
             if !proven && !kept {
                 return Err(format!("`{name}` may be accessed out of bounds"));
             }
         }
-        Ok(())
+        if extents.is_empty() && count > 1 { Err("lanes of a scalar".into()) } else { Ok(()) }
     }
 
     fn value(&mut self, v: &Value) -> Result<(), String> {
         match v {
             Value::Const(_) => Ok(()),
-            Value::Load(a) => self.access(a),
-            Value::Register(r, lane) => self.register(*r, lane),
+            Value::Load(a) => self.access(a, 1),
+            Value::Lanes(a, width, count) => {
+                self.access(a, *count)?;
+                if count > width { Err("more elements than lanes".into()) } else { Ok(()) }
+            }
+            Value::Splat(a, _) => {
+                self.value(a)?;
+                self.same(None, self.lanes(a))
+            }
+            Value::Register(r) => self.register(*r),
             Value::Unary(_, a) | Value::Powf(a, _) => self.value(a),
             Value::Binary(_, a, b) => {
                 self.value(a)?;
-                self.value(b)
+                self.value(b)?;
+                self.same(self.lanes(a), self.lanes(b))
             }
             Value::Select(t, a, b) => {
                 self.test(t)?;
@@ -152,7 +185,7 @@ impl Checker<'_> {
                 self.learn(&Test::Not(t.clone()));
                 self.value(b)?;
                 self.tests.truncate(known);
-                Ok(())
+                self.same(self.lanes(a), self.lanes(b))
             }
         }
     }

@@ -13,7 +13,7 @@ pub fn run(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
     for w in &n.writes {
         tensors.entry(*w).or_insert_with(|| vec![f64::NAN; k.tensor(*w).elements()]);
     }
-    let registers = n.registers.iter().map(|r| vec![f64::NAN; r.lanes.unwrap_or(1)]).collect();
+    let registers = vec![Vec::new(); n.registers.len()];
     let mut m = Machine { k, n, tensors, registers, env: vec![0; n.vars.len()] };
     m.nodes(&n.body);
 }
@@ -35,6 +35,15 @@ fn reduce(op: ReduceOp, a: f64, b: f64) -> f64 {
     }
 }
 
+fn fold(op: ReduceOp, lanes: &[f64]) -> f64 {
+    let mut lanes = lanes.to_vec();
+    while lanes.len() > 1 {
+        let half = lanes.len() / 2;
+        lanes = (0..half).map(|l| reduce(op, lanes[l], lanes[l + half])).collect();
+    }
+    lanes[0]
+}
+
 impl Machine<'_> {
     fn nodes(&mut self, nodes: &[Node]) {
         for node in nodes {
@@ -51,58 +60,79 @@ impl Machine<'_> {
                         self.nodes(body);
                     }
                 }
-                Node::Init { register, value } => self.registers[*register].fill(*value),
+                Node::Init { register, value } => self.registers[*register] = self.value(value),
                 Node::Update { place, how, value } => {
                     let v = self.value(value);
-                    let slot = match place {
+                    let set = |slot: &mut f64, v: f64| {
+                        *slot = match how {
+                            Update::Set => v,
+                            Update::Reduce(op) => reduce(*op, *slot, v),
+                        }
+                    };
+                    match place {
                         Place::Element(a) => {
                             let at = self.locate(a);
-                            &mut self.tensors.get_mut(&a.tensor).expect("results are there")[at]
+                            set(&mut self.tensors.get_mut(&a.tensor).expect("results are there")[at], v[0]);
                         }
-                        Place::Register(r, lane) => {
-                            let at = lane.as_ref().map_or(0, |l| l.eval(&self.env) as usize);
-                            &mut self.registers[*r][at]
+                        Place::Lanes(a, lanes) => {
+                            let at = self.locate(a);
+                            let to = self.tensors.get_mut(&a.tensor).expect("results are there");
+                            lanes.clone().for_each(|l| set(&mut to[at + l], v[l]));
                         }
-                    };
-                    *slot = match how {
-                        Update::Set => v,
-                        Update::Reduce(op) => reduce(*op, *slot, v),
-                    };
+                        Place::Register(r) => self.registers[*r].iter_mut().zip(v).for_each(|(x, v)| set(x, v)),
+                    }
+                }
+                Node::Transpose { from, to } => {
+                    let rows: Vec<Vec<f64>> = from.iter().map(|a| self.elements(a, from.len())).collect();
+                    for (i, a) in to.iter().enumerate() {
+                        let at = self.locate(a);
+                        let to = self.tensors.get_mut(&a.tensor).expect("results are there");
+                        rows.iter().enumerate().for_each(|(j, row)| to[at + j] = row[i]);
+                    }
                 }
                 Node::Fold { into, from, op } => {
-                    let mut lanes = self.registers[*from].clone();
-                    while lanes.len() > 1 {
-                        let half = lanes.len() / 2;
-                        lanes = (0..half).map(|l| reduce(*op, lanes[l], lanes[l + half])).collect();
-                    }
-                    self.registers[*into][0] = reduce(*op, self.registers[*into][0], lanes[0]);
+                    let folded = fold(*op, &self.registers[*from]);
+                    self.registers[*into][0] = reduce(*op, self.registers[*into][0], folded);
+                }
+                Node::Sums { into, from } => {
+                    self.registers[*into] = from.iter().map(|r| fold(ReduceOp::Sum, &self.registers[*r])).collect();
                 }
                 Node::Fill(t) => self.tensors.get_mut(t).expect("results are there").fill(0.0),
             }
         }
     }
     fn locate(&self, a: &Access) -> usize {
-        let shape = match self.n.locals.iter().find(|l| l.tensor == a.tensor) {
-            Some(l) => &l.shape,
-            None => &self.k.tensor(a.tensor).shape,
-        };
+        let extents = a.extents(self.n.shape(self.k, a.tensor));
         let position = |p: &Position| (p.numerator.eval(&self.env) / p.divisor) as usize;
-        if a.flat {
-            position(&a.positions[0])
-        } else {
-            a.positions.iter().zip(shape).fold(0, |at, (p, n)| at * n + position(p))
-        }
+        a.positions.iter().zip(extents).fold(0, |at, (p, n)| at * n + position(p))
     }
-    fn value(&self, v: &Value) -> f64 {
+    fn elements(&self, a: &Access, count: usize) -> Vec<f64> {
+        let at = self.locate(a);
+        self.tensors[&a.tensor][at..at + count].to_vec()
+    }
+    /// As many values as lanes, or one.
+    fn value(&self, v: &Value) -> Vec<f64> {
+        let each = |a: &Value, f: &dyn Fn(f64) -> f64| self.value(a).into_iter().map(f).collect();
         match v {
-            Value::Const(c) => *c,
-            Value::Load(a) => self.tensors[&a.tensor][self.locate(a)],
-            Value::Register(r, lane) => self.registers[*r][lane.as_ref().map_or(0, |l| l.eval(&self.env) as usize)],
-            Value::Unary(f, a) => f64::unary(*f, self.value(a)),
-            Value::Binary(f, a, b) => f64::binary(*f, self.value(a), self.value(b)),
-            Value::Powf(a, n) => Number::powf(self.value(a), *n),
+            Value::Const(c) => vec![*c],
+            Value::Load(a) => self.elements(a, 1),
+            Value::Lanes(a, width, count) => {
+                let mut lanes = self.elements(a, *count);
+                lanes.resize(*width, 0.0);
+                lanes
+            }
+            Value::Splat(a, width) => vec![self.scalar(a); *width],
+            Value::Register(r) => self.registers[*r].clone(),
+            Value::Unary(f, a) => each(a, &|x| f64::unary(*f, x)),
+            Value::Binary(f, a, b) => {
+                self.value(a).into_iter().zip(self.value(b)).map(|(a, b)| f64::binary(*f, a, b)).collect()
+            }
+            Value::Powf(a, n) => each(a, &|x| Number::powf(x, *n)),
             Value::Select(t, a, b) => self.value(if self.test(t) { a } else { b }),
         }
+    }
+    fn scalar(&self, v: &Value) -> f64 {
+        self.value(v)[0]
     }
     fn test(&self, t: &Test) -> bool {
         match t {
@@ -111,7 +141,7 @@ impl Machine<'_> {
                 n % divisor == 0 && (0..*extent as i64).contains(&(n / divisor))
             }
             Test::Index(op, a, b) => op.holds(&a.eval(&self.env), &b.eval(&self.env)),
-            Test::Value(op, a, b) => op.holds(&self.value(a), &self.value(b)),
+            Test::Value(op, a, b) => op.holds(&self.scalar(a), &self.scalar(b)),
             Test::And(ts) => ts.iter().all(|t| self.test(t)),
             Test::Or(ts) => ts.iter().any(|t| self.test(t)),
             Test::Not(t) => !self.test(t),

@@ -1,23 +1,31 @@
 //! The loop nest: what runs, in which order, with which registers; still no Rust text. Takes plain statements ([`schedule`]).
 //!
 //! Holds after it: every loop runs from 0 to a constant; every access is in bounds where it stands, by its loops or by the tests
-//! around it; registers are set before they are read.
+//! around it; registers are set before they are read; scalars and lanes do not mix.
 
 pub mod check;
+mod coalesce;
 pub mod eval;
 pub mod fuse;
+mod lower;
+pub mod machine;
 pub mod print;
 pub mod schedule;
+mod tile;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
-use crate::plain::{Kind, Linear};
+use crate::plain::{Kernel, Kind, Linear};
 use crate::source::Span;
+use machine::Machine;
 
-/// One function as a nest.
+/// One function as a nest, for the machines that it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Nest {
     pub name: String,
     pub kind: Kind,
+    pub machines: Vec<&'static Machine>,
+    /// Why it is as it is: what the schedule chose, and against what.
+    pub notes: Vec<String>,
     pub reads: Vec<TensorId>,
     pub writes: Vec<TensorId>,
     pub locals: Vec<Local>,
@@ -26,13 +34,12 @@ pub struct Nest {
     pub body: Vec<Node>,
 }
 
-/// A scratch tensor on the stack.
+/// A scratch tensor on the stack: one of the kernel, without the dimensions of the loop that it lives in, or a panel of packed operands,
+/// whose id is none of the kernel's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Local {
     pub tensor: TensorId,
     pub name: String,
-    /// Storage dimensions that remain: the others are those of the loop that it lives in.
-    pub keep: Vec<usize>,
     pub shape: Vec<usize>,
 }
 
@@ -43,7 +50,7 @@ pub struct Var {
     pub extent: usize,
 }
 
-/// Accumulators: one, or a row of them.
+/// A scalar, or lanes: as many scalars as fill one register of the machine, or fewer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Register {
     pub name: String,
@@ -66,21 +73,31 @@ pub enum Node {
         tests: Vec<Test>,
         body: Vec<Node>,
     },
-    /// Sets every lane of a register.
+    /// A register's first value: of its width.
     Init {
         register: RegisterId,
-        value: f64,
+        value: Value,
     },
     Update {
         place: Place,
         how: Update,
         value: Value,
     },
-    /// Folds the lanes of `from` into `into`, first with last half, then halves of that: a fixed tree.
+    /// Folds the lanes of `from` onto the scalar `into`: first with last half, then halves of that: a fixed tree.
     Fold {
         into: RegisterId,
         from: RegisterId,
         op: ReduceOp,
+    },
+    /// Lane i of `into` becomes the sum of the lanes of register i, in the order of a fold.
+    Sums {
+        into: RegisterId,
+        from: Vec<RegisterId>,
+    },
+    /// As many rows as a row has lanes: column `i` of what is read goes to the place `i`.
+    Transpose {
+        from: Vec<Access>,
+        to: Vec<Access>,
     },
     /// Sets every element to zero.
     Fill(TensorId),
@@ -95,16 +112,18 @@ pub enum Update {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
     Element(Access),
-    Register(RegisterId, Option<Linear>),
+    Register(RegisterId),
+    /// Elements that follow each other, from the access on, one a lane; only the lanes of the range are written.
+    Lanes(Access, std::ops::Range<usize>),
 }
 
-/// One element of an argument or a local.
+/// One element of an argument or a local, or the first of its lanes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     pub tensor: TensorId,
-    /// One position into the flat elements, or one for each storage dimension.
-    pub flat: bool,
     pub positions: Vec<Position>,
+    /// How many storage dimensions, joined to one, each position runs over.
+    pub joined: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -119,7 +138,11 @@ pub struct Position {
 pub enum Value {
     Const(f64),
     Load(Access),
-    Register(RegisterId, Option<Linear>),
+    /// A vector of so many lanes; so many elements that follow each other fill the first, zeros the rest.
+    Lanes(Access, usize, usize),
+    /// A scalar in every one of so many lanes.
+    Splat(Box<Value>, usize),
+    Register(RegisterId),
     Unary(Unary, Box<Value>),
     Binary(Binary, Box<Value>, Box<Value>),
     Powf(Box<Value>, f64),
@@ -146,9 +169,9 @@ impl Value {
     /// Every access of an element, tests included.
     pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
         match self {
-            Value::Const(_) | Value::Register(..) => {}
-            Value::Load(a) => f(a),
-            Value::Unary(_, a) | Value::Powf(a, _) => a.loads(f),
+            Value::Const(_) | Value::Register(_) => {}
+            Value::Load(a) | Value::Lanes(a, ..) => f(a),
+            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.loads(f),
             Value::Binary(_, a, b) => {
                 a.loads(f);
                 b.loads(f);
@@ -162,19 +185,33 @@ impl Value {
     }
     /// Every variable that it depends on.
     pub fn vars(&self, f: &mut impl FnMut(VarId)) {
+        self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
+        self.tests(&mut |t| t.own_vars(f));
+    }
+    /// Every test within, the inner ones of a test aside.
+    fn tests(&self, f: &mut impl FnMut(&Test)) {
         match self {
-            Value::Const(_) => {}
-            Value::Load(a) => a.vars(f),
-            Value::Register(_, lane) => lane.iter().for_each(|l| l.terms.iter().for_each(|(v, _)| f(*v))),
-            Value::Unary(_, a) | Value::Powf(a, _) => a.vars(f),
+            Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) => {}
+            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.tests(f),
             Value::Binary(_, a, b) => {
-                a.vars(f);
-                b.vars(f);
+                a.tests(f);
+                b.tests(f);
             }
             Value::Select(t, a, b) => {
-                t.vars(f);
-                a.vars(f);
-                b.vars(f);
+                f(t);
+                a.tests(f);
+                b.tests(f);
+            }
+        }
+    }
+    /// The number of lanes; `None` for a scalar.
+    pub fn lanes(&self, registers: &[Register]) -> Option<usize> {
+        match self {
+            Value::Const(_) | Value::Load(_) => None,
+            Value::Lanes(_, n, _) | Value::Splat(_, n) => Some(*n),
+            Value::Register(r) => registers[*r].lanes,
+            Value::Unary(_, a) | Value::Powf(a, _) | Value::Binary(_, a, _) | Value::Select(_, a, _) => {
+                a.lanes(registers)
             }
         }
     }
@@ -192,7 +229,13 @@ impl Test {
             Test::Not(t) => t.loads(f),
         }
     }
+    /// Every variable that it depends on.
     pub fn vars(&self, f: &mut impl FnMut(VarId)) {
+        self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
+        self.own_vars(f);
+    }
+    /// Those of coordinates that it compares.
+    fn own_vars(&self, f: &mut impl FnMut(VarId)) {
         let mut linear = |l: &Linear| l.terms.iter().for_each(|(v, _)| f(*v));
         match self {
             Test::Within { numerator, .. } => linear(numerator),
@@ -201,11 +244,12 @@ impl Test {
                 linear(b);
             }
             Test::Value(_, a, b) => {
-                a.vars(f);
-                b.vars(f);
+                let mut inner = |t: &Test| t.own_vars(&mut *f);
+                a.tests(&mut inner);
+                b.tests(&mut inner);
             }
-            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.vars(f)),
-            Test::Not(t) => t.vars(f),
+            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.own_vars(f)),
+            Test::Not(t) => t.own_vars(f),
         }
     }
     /// All of them as one test.
@@ -214,8 +258,30 @@ impl Test {
     }
 }
 
+impl Nest {
+    /// The shape that accesses see, dimensions in storage order.
+    pub fn shape<'a>(&'a self, k: &'a Kernel, t: TensorId) -> &'a [usize] {
+        self.local(t).map_or_else(|| &k.tensor(t).shape, |l| &l.shape)
+    }
+    pub fn tensor<'a>(&'a self, k: &'a Kernel, t: TensorId) -> &'a str {
+        self.local(t).map_or_else(|| &k.tensor(t).name, |l| &l.name)
+    }
+    pub fn local(&self, t: TensorId) -> Option<&Local> {
+        self.locals.iter().find(|l| l.tensor == t)
+    }
+}
+
 impl Access {
-    pub fn vars(&self, f: &mut impl FnMut(VarId)) {
-        self.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v)));
+    /// The extent of each position, dimensions joined.
+    pub fn extents(&self, shape: &[usize]) -> Vec<usize> {
+        let mut rest = shape;
+        self.joined
+            .iter()
+            .map(|n| {
+                let (these, after) = rest.split_at(*n);
+                rest = after;
+                these.iter().product()
+            })
+            .collect()
     }
 }

@@ -8,7 +8,11 @@ use std::fmt::Write;
 /// One function.
 pub fn nest(k: &Kernel, n: &Nest) -> String {
     let names = |ts: &[TensorId]| ts.iter().map(|t| k.tensor(*t).name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut out = format!("{}({}) -> {}\n", n.name, names(&n.reads), names(&n.writes));
+    let machines: Vec<_> = n.machines.iter().map(|m| m.name.to_lowercase()).collect();
+    let mut out = format!("{}({}) -> {}    {}\n", n.name, names(&n.reads), names(&n.writes), machines.join(", "));
+    for note in &n.notes {
+        let _ = writeln!(out, "  ; {note}");
+    }
     for l in &n.locals {
         let _ = writeln!(out, "  local {}{:?}", l.name, l.shape);
     }
@@ -41,12 +45,8 @@ impl Printer<'_> {
                 }
                 Node::Init { register, value } => {
                     let r = &self.n.registers[*register];
-                    writeln!(
-                        out,
-                        "{pad}{}{} = {value:?}",
-                        r.name,
-                        r.lanes.map_or(String::new(), |l| format!("[0..{l}]"))
-                    )
+                    let lanes = r.lanes.map_or(String::new(), |l| format!("<{l}>"));
+                    writeln!(out, "{pad}{}{lanes} := {}", r.name, self.value(value))
                 }
                 Node::Update { place, how, value } => {
                     let how = match how {
@@ -57,7 +57,8 @@ impl Printer<'_> {
                     };
                     let place = match place {
                         Place::Element(a) => self.access(a),
-                        Place::Register(r, lane) => self.register(*r, lane),
+                        Place::Lanes(a, lanes) => format!("{}<{}..{}>", self.access(a), lanes.start, lanes.end),
+                        Place::Register(r) => self.n.registers[*r].name.clone(),
                     };
                     writeln!(out, "{pad}{place} {how} {}", self.value(value))
                 }
@@ -68,16 +69,21 @@ impl Printer<'_> {
                     op.name(),
                     self.n.registers[*from].name
                 ),
-                Node::Fill(t) => writeln!(out, "{pad}{}[..] = 0", self.k.tensor(*t).name),
+                Node::Sums { into, from } => {
+                    let (into, lanes) = (&self.n.registers[*into].name, from.len());
+                    let from: Vec<_> = from.iter().map(|r| self.n.registers[*r].name.as_str()).collect();
+                    writeln!(out, "{pad}{into}<{lanes}> := sums of the lanes of {}", from.join(", "))
+                }
+                Node::Transpose { from, to } => {
+                    let list = |all: &[Access]| all.iter().map(|a| self.access(a)).collect::<Vec<_>>().join(", ");
+                    writeln!(out, "{pad}rows {} = columns {}", list(to), list(from))
+                }
+                Node::Fill(t) => writeln!(out, "{pad}{}[..] = 0", self.n.tensor(self.k, *t)),
             };
         }
     }
     fn linear(&self, l: &Linear) -> String {
         linear(l, &|v| self.n.vars[v].name.clone())
-    }
-    fn register(&self, r: RegisterId, lane: &Option<Linear>) -> String {
-        let name = &self.n.registers[r].name;
-        lane.as_ref().map_or_else(|| name.clone(), |l| format!("{name}[{}]", self.linear(l)))
     }
     fn access(&self, a: &Access) -> String {
         let quotient = |p: &Position| {
@@ -87,14 +93,19 @@ impl Printer<'_> {
                 format!("({})/{}", self.linear(&p.numerator), p.divisor)
             }
         };
-        let positions: Vec<_> = a.positions.iter().map(quotient).collect();
-        format!("{}{}[{}]", self.k.tensor(a.tensor).name, if a.flat { ".flat" } else { "" }, positions.join(", "))
+        // `_` for each dimension that a position runs over besides its own.
+        let positions: Vec<_> =
+            a.positions.iter().zip(&a.joined).map(|(p, n)| "_ ".repeat(n - 1) + &quotient(p)).collect();
+        format!("{}[{}]", self.n.tensor(self.k, a.tensor), positions.join(", "))
     }
     fn value(&self, v: &Value) -> String {
         match v {
             Value::Const(c) => format!("{c:?}"),
             Value::Load(a) => self.access(a),
-            Value::Register(r, lane) => self.register(*r, lane),
+            Value::Lanes(a, width, count) if width == count => format!("{}<{width}>", self.access(a)),
+            Value::Lanes(a, width, count) => format!("{}<{count} of {width}>", self.access(a)),
+            Value::Splat(a, width) => format!("{}<all {width}>", self.value(a)),
+            Value::Register(r) => self.n.registers[*r].name.clone(),
             Value::Unary(f, a) => format!("{}({})", f.name(), self.value(a)),
             Value::Binary(f, a, b) => match f {
                 Binary::Add => format!("({} + {})", self.value(a), self.value(b)),

@@ -1,7 +1,7 @@
 //! The checker of the plain IR: takes a kernel, gives the first broken invariant of [`crate::plain`]. A failure is a bug of ours.
 
 use super::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every function.
 pub fn check(k: &Kernel) -> Result<(), String> {
@@ -10,6 +10,8 @@ pub fn check(k: &Kernel) -> Result<(), String> {
         if matches!(f.kind, Kind::Vjp { store: false, .. }) {
             begun.extend(&f.writes);
         }
+        // Statements that store the parts of a tensor, until nothing of it is missing.
+        let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
         for step in &f.steps {
             let s = match step {
                 Step::Fill(t) => {
@@ -49,16 +51,31 @@ pub fn check(k: &Kernel) -> Result<(), String> {
             if unbegun {
                 problem = Some("a tensor is read before it is written");
             }
-            if !begun.contains(&s.target.tensor) && (s.accumulate || !s.covers(&k.tensor(s.target.tensor).shape)) {
-                problem = Some("the first write leaves elements without a value");
+            let target = s.target.tensor;
+            if !begun.contains(&target) {
+                let own = parts.entry(target).or_default();
+                own.push(s);
+                match written_once(own) {
+                    Some(n) if !s.accumulate => {
+                        if n == k.tensor(target).elements() as u128 {
+                            begun.insert(target);
+                        }
+                    }
+                    _ => problem = Some("the first write leaves elements without a value"),
+                }
             }
             if let Some(what) = problem {
                 return fail(what);
             }
-            begun.insert(s.target.tensor);
         }
         if let Some(t) = f.writes.iter().find(|t| !begun.contains(t)) {
-            return Err(format!("{}::{}::{}: `{}` is never written", k.op, k.name, f.name, k.tensor(*t).name));
+            return Err(format!(
+                "{}::{}::{}: `{}` is never written, or not whole",
+                k.op,
+                k.name,
+                f.name,
+                k.tensor(*t).name
+            ));
         }
     }
     Ok(())

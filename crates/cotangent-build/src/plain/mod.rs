@@ -8,6 +8,7 @@ pub mod check;
 pub mod eval;
 pub mod gather;
 mod instance;
+pub mod merge;
 pub mod print;
 pub mod specialise;
 
@@ -194,6 +195,10 @@ impl Linear {
         }
         Linear::new(terms, constant)
     }
+    /// Every variable numbered anew.
+    pub fn renamed(&self, number: &impl Fn(usize) -> usize) -> Linear {
+        self.substitute(&|v| Linear::var(number(v)))
+    }
     pub fn eval(&self, env: &[i64]) -> i64 {
         self.terms.iter().fold(self.constant, |sum, (v, c)| sum + c * env[*v])
     }
@@ -225,6 +230,11 @@ impl Position {
 impl Access {
     pub fn guarded(&self) -> bool {
         self.positions.iter().any(|p| p.guard.any())
+    }
+    /// Every variable numbered anew, of the same extent as before.
+    pub fn renamed(&self, number: &impl Fn(usize) -> usize) -> Access {
+        let position = |p: &Position| Position { numerator: p.numerator.renamed(number), ..p.clone() };
+        Access { tensor: self.tensor, positions: self.positions.iter().map(position).collect() }
     }
     pub fn vars(&self) -> impl Iterator<Item = usize> + '_ {
         self.positions.iter().flat_map(|p| p.numerator.terms.iter().map(|(v, _)| *v))
@@ -265,6 +275,10 @@ impl Expr {
                 b.reads(f);
             }
         }
+    }
+    /// Every variable numbered anew, of the same extent as before.
+    pub fn renamed(&self, number: &impl Fn(usize) -> usize) -> Expr {
+        self.map(&|a| a.renamed(number), &|l| l.renamed(number))
     }
     /// Rebuilt with every access and every linear map of a condition changed.
     pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Expr {
@@ -328,17 +342,58 @@ impl Cond {
 impl Stmt {
     /// Whether it writes every element of its target, each once.
     pub fn covers(&self, shape: &[usize]) -> bool {
-        let mut seen = Vec::new();
-        let plain = self.target.positions.iter().zip(shape).all(|(p, size)| match p.as_var() {
-            Some(v) => {
-                let fresh = !seen.contains(&v);
-                seen.push(v);
-                fresh && self.vars[v].extent == *size && !p.guard.any()
-            }
-            None => *size == 1 && p.numerator == Linear::constant(0),
-        });
-        plain && seen.len() == self.free
+        written_once(&[self]) == Some(shape.iter().map(|n| *n as u128).product())
     }
+    /// The elements that it writes, where it writes each once and skips none: their coordinates in each storage dimension.
+    fn progressions(&self) -> Option<Vec<Progression>> {
+        let mut seen = Vec::new();
+        let along = self.target.positions.iter().map(|p| match p.numerator.terms.as_slice() {
+            _ if p.divisor != 1 || p.guard.any() => None,
+            [] => Some(Progression { first: p.numerator.constant, step: 1, count: 1 }),
+            [(v, c)] if !seen.contains(v) => {
+                seen.push(*v);
+                let count = self.vars[*v].extent as i64;
+                // Counted from its lower end.
+                let first = p.numerator.constant + (c * (count - 1)).min(0);
+                Some(Progression { first, step: c.abs(), count })
+            }
+            _ => None,
+        });
+        let all: Option<Vec<_>> = along.collect();
+        all.filter(|_| seen.len() == self.free)
+    }
+}
+
+/// The coordinates `first + step * n` for n in `0..count`.
+struct Progression {
+    first: i64,
+    step: i64,
+    count: i64,
+}
+
+impl Progression {
+    fn last(&self) -> i64 {
+        self.first + self.step * (self.count - 1)
+    }
+    /// Whether no coordinate is of both; undecided counts as no.
+    fn apart(&self, other: &Progression) -> bool {
+        let common = gcd(self.step, other.step);
+        (self.first - other.first) % common != 0 || self.last() < other.first || other.last() < self.first
+    }
+}
+
+/// How many elements of one tensor the statements write, where they write each once, all of them together; `None` where that is not so or
+/// cannot be seen from the targets.
+pub fn written_once(stmts: &[&Stmt]) -> Option<u128> {
+    let all: Vec<Vec<Progression>> = stmts.iter().map(|s| s.progressions()).collect::<Option<_>>()?;
+    let apart = |a: &[Progression], b: &[Progression]| a.iter().zip(b).any(|(a, b)| a.apart(b));
+    let distinct = all.iter().enumerate().all(|(n, a)| all[..n].iter().all(|b| apart(a, b)));
+    distinct.then(|| all.iter().map(|a| a.iter().map(|p| p.count as u128).product::<u128>()).sum())
+}
+
+/// The greatest common divisor of two numbers that are not negative.
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 impl Kernel {

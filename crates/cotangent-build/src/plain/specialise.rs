@@ -101,19 +101,33 @@ impl Specialiser<'_> {
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
         let mut steps = Vec::new();
         let mut begun: BTreeSet<TensorId> = if fresh { BTreeSet::new() } else { results.iter().copied().collect() };
+        let mut merged: Vec<Stmt> = Vec::new();
         for s in &stmts {
-            let mut plain = self.stmt(s)?;
-            if plain.accumulate && plain.target.positions.iter().any(|p| p.as_var().is_none()) {
-                plain = gather::gather(&plain, self.tensors).unwrap_or(plain);
+            let plain = self.stmt(s)?;
+            if let Some(last) = merged.last_mut()
+                && let Some(both) = merge::merge(last, &plain, self.tensors)
+            {
+                *last = both;
+            } else {
+                merged.push(plain);
             }
-            if begun.insert(s.target) {
-                if plain.covers(&self.tensors[s.target.0].shape) {
-                    plain.accumulate = false;
-                } else {
-                    steps.push(Step::Fill(s.target));
+        }
+        for plain in merged {
+            let target = plain.target.tensor;
+            let moves = plain.accumulate && plain.target.positions.iter().any(|p| p.as_var().is_none());
+            let gathered = if moves { gather::gather(&plain, self.tensors) } else { None };
+            let mut group = gathered.unwrap_or_else(|| vec![plain]);
+            if begun.insert(target) {
+                // What is written once, of all that the tensor holds, is stored; only what no statement reaches needs a zero before.
+                let once = written_once(&group.iter().collect::<Vec<_>>());
+                if once.is_some() {
+                    group.iter_mut().for_each(|s| s.accumulate = false);
+                }
+                if once != Some(self.tensors[target.0].elements() as u128) {
+                    steps.push(Step::Fill(target));
                 }
             }
-            steps.push(Step::Stmt(plain));
+            steps.extend(group.into_iter().map(Step::Stmt));
         }
         // A result that no statement writes is zero.
         if fresh {

@@ -1,0 +1,452 @@
+//! The harness: takes the contestants of a row, all of which compute the same, gives their times and the limits of the core at that time.
+//!
+//! Shared machines slow down in phases. So all contestants of a row take turns, round after round, and the limits (fused multiply-adds, the
+//! clock, streams) are contestants too: a row's percentage is its lowest time against the best that the limit reached in the rounds of the
+//! same row. A phase that lasts longer than the row slows both; in one that is shorter both find a quiet round.
+
+use crate::machine::{self, Streams, Width};
+use crate::peers::Float;
+use cotangent::Tensor;
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+/// How long a sample lasts at least.
+const SAMPLE: Duration = Duration::from_micros(40);
+/// A contestant this many times slower than the best is timed in the first rounds only.
+const HOPELESS: f64 = 3.0;
+/// Rounds in which everybody is timed.
+const FIRST_ROUNDS: usize = 2;
+/// Rounds after which a minimum no longer moves.
+const MOST_ROUNDS: usize = 400;
+
+/// A tensor at an address that is a multiple of 64.
+#[repr(align(64))]
+pub struct Aligned<T>(T);
+
+impl<T: Tensor<Scalar: Float>> Aligned<T> {
+    /// Zeros, on the heap.
+    pub fn zeros() -> Box<Self> {
+        Box::new(Aligned(T::ZERO))
+    }
+
+    /// Numbers between `-range` and `range`, the same in every run, different for every seed.
+    pub fn filled(seed: u32, range: f64) -> Box<Self> {
+        let mut tensor = Self::zeros();
+        let mut state = seed;
+        for x in tensor.flat_mut() {
+            // Numerical Recipes' generator; its upper bits are good enough for data.
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *x = T::Scalar::of(range * (f64::from(state >> 8) / f64::from(1 << 23) - 1.0));
+        }
+        tensor
+    }
+}
+
+impl<T> Deref for Aligned<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Aligned<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+/// What a row writes: a tensor, or several.
+pub trait Output {
+    /// All elements, to compare.
+    fn numbers(&self) -> Vec<f64>;
+    /// Makes every element something that nobody computes.
+    fn spoil(&mut self);
+}
+
+impl<T: Tensor<Scalar: Float>> Output for Box<Aligned<T>> {
+    fn numbers(&self) -> Vec<f64> {
+        self.flat().iter().map(|x| x.wide()).collect()
+    }
+    fn spoil(&mut self) {
+        self.flat_mut().fill(T::Scalar::of(7777.0));
+    }
+}
+
+impl<A: Output, B: Output> Output for (A, B) {
+    fn numbers(&self) -> Vec<f64> {
+        [self.0.numbers(), self.1.numbers()].concat()
+    }
+    fn spoil(&mut self) {
+        self.0.spoil();
+        self.1.spoil();
+    }
+}
+
+impl<A: Output, B: Output, C: Output> Output for (A, B, C) {
+    fn numbers(&self) -> Vec<f64> {
+        [self.0.numbers(), self.1.numbers(), self.2.numbers()].concat()
+    }
+    fn spoil(&mut self) {
+        self.0.spoil();
+        self.1.spoil();
+        self.2.spoil();
+    }
+}
+
+/// Rows whose geometric mean is of interest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// `z = x y` in `f32`
+    ProductNn,
+    /// `x_bar = z_bar yᵀ` in `f32`
+    ProductNt,
+    /// `y_bar = xᵀ z_bar` in `f32`
+    ProductTn,
+    /// `z = x y` in `f64`
+    ProductF64,
+    /// Value and tangent of a product.
+    ProductJvp,
+    /// Products over a batch.
+    Batch,
+    /// Convolution.
+    ConvForward,
+    /// Its cotangent of the image.
+    ConvX,
+    /// Its cotangent of the kernel.
+    ConvK,
+    /// Value and tangent of a convolution.
+    ConvJvp,
+    /// Element by element, and sums.
+    Elementwise,
+    /// Softmax and normalisation.
+    Rows,
+}
+
+impl Group {
+    /// Every group, in the order of the output.
+    pub const ALL: [Group; 12] = [
+        Group::ProductNn,
+        Group::ProductNt,
+        Group::ProductTn,
+        Group::ProductF64,
+        Group::ProductJvp,
+        Group::Batch,
+        Group::ConvForward,
+        Group::ConvX,
+        Group::ConvK,
+        Group::ConvJvp,
+        Group::Elementwise,
+        Group::Rows,
+    ];
+
+    /// What the output calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::ProductNn => "products NN f32",
+            Group::ProductNt => "products NT f32",
+            Group::ProductTn => "products TN f32",
+            Group::ProductF64 => "products NN f64",
+            Group::ProductJvp => "products jvp",
+            Group::Batch => "batched products",
+            Group::ConvForward => "conv forward",
+            Group::ConvX => "conv x_bar",
+            Group::ConvK => "conv k_bar",
+            Group::ConvJvp => "conv jvp",
+            Group::Elementwise => "elementwise",
+            Group::Rows => "softmax, layer norm",
+        }
+    }
+}
+
+/// What a row computes.
+pub struct Spec {
+    /// The op.
+    pub op: &'static str,
+    /// Its extents.
+    pub shape: String,
+    /// `forward`, `jvp`, `vjp_x`, ...
+    pub mode: &'static str,
+    /// Where it counts.
+    pub group: Group,
+    /// Whether the scalars are `f64`.
+    pub double: bool,
+    /// Arithmetic operations: those of the definition, padding counted in, a function as one.
+    pub flops: f64,
+    /// Bytes that must be read or written at least: each argument once.
+    pub bytes: f64,
+    /// Elements, where cycles per element are of interest.
+    pub elements: Option<f64>,
+}
+
+impl Spec {
+    /// `op/shape/mode`
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}", self.op, self.shape, self.mode)
+    }
+}
+
+/// The lowest and the median time of one call, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Lowest.
+    pub min: f64,
+    /// Median.
+    pub median: f64,
+}
+
+/// A row measured.
+pub struct Row {
+    /// What it computes.
+    pub spec: Spec,
+    /// The generated kernel.
+    pub ours: Time,
+    /// The others that computed the same.
+    pub peers: Vec<(&'static str, Time)>,
+    /// The core's best in the rounds of this row, in GFLOP/s.
+    pub peak: f64,
+    /// The best stream over the same arrays in the rounds of this row, in GB/s.
+    pub bandwidth: Option<f64>,
+    /// Core clock in the rounds of this row.
+    pub gigahertz: Option<f64>,
+}
+
+impl Row {
+    /// GFLOP/s at the lowest time.
+    pub fn gflops(&self) -> f64 {
+        self.spec.flops / self.ours.min
+    }
+    /// GB/s at the lowest time.
+    pub fn gbytes(&self) -> f64 {
+        self.spec.bytes / self.ours.min
+    }
+    /// Percent of the core's fused multiply-adds.
+    pub fn peak_percent(&self) -> f64 {
+        100.0 * self.gflops() / self.peak
+    }
+    /// Percent of the stream over the same arrays.
+    pub fn bandwidth_percent(&self) -> Option<f64> {
+        self.bandwidth.map(|b| 100.0 * self.gbytes() / b)
+    }
+    /// Core cycles for each element.
+    pub fn cycles_per_element(&self) -> Option<f64> {
+        Some(self.ours.min * self.gigahertz? / self.spec.elements?)
+    }
+    /// Our time over that of a peer.
+    pub fn ratio(&self, peer: &str) -> Option<f64> {
+        self.peers.iter().find(|(name, _)| *name == peer).map(|(_, time)| self.ours.min / time.min)
+    }
+    /// The fastest peer.
+    pub fn best_peer(&self) -> Option<(&'static str, f64)> {
+        let ratios = self.peers.iter().map(|(name, time)| (*name, self.ours.min / time.min));
+        ratios.max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+}
+
+/// Computes the output so many times, and says how long that took.
+type Run<'a, O> = dyn Fn(&mut O, u64) -> Duration + 'a;
+
+/// One way to compute a row. The first of a row is the generated kernel.
+pub struct Contestant<'a, O> {
+    name: &'static str,
+    run: Box<Run<'a, O>>,
+}
+
+impl<'a, O: 'a> Contestant<'a, O> {
+    /// From one call. It must hide its arguments from the optimiser (`black_box`), its output is hidden already.
+    pub fn new(name: &'static str, f: impl Fn(&mut O) + 'a) -> Self {
+        // The loop is compiled with the call in it, so that a small kernel pays no indirect call.
+        let run = move |out: &mut O, calls: u64| {
+            let start = Instant::now();
+            for _ in 0..calls {
+                f(black_box(&mut *out));
+            }
+            start.elapsed()
+        };
+        Contestant { name, run: Box::new(run) }
+    }
+}
+
+/// The samples of one contestant.
+struct Samples {
+    calls: u64,
+    nanoseconds: Vec<f64>,
+}
+
+impl Samples {
+    /// Finds out how many calls make a sample.
+    fn calibrate<O>(contestant: &Contestant<O>, out: &mut O) -> Samples {
+        let mut calls = 1;
+        loop {
+            let time = (contestant.run)(out, calls);
+            if time >= SAMPLE / 2 {
+                let calls = (calls as f64 * SAMPLE.as_secs_f64() / time.as_secs_f64()).ceil().max(1.0);
+                return Samples { calls: calls as u64, nanoseconds: Vec::new() };
+            }
+            calls *= 2;
+        }
+    }
+
+    fn take<O>(&mut self, contestant: &Contestant<O>, out: &mut O) {
+        if self.calls > 1 {
+            // Code and branch history of the others go out of the way.
+            (contestant.run)(out, self.calls.min(4));
+        }
+        let time = (contestant.run)(out, self.calls);
+        self.nanoseconds.push(time.as_secs_f64() * 1e9 / self.calls as f64);
+    }
+
+    fn min(&self) -> f64 {
+        self.nanoseconds.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn time(&self) -> Time {
+        let mut sorted = self.nanoseconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        Time { min: sorted[0], median: sorted[sorted.len() / 2] }
+    }
+}
+
+/// The run: what is asked for, and what has been measured.
+pub struct Bench {
+    filter: Option<String>,
+    budget: Duration,
+    /// Rows measured so far.
+    pub rows: Vec<Row>,
+    /// Contestants that computed something else than the generated kernel, and were not timed.
+    pub wrong: Vec<String>,
+}
+
+impl Bench {
+    /// Rows whose id contains `filter`, each measured for about `budget`.
+    pub fn new(filter: Option<String>, budget: Duration) -> Bench {
+        Bench { filter, budget, rows: Vec::new(), wrong: Vec::new() }
+    }
+
+    /// Whether a row is asked for.
+    pub fn wants(&self, spec: &Spec) -> bool {
+        self.filter.as_ref().is_none_or(|filter| spec.id().contains(filter.as_str()))
+    }
+
+    /// Measures a row bounded by arithmetic.
+    pub fn row<O: Output>(&mut self, spec: Spec, out: &mut O, contestants: Vec<Contestant<O>>) {
+        self.measure(spec, out, contestants, Vec::new());
+    }
+
+    /// Measures a row bounded by memory. `stream` runs over the row's own arrays, as many read and written as the row does.
+    pub fn row_of_streams<'a, O: Output + 'a>(
+        &mut self,
+        spec: Spec,
+        out: &mut O,
+        contestants: Vec<Contestant<O>>,
+        stream: impl Fn(Width, &mut O) + Copy + 'a,
+    ) {
+        let widths = machine::widths().into_iter();
+        let streams = widths.map(|width| Contestant::new("stream", move |out| stream(width, out))).collect();
+        self.measure(spec, out, contestants, streams);
+    }
+
+    fn measure<O: Output>(
+        &mut self,
+        spec: Spec,
+        out: &mut O,
+        contestants: Vec<Contestant<O>>,
+        streams: Vec<Contestant<O>>,
+    ) {
+        let contestants = self.correct(&spec, out, contestants);
+        let widths = machine::widths();
+        let chain = |width| Contestant::new("peak", move |_: &mut O| machine::multiply_add(width, spec.double));
+        let peaks: Vec<_> = widths.iter().map(|width| chain(*width)).collect();
+        let clock = machine::count_cycles().then(|| {
+            Contestant::new("clock", |_: &mut O| {
+                machine::count_cycles();
+            })
+        });
+
+        // In the order of a round. The limits come first and last: they are never hopeless.
+        let limits = peaks.len() + streams.len() + usize::from(clock.is_some());
+        let all: Vec<&Contestant<O>> = peaks.iter().chain(&streams).chain(&clock).chain(&contestants).collect();
+        let mut samples: Vec<Samples> = all.iter().map(|c| Samples::calibrate(c, out)).collect();
+        let start = Instant::now();
+        for round in 0..MOST_ROUNDS {
+            if round >= FIRST_ROUNDS && start.elapsed() > self.budget {
+                break;
+            }
+            let best = samples[limits..].iter().map(Samples::min).fold(f64::INFINITY, f64::min);
+            for (n, (samples, contestant)) in samples.iter_mut().zip(&all).enumerate() {
+                // The generated kernel is timed to the end, whatever it does.
+                if n <= limits || round < FIRST_ROUNDS || samples.min() <= HOPELESS * best {
+                    samples.take(contestant, out);
+                }
+            }
+        }
+
+        let mut measured = samples.iter();
+        let peak = widths
+            .iter()
+            .zip(measured.by_ref())
+            .map(|(width, samples)| machine::multiply_add_flops(*width, spec.double) / samples.min())
+            .fold(0.0, f64::max);
+        let bandwidth = streams.iter().zip(measured.by_ref()).map(|(_, s)| spec.bytes / s.min()).reduce(f64::max);
+        let gigahertz = clock.iter().zip(measured.by_ref()).map(|(_, s)| machine::CYCLES / s.min()).next();
+        let mut times = contestants.iter().zip(measured).map(|(c, samples)| (c.name, samples.time()));
+        let (_, ours) = times.next().expect("the generated kernel");
+        let row = Row { ours, peers: times.collect(), peak, bandwidth, gigahertz, spec };
+        crate::report::print_row(&row);
+        self.rows.push(row);
+    }
+
+    /// The contestants that compute the same as the first.
+    fn correct<'a, O: Output>(
+        &mut self,
+        spec: &Spec,
+        out: &mut O,
+        contestants: Vec<Contestant<'a, O>>,
+    ) -> Vec<Contestant<'a, O>> {
+        let tolerance = if spec.double { 1e-10 } else { 1e-3 };
+        let mut expected: Option<Vec<f64>> = None;
+        let mut correct = Vec::new();
+        for contestant in contestants {
+            out.spoil();
+            (contestant.run)(out, 1);
+            let got = out.numbers();
+            let want = expected.get_or_insert_with(|| got.clone());
+            // Written so that a NaN is wrong.
+            let same = |(got, want): (&f64, &f64)| (got - want).abs() <= tolerance * (1.0 + want.abs());
+            match got.iter().zip(want.iter()).position(|pair| !same(pair)) {
+                None => correct.push(contestant),
+                Some(n) => {
+                    let (name, got, want) = (contestant.name, got[n], want[n]);
+                    self.wrong.push(format!("{}: element {n} of {name} is {got}, not {want}", spec.id()));
+                }
+            }
+        }
+        correct
+    }
+}
+
+/// The bandwidth of streams over arrays of `bytes` in all, in GB/s: the best of a few rounds.
+pub fn bandwidth(streams: Streams, bytes: usize) -> f64 {
+    const ALIGNED: usize = 64;
+    let (reads, writes) = streams.counts();
+    let elements = (bytes / size_of::<f32>() / (reads + writes)).next_multiple_of(128);
+    let array = |used: bool| vec![1.0f32; if used { elements + ALIGNED / size_of::<f32>() } else { 0 }];
+    let (u, v, mut y) = (array(reads > 0), array(reads > 1), array(writes > 0));
+    let aligned = |x: &[f32]| if x.is_empty() { 0..0 } else { x.as_ptr().align_offset(ALIGNED)..x.len() };
+    let piece = |x: &[f32]| aligned(x).start..aligned(x).end.min(aligned(x).start + elements);
+    let (u, v, written) = (&u[piece(&u)], &v[piece(&v)], piece(&y));
+    let y = &mut y[written];
+
+    let bytes = (elements * size_of::<f32>() * (reads + writes)) as f64;
+    let rates = machine::widths().into_iter().map(|width| {
+        let mut out = &mut *y;
+        let contestant =
+            Contestant::new("stream", |y: &mut &mut [f32]| machine::stream(width, streams, black_box(u), v, y));
+        let mut samples = Samples::calibrate(&contestant, &mut out);
+        (0..8).for_each(|_| samples.take(&contestant, &mut out));
+        bytes / samples.min()
+    });
+    rates.fold(0.0, f64::max)
+}

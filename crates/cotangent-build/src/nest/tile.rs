@@ -1,0 +1,1199 @@
+//! Register tiles: takes reductions that run over the same variables, gives loops around a tile of accumulators that stay in registers.
+//!
+//! One scheme for every contraction. Lanes run along one variable: a free one, along which the targets are contiguous, or a bound one (a dot
+//! product), along which reads are. Other free variables give the tile its rows. The reduction runs inside, results are stored once. Reads that
+//! are not contiguous along the lanes, or whose rows collide in the cache, are packed into a panel first. Extents are split into pieces of
+//! nearly equal size; where a guard depends on a variable of the tile, its range is split so that the guard is always or never met.
+//!
+//! Candidates are enumerated, costed in cycles, and the cheapest is taken.
+
+use super::coalesce::{coalesce, restrict, rewrite};
+use super::schedule::{Map, Scheduler, bound_outside, nest};
+use super::*;
+use crate::plain::{self, Expr, Stmt};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A panel is at most this large: what the second-level cache holds besides other data.
+const PANEL_BYTES: usize = 96 * 1024;
+/// A reduction longer than this is split where the panel of it is packed or falls out of the first-level cache.
+const BLOCK: usize = 320;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// A cache: bytes, ways, cycles that a line from the next level takes.
+const L1: (usize, usize, f64) = (32 * 1024, 8, 1.0);
+const L2: (usize, usize, f64) = (512 * 1024, 8, 4.0);
+/// The most segments that guards may cut a variable into.
+const SEGMENTS: usize = 17;
+
+/// Marks what moves with the lanes while a term is lowered; no loop's variable.
+const LANE: VarId = usize::MAX;
+
+/// How a group of statements is run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The variable along the lanes; a bound one makes it a dot product.
+    lane: usize,
+    width: usize,
+    vectors: usize,
+    /// The variables of the rows, and how many of each.
+    rows: Vec<(usize, usize)>,
+    /// The reads that are packed.
+    pack: Vec<plain::Access>,
+    /// A bound variable that is split, and the size of a block.
+    block: Option<(usize, usize)>,
+    cost: f64,
+}
+
+/// A statement group with the loops around it.
+struct Group<'a> {
+    stmts: Vec<Stmt>,
+    op: ReduceOp,
+    fixed: &'a BTreeMap<usize, usize>,
+}
+
+/// A run of `count` pieces of `size`, the first at `first`.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    first: usize,
+    count: usize,
+    size: usize,
+}
+
+/// As few pieces of at most `most` as possible, sizes equal but for one.
+fn pieces(extent: usize, most: usize) -> Vec<Piece> {
+    let n = extent.div_ceil(most);
+    let (size, larger) = (extent / n, extent % n);
+    let all = [
+        Piece { first: 0, count: larger, size: size + 1 },
+        Piece { first: larger * (size + 1), count: n - larger, size },
+    ];
+    all.into_iter().filter(|p| p.count > 0).collect()
+}
+
+impl Group<'_> {
+    fn first(&self) -> &Stmt {
+        &self.stmts[0]
+    }
+    fn extent(&self, v: usize) -> usize {
+        self.first().vars[v].extent
+    }
+    fn is_free(&self, v: usize) -> bool {
+        v < self.first().free
+    }
+    /// Variables with loops of their own.
+    fn own(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.first().vars.len()).filter(|v| self.extent(*v) > 1 && !self.fixed.contains_key(v))
+    }
+    fn reads(&self) -> Vec<&plain::Access> {
+        let mut all: Vec<&plain::Access> = Vec::new();
+        for s in &self.stmts {
+            s.value.accesses(&mut |a| {
+                if !all.contains(&a) {
+                    all.push(a);
+                }
+            });
+        }
+        all
+    }
+    fn guarded_in(&self, v: usize) -> bool {
+        self.reads().iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(v) != 0))
+    }
+}
+
+/// What a guard is at one value of a variable.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Segment {
+    Met,
+    Never,
+    /// It depends on other variables.
+    Alone(usize),
+}
+
+/// Along a variable an access stands still, moves by one element, or else.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Along {
+    Still,
+    Contiguous,
+    Strided,
+}
+
+fn along(a: &plain::Access, v: usize) -> Along {
+    let last = a.positions.len().wrapping_sub(1);
+    let moving: Vec<(usize, i64)> =
+        a.positions.iter().enumerate().map(|(d, p)| (d, p.numerator.coefficient(v))).filter(|(_, c)| *c != 0).collect();
+    match moving.as_slice() {
+        [] => Along::Still,
+        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 && !a.positions[*d].guard.any() => Along::Contiguous,
+        _ => Along::Strided,
+    }
+}
+
+/// Arithmetic of one term: multiply-adds, other operations, calls of functions; `None` where a lane's value decides what is computed.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    fused: usize,
+    plain: usize,
+    calls: usize,
+}
+
+fn work(e: &Expr) -> Option<Work> {
+    fn inside(e: &Expr, w: &mut Work) -> bool {
+        match e {
+            Expr::Const(_) | Expr::Read(_) => true,
+            Expr::Unary(Unary::Neg, a) => {
+                w.plain += 1;
+                inside(a, w)
+            }
+            Expr::Powf(a, n) if *n == 2.0 => {
+                w.plain += 1;
+                inside(a, w)
+            }
+            Expr::Unary(_, a) | Expr::Powf(a, _) => {
+                w.calls += 1;
+                inside(a, w)
+            }
+            Expr::Binary(op, a, b) => {
+                match op {
+                    Binary::Add | Binary::Sub | Binary::Mul => w.plain += 1,
+                    Binary::Max | Binary::Min => w.plain += 3,
+                    Binary::Div => w.plain += 8,
+                    _ => w.calls += 1,
+                }
+                inside(a, w) && inside(b, w)
+            }
+            Expr::Where(..) => false,
+        }
+    }
+    fn term(e: &Expr, w: &mut Work) -> bool {
+        match e {
+            Expr::Binary(Binary::Add, a, b) => term(a, w) && term(b, w),
+            Expr::Binary(Binary::Mul, a, b) => {
+                w.fused += 1;
+                inside(a, w) && inside(b, w)
+            }
+            Expr::Powf(a, n) if *n == 2.0 => {
+                w.fused += 1;
+                inside(a, w)
+            }
+            e => {
+                w.plain += 1;
+                inside(e, w)
+            }
+        }
+    }
+    let mut w = Work::default();
+    term(e, &mut w).then_some(w)
+}
+
+/// How many of the sets of a cache rows so many bytes apart fall into.
+fn sets_apart(step: usize, sets: usize) -> usize {
+    let apart = (step / LINE).max(1);
+    let gcd = (1..=sets).rev().find(|d| sets.is_multiple_of(*d) && apart.is_multiple_of(*d)).unwrap_or(1);
+    sets / gcd
+}
+
+impl Scheduler<'_> {
+    /// A reduction, or several over the same variables, none of which reads what another writes.
+    pub(super) fn reduction(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
+        let op = stmts[0].reduce.expect("a reduction");
+        let mut joined = stmts.to_vec();
+        coalesce(&mut self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
+        let group = Group { stmts: joined, op, fixed };
+        match self.best(&group) {
+            None if stmts.len() > 1 => {
+                stmts.iter().flat_map(|s| self.reduction(std::slice::from_ref(s), fixed)).collect()
+            }
+            None => self.scalar(&stmts[0], op, fixed),
+            Some(plan) => {
+                let tile: Vec<usize> = plan.rows.iter().map(|(v, _)| *v).chain([plan.lane]).collect();
+                let Some(v) = tile.into_iter().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
+                // Each segment is a problem of its own: at a border another tile may fit better.
+                let segments = self.segments(&group, v);
+                let mut out = Vec::new();
+                for (from, extent) in segments {
+                    let part: Vec<Stmt> =
+                        group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, from, extent)).collect();
+                    out.extend(self.reduction(&part, fixed));
+                }
+                out
+            }
+        }
+    }
+
+    /// The ranges of a variable within which every guard that depends on it is always met, or the variable stands still.
+    fn segments(&self, g: &Group, v: usize) -> Vec<(usize, usize)> {
+        // For each value, what the rest of each guarded position may be.
+        let inside = |at: usize| -> Vec<Segment> {
+            let mut all = Vec::new();
+            for a in g.reads() {
+                for (p, size) in a.positions.iter().zip(&self.space.kernel.tensor(a.tensor).shape) {
+                    let c = p.numerator.coefficient(v);
+                    if !p.guard.any() || c == 0 {
+                        continue;
+                    }
+                    let rest =
+                        p.numerator.substitute(&|w| if w == v { Linear::constant(at as i64) } else { Linear::var(w) });
+                    let (lo, hi) = rest.range(&|w| g.extent(w));
+                    let top = (*size as i64 - 1) * p.divisor;
+                    let met = p.divisor == 1 && lo >= 0 && hi <= top;
+                    let never = p.divisor == 1 && (hi < 0 || lo > top);
+                    // What is neither stands alone.
+                    all.push(match (met, never) {
+                        (true, _) => Segment::Met,
+                        (_, true) => Segment::Never,
+                        _ => Segment::Alone(at),
+                    });
+                }
+            }
+            all
+        };
+        let mut out: Vec<(usize, usize)> = Vec::new();
+        let mut last = None;
+        for at in 0..g.extent(v) {
+            let now = inside(at);
+            if last.as_ref() == Some(&now) {
+                out.last_mut().expect("there is one").1 += 1;
+            } else {
+                out.push((at, 1));
+            }
+            last = Some(now);
+        }
+        out
+    }
+
+    /// Whether splitting a variable by its guards leaves something to tile.
+    fn splits(&self, g: &Group, v: usize) -> bool {
+        let segments = self.segments(g, v);
+        (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
+    }
+
+    // ---- candidates ----
+
+    fn best(&mut self, g: &Group) -> Option<Plan> {
+        let size = if self.space.kernel.dtype == crate::spec::DType::F32 { 4 } else { 8 };
+        let mut plans = self.plans(g, size);
+        if g.stmts.len() > 1 {
+            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+            for s in &g.stmts {
+                let alone = Group { stmts: vec![s.clone()], op: g.op, fixed: g.fixed };
+                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                let order = |p: &Plan| (p.lane, p.width, p.vectors);
+                let free = g.is_free(like.lane);
+                plans.retain(|p| {
+                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
+                });
+            }
+        }
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        for (n, p) in plans.iter().take(3).enumerate() {
+            let note = format!("{} {}", if n == 0 { "chosen:" } else { "  next:" }, self.describe(g, p));
+            self.nest.notes.push(note);
+        }
+        plans.into_iter().next()
+    }
+
+    fn describe(&self, g: &Group, p: &Plan) -> String {
+        let name = |v: usize| &g.first().vars[v].name;
+        let kind = if g.is_free(p.lane) { "lanes" } else { "dot" };
+        let mut out = format!("{kind} {} {}x{}", name(p.lane), p.vectors, p.width);
+        for (v, n) in &p.rows {
+            out += &format!(", rows {} {n}", name(*v));
+        }
+        for a in &p.pack {
+            out += &format!(", pack {}", self.space.kernel.tensor(a.tensor).name);
+        }
+        if let Some((v, n)) = p.block {
+            out += &format!(", block {} {n}", name(v));
+        }
+        out + &format!(": {:.0} cycles", p.cost)
+    }
+
+    fn plans(&self, g: &Group, size: usize) -> Vec<Plan> {
+        let mut out = Vec::new();
+        let Some(work) = g.stmts.iter().map(|s| work(&s.value)).collect::<Option<Vec<Work>>>() else { return out };
+        // Targets that stand still while the reduction runs, each free variable alone in one position.
+        let plain = |s: &Stmt| {
+            (0..s.free)
+                .filter(|v| s.vars[*v].extent > 1 && !g.fixed.contains_key(v))
+                .all(|v| s.target.positions.iter().filter(|p| p.numerator.coefficient(v) != 0).count() == 1)
+                && s.target.positions.iter().all(|p| {
+                    p.numerator.terms.iter().filter(|(v, _)| s.vars[*v].extent > 1).count() <= 1 && !p.guard.any()
+                })
+                && s.target.vars().all(|v| v < s.free)
+        };
+        if !g.stmts.iter().all(plain) || g.stmts.iter().any(|s| super::coalesce::has_index_test(&s.value)) {
+            return out;
+        }
+        let full = self.machine.bytes / size;
+        let own: Vec<usize> = g.own().collect();
+        for lane in own.iter().copied() {
+            let free = g.is_free(lane);
+            let targets_fit =
+                g.stmts.iter().all(|s| along(&s.target, lane) == if free { Along::Contiguous } else { Along::Still });
+            let guarded = g.guarded_in(lane);
+            let reads = g.reads();
+            let moving = reads.iter().filter(|a| along(a, lane) != Along::Still).count();
+            if !targets_fit || moving == 0 || guarded && !(free && self.splits(g, lane)) {
+                continue;
+            }
+            let strided: Vec<plain::Access> =
+                reads.iter().filter(|a| along(a, lane) == Along::Strided).map(|a| (*a).clone()).collect();
+            if !free && !strided.is_empty() || strided.iter().any(|a| a.guarded()) {
+                continue;
+            }
+            let contiguous: Vec<plain::Access> = reads
+                .iter()
+                .filter(|a| along(a, lane) == Along::Contiguous && !a.guarded())
+                .map(|a| (*a).clone())
+                .collect();
+            let extent = g.extent(lane);
+            let mut widths: Vec<usize> = std::iter::successors(Some(full), |w| (*w > 2).then_some(w / 2)).collect();
+            widths.retain(|w| *w <= extent || free && *w < 2 * extent && *w > 2);
+            for width in widths {
+                let most =
+                    (extent / width).max(1) + usize::from(free && extent > width && !extent.is_multiple_of(width));
+                for vectors in (1..=most.min(if free { 4 } else { 8 }))
+                    .chain([6, 8, 10, 12].into_iter().filter(|v| free && *v <= most))
+                {
+                    for rows in self.row_sets(g, lane, vectors * g.stmts.len(), &own) {
+                        for (pack, block) in self.packings(g, lane, &strided, &contiguous, vectors * width, size) {
+                            let mut plan = Plan { lane, width, vectors, rows: rows.clone(), pack, block, cost: 0.0 };
+                            if let Some(cost) = self.cost(g, &plan, &work, size) {
+                                plan.cost = cost;
+                                out.push(plan);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Which rows a tile may have beside so many vectors: none, one variable's, or two variables'.
+    fn row_sets(&self, g: &Group, lane: usize, vectors: usize, own: &[usize]) -> Vec<Vec<(usize, usize)>> {
+        // One register for a scalar's copies, one for each vector, one that the compiler is left with: at 16 of 16 it spills.
+        let most = self.machine.registers.saturating_sub(2 + vectors.min(4)) / vectors.max(1);
+        let mut out = vec![Vec::new()];
+        let rows: Vec<usize> = own.iter().copied().filter(|v| g.is_free(*v) && *v != lane).collect();
+        let rows: Vec<usize> = rows.into_iter().filter(|v| !g.guarded_in(*v) || self.splits(g, *v)).collect();
+        for v in &rows {
+            let counts: BTreeSet<usize> = (2..=most).filter(|n| *n <= g.extent(*v)).collect();
+            out.extend(counts.iter().map(|n| vec![(*v, *n)]));
+            for w in rows.iter().filter(|w| *w > v) {
+                for n in counts.iter().filter(|n| **n <= 8) {
+                    let second = (2..=most / n).filter(|m| *m <= g.extent(*w) && *m <= 8);
+                    out.extend(second.map(|m| vec![(*v, *n), (*w, m)]));
+                }
+            }
+        }
+        out
+    }
+
+    /// Which reads to pack, and how to split the reduction for it.
+    fn packings(
+        &self,
+        g: &Group,
+        lane: usize,
+        strided: &[plain::Access],
+        contiguous: &[plain::Access],
+        lanes: usize,
+        size: usize,
+    ) -> Vec<(Vec<plain::Access>, Option<(usize, usize)>)> {
+        if !g.is_free(lane) {
+            return vec![(Vec::new(), None)];
+        }
+        let mut out = Vec::new();
+        let mut sets = vec![strided.to_vec()];
+        if !contiguous.is_empty() {
+            sets.push(strided.iter().chain(contiguous).cloned().collect());
+        }
+        for set in sets {
+            let bound =
+                |a: &plain::Access| g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect::<Vec<_>>();
+            let elements = |block: Option<(usize, usize)>| -> usize {
+                let rows = |v: usize| block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
+                set.iter().map(|a| lanes * bound(a).into_iter().map(rows).product::<usize>()).max().unwrap_or(0)
+            };
+            // The longest reduction variable in equal blocks, if there is a divisor of a fitting size.
+            let longest = g.own().filter(|v| !g.is_free(*v)).max_by_key(|v| g.extent(*v));
+            let mut blocks = vec![None];
+            if let Some(v) = longest
+                && g.extent(v) > BLOCK
+                && g.op == ReduceOp::Sum
+            {
+                let extent = g.extent(v);
+                let n = (extent.div_ceil(BLOCK)..=extent / 64).find(|n| extent.is_multiple_of(*n));
+                blocks.extend(n.map(|n| Some((v, extent / n))));
+            }
+            out.extend(blocks.into_iter().filter(|b| elements(*b) * size <= PANEL_BYTES).map(|b| (set.clone(), b)));
+        }
+        out
+    }
+
+    /// Cycles, roughly; `None` for what cannot be.
+    fn cost(&self, g: &Group, p: &Plan, work: &[Work], size: usize) -> Option<f64> {
+        let m = self.machine;
+        let free = g.is_free(p.lane);
+        let unit = if p.width * size > 32 { m.full } else { 0.5 };
+        let tile: Vec<usize> = p.rows.iter().map(|(v, _)| *v).collect();
+        let packed_moves = |v: usize| p.pack.iter().any(|a| a.vars().any(|w| w == v));
+        if p.pack.iter().any(|a| a.guarded()) || tile.iter().any(|v| packed_moves(*v)) {
+            return None;
+        }
+        let extent = g.extent(p.lane);
+        let bound: f64 = g.own().filter(|v| !g.is_free(*v) && *v != p.lane).map(|v| g.extent(v) as f64).product();
+        let others: f64 = g
+            .own()
+            .filter(|v| g.is_free(*v) && *v != p.lane && !tile.contains(v))
+            .map(|v| g.extent(v) as f64)
+            .product();
+        let blocks = p.block.map_or(1.0, |(v, n)| (g.extent(v) / n) as f64);
+        // Loops of the reduction: the innermost one's turns, and how often it starts.
+        let inner = g.own().filter(|v| !g.is_free(*v) && *v != p.lane).last().map_or(1.0, |v| g.extent(v) as f64);
+        let starts = bound / inner;
+        let (fused, plain, calls) = work.iter().fold((0, 0, 0), |(f, q, c), w| (f + w.fused, q + w.plain, c + w.calls));
+        let chain = work.iter().map(|w| w.fused + w.plain.min(1)).max().unwrap_or(1) as f64;
+        let body = |rows: &[usize], vectors: f64, accs: f64| -> f64 {
+            let of = |a: &plain::Access| -> f64 {
+                p.rows
+                    .iter()
+                    .zip(rows)
+                    .filter(|((v, _), _)| a.vars().any(|w| w == *v))
+                    .map(|(_, n)| *n as f64)
+                    .product()
+            };
+            let (mut load, mut uops) = (0.0, 3.0);
+            for a in g.reads() {
+                match along(a, p.lane) {
+                    Along::Still => {
+                        load += of(a) * (0.5 + self.rows_collide(p, rows, a, size))
+                            + self.misses(g, p, a, of(a) as usize, size);
+                        uops += of(a);
+                    }
+                    _ => {
+                        let lines = vectors * of(a);
+                        load += lines * unit + self.misses(g, p, a, p.vectors * p.width, size);
+                        uops += lines;
+                    }
+                }
+            }
+            let arithmetic = accs / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
+            uops += arithmetic;
+            (arithmetic * unit).max(load).max(uops / 5.0).max(chain * m.latency * if free { 1.0 } else { 1.0 })
+        };
+        let stores = |accs: f64| {
+            let accumulate = g.stmts.iter().any(|s| s.accumulate) || p.block.is_some();
+            let fold = if free { 0.0 } else { (p.width as f64).log2() * 2.0 + 2.0 };
+            accs * (0.25 + if free { if accumulate { 1.5 } else { 1.0 } } else { 1.5 } + fold)
+        };
+        // Every combination of piece sizes.
+        let mut total = 0.0;
+        let row_pieces: Vec<Vec<Piece>> = p.rows.iter().map(|(v, n)| pieces(g.extent(*v), *n)).collect();
+        let combos = row_pieces.iter().fold(vec![(1.0, Vec::new())], |all, pieces| {
+            all.into_iter()
+                .flat_map(|(count, sizes)| {
+                    pieces
+                        .iter()
+                        .map(move |x| (count * x.count as f64, [sizes.clone(), vec![x.size]].concat()))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
+        });
+        for (count, sizes) in combos {
+            let rows = sizes.iter().product::<usize>() as f64;
+            let stmts = g.stmts.len() as f64;
+            let each = if free {
+                let vectors = extent.div_ceil(p.width);
+                pieces(vectors, p.vectors)
+                    .iter()
+                    .map(|piece| {
+                        let accs = rows * piece.size as f64 * stmts;
+                        let partial = if extent.is_multiple_of(p.width) { 0.0 } else { 3.0 * rows };
+                        piece.count as f64
+                            * (bound * body(&sizes, piece.size as f64, accs)
+                                + blocks * (stores(accs) + 10.0)
+                                + starts * 4.0
+                                + partial)
+                    })
+                    .sum::<f64>()
+            } else {
+                let groups = extent / p.width / p.vectors;
+                let rest = extent / p.width % p.vectors;
+                let tail = extent % p.width;
+                let accs = rows * p.vectors as f64 * stmts;
+                let last = if rest == 0 { 0.0 } else { body(&sizes, rest as f64, rows * rest as f64 * stmts) };
+                bound * (groups as f64 * body(&sizes, p.vectors as f64, accs) + last + tail as f64 * rows * 4.0 + 4.0)
+                    + stores(rows * stmts)
+                    + accs * 2.0
+                    + 10.0
+            };
+            total += count * each;
+        }
+        // Every segment is text of its own, and borders run worse than this says.
+        let segments: usize =
+            tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| self.segments(g, *v).len()).product();
+        total *= others * (1.0 + 0.004 * (segments - 1) as f64);
+        // Packing: elements moved, by blocks where a bound variable is contiguous.
+        for a in &p.pack {
+            let vectors = extent.div_ceil(p.width) * p.width;
+            let dims: f64 =
+                g.own().filter(|v| *v != p.lane && a.vars().any(|w| w == *v)).map(|v| g.extent(v) as f64).product();
+            let outer: f64 = g
+                .own()
+                .filter(|v| g.is_free(*v) && *v != p.lane && packed_moves(*v) && !a.vars().any(|w| w == *v))
+                .map(|v| g.extent(v) as f64)
+                .product();
+            let each = match along(a, p.lane) {
+                Along::Contiguous => 1.5 / p.width as f64,
+                _ if self.turned(g, a, p.width).is_some() => 4.0 / p.width.min(8) as f64,
+                _ => 1.5,
+            };
+            total += vectors as f64 * dims * outer * each;
+        }
+        Some(total)
+    }
+
+    /// Cycles that the lines of `elements` beside each other cost beyond loads from the first-level cache, as each tile reads them again.
+    fn misses(&self, g: &Group, p: &Plan, a: &plain::Access, elements: usize, size: usize) -> f64 {
+        if !g.is_free(p.lane) {
+            return 0.0;
+        }
+        let lanes = (elements * size).div_ceil(LINE).max(1);
+        let rows = |v: usize| p.block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
+        let over: Vec<usize> = g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
+        let count: usize = over.iter().map(|v| rows(*v)).product();
+        let step = over.iter().map(|v| self.stride(a, *v, size)).filter(|s| *s > 0).min().unwrap_or(size);
+        let lines = if step < LINE { (count * step).div_ceil(LINE) * lanes } else { count * lanes };
+        let cost = |(bytes, ways, cycles): (usize, usize, f64)| {
+            let holds = if p.pack.contains(a) || step <= LINE {
+                bytes / LINE
+            } else {
+                // Each row has so many lines beside each other; those of one column fall into few sets.
+                let sets = bytes / ways / LINE;
+                let apart = sets_apart(step, sets);
+                apart * ways * lanes.min(sets / apart)
+            };
+            if lines * 4 > holds * 3 { lanes as f64 * cycles } else { 0.0 }
+        };
+        // A line that lasts for several turns is fetched once in them.
+        let turns = (LINE / step.min(LINE)) as f64;
+        (cost(L1) + cost(L2)) / turns
+    }
+
+    /// Bytes between the elements of a read at two values of a variable.
+    fn stride(&self, a: &plain::Access, v: usize, size: usize) -> usize {
+        let shape = &self.space.kernel.tensor(a.tensor).shape;
+        let (mut step, mut unit) = (0, size);
+        for (p, n) in a.positions.iter().zip(shape).rev() {
+            step += p.numerator.coefficient(v).unsigned_abs() as usize * unit;
+            unit *= n;
+        }
+        step
+    }
+
+    /// Cycles that a scalar of each row costs beyond its load, where the rows' lines push each other out of the cache before they are used up.
+    fn rows_collide(&self, p: &Plan, rows: &[usize], a: &plain::Access, size: usize) -> f64 {
+        let (bytes, ways, _) = L1;
+        let sets = bytes / ways / LINE;
+        let moved: Vec<(usize, usize)> = p
+            .rows
+            .iter()
+            .zip(rows)
+            .map(|((v, _), n)| (self.stride(a, *v, size), *n))
+            .filter(|(step, n)| *step >= LINE && *n > 1)
+            .collect();
+        let lines: usize = moved.iter().map(|(_, n)| n).product();
+        let room = moved.iter().map(|(step, n)| sets_apart(*step, sets).min(*n)).product::<usize>() * ways;
+        // Half of the room is others'. Many streams are more than the prefetchers follow.
+        let pushed = if moved.iter().any(|(_, n)| *n > 1) && lines * 2 > room { 1.0 } else { 0.0 };
+        pushed + 0.002 * lines as f64
+    }
+
+    /// The bound variable along which a read is contiguous, if whole blocks of it can be turned.
+    fn turned(&self, g: &Group, a: &plain::Access, width: usize) -> Option<usize> {
+        g.own().find(|v| !g.is_free(*v) && along(a, *v) == Along::Contiguous && g.extent(*v) >= width.min(8))
+    }
+
+    // ---- the nest of a plan ----
+
+    fn tile(&mut self, g: &Group, p: &Plan) -> Vec<Node> {
+        let mut map = self.fixed_map(g.first(), g.fixed);
+        let mut stmts = g.stmts.clone();
+        // Variables beside the statement's: the lane within a panel, and the split variable within its block.
+        let lane_in = stmts[0].vars.len();
+        let row_in = lane_in + 1;
+        let panels: Vec<Panel> = p.pack.iter().map(|a| self.panel(g, p, a, lane_in, row_in)).collect();
+        for s in &mut stmts {
+            s.vars.push(plain::Var { name: "lane".into(), extent: p.vectors * p.width });
+            s.vars.push(plain::Var { name: "row".into(), extent: p.block.map_or(1, |(_, n)| n) });
+            let replace = |a: &plain::Access| {
+                panels.iter().find(|q| q.from == *a).map_or_else(|| a.clone(), |q| q.access.clone())
+            };
+            let target = s.target.clone();
+            rewrite(s, &mut |a| if *a == target { a.clone() } else { replace(a) });
+        }
+        map.extend([Linear::default(), Linear::default()]);
+        let t = Tile { g, p, stmts, panels, lane_in, row_in };
+        self.blocks(&t, map)
+    }
+
+    fn panel(&mut self, g: &Group, p: &Plan, a: &plain::Access, lane_in: usize, row_in: usize) -> Panel {
+        let bound: Vec<usize> = g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
+        let split = |v: usize| p.block.filter(|(b, _)| *b == v);
+        let lanes = p.vectors * p.width;
+        let shape: Vec<usize> =
+            bound.iter().map(|v| split(*v).map_or(g.extent(*v), |(_, n)| n)).chain([lanes]).collect();
+        let name = format!("{}_panel", self.space.kernel.tensor(a.tensor).name);
+        let tensor = self.space.add(name.clone(), shape.clone());
+        self.nest.locals.push(Local { tensor, name, shape });
+        let plain =
+            |v: usize| plain::Position { numerator: Linear::var(v), divisor: 1, guard: plain::Guard::default() };
+        let positions = bound
+            .iter()
+            .map(|v| if split(*v).is_some() { plain(row_in) } else { plain(*v) })
+            .chain([plain(lane_in)])
+            .collect();
+        Panel { from: a.clone(), bound, access: plain::Access { tensor, positions } }
+    }
+
+    /// Loops over the pieces of a variable.
+    fn over(
+        &mut self,
+        name: &str,
+        pieces: &[Piece],
+        mut body: impl FnMut(&mut Self, Linear, usize) -> Vec<Node>,
+    ) -> Vec<Node> {
+        let mut out = Vec::new();
+        for piece in pieces {
+            if piece.count == 1 {
+                out.extend(body(self, Linear::constant(piece.first as i64), piece.size));
+            } else {
+                let var = self.var(name, piece.count);
+                let at = Linear::new([(var, piece.size as i64)], piece.first as i64);
+                let body = body(self, at, piece.size);
+                out.push(Node::Loop { var, body });
+            }
+        }
+        out
+    }
+
+    /// Blocks of the reduction, then loops on which panels depend.
+    fn blocks(&mut self, t: &Tile, map: Map) -> Vec<Node> {
+        let Some((v, n)) = t.p.block else { return self.outer(t, map, None, 0) };
+        let var = self.var(&format!("{}_block", t.name(v)), t.g.extent(v) / n);
+        let mut inside = map;
+        inside[v] = Linear::new([(var, n as i64)], 0);
+        let body = self.outer(t, inside, Some(var), 0);
+        vec![Node::Loop { var, body }]
+    }
+
+    fn outer(&mut self, t: &Tile, mut map: Map, block: Option<VarId>, from: usize) -> Vec<Node> {
+        let next = t.outer_vars().into_iter().filter(|v| t.packed(*v)).nth(from);
+        if let Some(v) = next {
+            let var = self.var(t.name(v), t.g.extent(v));
+            map[v] = Linear::var(var);
+            let body = self.outer(t, map, block, from + 1);
+            return vec![Node::Loop { var, body }];
+        }
+        if !t.free() {
+            return self.others(t, map, &[], block, 0);
+        }
+        // Groups of vectors; the last one apart where its last vector ends with the extent instead.
+        let extent = t.g.extent(t.p.lane);
+        let (width, whole) = (t.p.width, extent.is_multiple_of(t.p.width));
+        let mut groups: Vec<(Piece, bool)> = Vec::new();
+        for piece in pieces(extent.div_ceil(width), t.p.vectors) {
+            groups.push((piece, false));
+        }
+        if !whole {
+            let last = groups.last_mut().expect("an extent is not zero");
+            last.0.count -= 1;
+            let at = Piece { first: last.0.first + last.0.count * last.0.size, count: 1, size: last.0.size };
+            groups.push((at, true));
+        }
+        let mut out = Vec::new();
+        for (piece, moved) in groups.into_iter().filter(|(p, _)| p.count > 0) {
+            let scaled = Piece { first: piece.first * width, count: piece.count, size: piece.size * width };
+            let name = format!("{}_tile", t.name(t.p.lane));
+            out.extend(self.over(&name, &[scaled], |this, base, _| {
+                let mut vectors: Vec<Vector> = (0..piece.size)
+                    .map(|v| Vector { at: shifted(&base, v * width), lane: v * width, lanes: 0..width })
+                    .collect();
+                if moved {
+                    let last = vectors.last_mut().expect("a group has vectors");
+                    if extent < width {
+                        last.lanes = 0..extent;
+                    } else {
+                        last.at = Linear::constant((extent - width) as i64);
+                        last.lanes = width - extent % width..width;
+                    }
+                }
+                let mut body = this.packs(t, &map, &vectors);
+                body.extend(this.others(t, map.clone(), &vectors, block, 0));
+                body
+            }));
+        }
+        out
+    }
+
+    /// Fills the panels.
+    fn packs(&mut self, t: &Tile, map: &Map, vectors: &[Vector]) -> Vec<Node> {
+        let mut out = Vec::new();
+        for panel in &t.panels {
+            let mut s = t.stmts[0].clone();
+            s.target = panel.access.clone();
+            let turned = self.turned(t.g, &panel.from, t.p.width);
+            let copied = along(&panel.from, t.p.lane) == Along::Contiguous;
+            for v in vectors {
+                let mut map = map.clone();
+                map[t.p.lane] = v.at.clone();
+                map[t.lane_in] = Linear::constant(v.lane as i64);
+                let partial = v.lanes.start == 0 && v.lanes.end < t.p.width;
+                let filled = if partial { v.lanes.end } else { t.p.width };
+                match turned.filter(|_| !copied && !partial) {
+                    Some(along) => out.extend(self.turn(t, panel, along, map)),
+                    None => out.extend(self.copy(t, panel, map, filled, copied)),
+                }
+            }
+        }
+        out
+    }
+
+    /// The loops of a panel's rows but `without`, and the map with them.
+    fn rows_of(&mut self, t: &Tile, panel: &Panel, without: Option<usize>, map: &mut Map) -> Vec<VarId> {
+        let mut loops = Vec::new();
+        for v in panel.bound.iter().copied().filter(|v| Some(*v) != without) {
+            let split = t.p.block.filter(|(b, _)| *b == v);
+            let var = self.var(t.name(v), split.map_or(t.g.extent(v), |(_, n)| n));
+            loops.push(var);
+            match split {
+                Some(_) => {
+                    map[v] = add(&map[v], &Linear::var(var));
+                    map[t.row_in] = Linear::var(var);
+                }
+                None => map[v] = Linear::var(var),
+            }
+        }
+        loops
+    }
+
+    /// A panel's rows copied, or gathered element by element.
+    fn copy(&mut self, t: &Tile, panel: &Panel, mut map: Map, lanes: usize, contiguous: bool) -> Vec<Node> {
+        let loops = self.rows_of(t, panel, None, &mut map);
+        let node = if contiguous && lanes == t.p.width {
+            let value = Value::Lanes(self.access(&panel.from, &map), lanes, lanes);
+            Node::Update { place: Place::Lanes(self.access(&panel.access, &map), 0..lanes), how: Update::Set, value }
+        } else {
+            let lane = self.var("lane", lanes);
+            map[t.p.lane] = add(&map[t.p.lane], &Linear::var(lane));
+            map[t.lane_in] = add(&map[t.lane_in], &Linear::var(lane));
+            let value = Value::Load(self.access(&panel.from, &map));
+            let place = Place::Element(self.access(&panel.access, &map));
+            Node::Loop { var: lane, body: vec![Node::Update { place, how: Update::Set, value }] }
+        };
+        nest(&loops, Vec::new(), &bound_outside(&map, &loops), vec![node])
+    }
+
+    /// A panel turned in square blocks: rows of the operand become columns.
+    fn turn(&mut self, t: &Tile, panel: &Panel, along: usize, mut map: Map) -> Vec<Node> {
+        let side = t.p.width.min(if self.space.kernel.dtype == crate::spec::DType::F32 { 8 } else { 4 });
+        let loops = self.rows_of(t, panel, Some(along), &mut map);
+        let split = t.p.block.filter(|(b, _)| *b == along);
+        let extent = split.map_or(t.g.extent(along), |(_, n)| n);
+        let mut blocks = vec![Piece { first: 0, count: extent / side, size: side }];
+        if !extent.is_multiple_of(side) {
+            // The last block again covers some of the one before.
+            blocks.push(Piece { first: extent - side, count: 1, size: side });
+        }
+        let name = t.name(along).to_string();
+        let body = self.over(&name, &blocks, |this, base, _| {
+            (0..t.p.width / side)
+                .map(|half| {
+                    let at = |row: usize, lane: usize| {
+                        let mut m = map.clone();
+                        let row = shifted(&base, row);
+                        if split.is_some() {
+                            m[t.row_in] = row.clone();
+                            m[along] = add(&m[along], &row);
+                        } else {
+                            m[along] = row;
+                        }
+                        m[t.p.lane] = shifted(&m[t.p.lane], half * side + lane);
+                        m[t.lane_in] = shifted(&m[t.lane_in], half * side);
+                        m
+                    };
+                    Node::Transpose {
+                        from: (0..side).map(|lane| this.access(&panel.from, &at(0, lane))).collect(),
+                        to: (0..side).map(|row| this.access(&panel.access, &at(row, 0))).collect(),
+                    }
+                })
+                .collect()
+        });
+        nest(&loops, Vec::new(), &bound_outside(&map, &loops), body)
+    }
+
+    /// The other free variables: plain loops, then the rows of the tile.
+    fn others(&mut self, t: &Tile, mut map: Map, vectors: &[Vector], block: Option<VarId>, from: usize) -> Vec<Node> {
+        let plain: Vec<usize> = t.outer_vars().into_iter().filter(|v| !t.packed(*v)).collect();
+        if let Some(v) = plain.get(from) {
+            let var = self.var(t.name(*v), t.g.extent(*v));
+            map[*v] = Linear::var(var);
+            let body = self.others(t, map, vectors, block, from + 1);
+            return vec![Node::Loop { var, body }];
+        }
+        self.rows(t, map, vectors, block, &mut Vec::new())
+    }
+
+    fn rows(
+        &mut self,
+        t: &Tile,
+        map: Map,
+        vectors: &[Vector],
+        block: Option<VarId>,
+        sizes: &mut Vec<usize>,
+    ) -> Vec<Node> {
+        let Some((v, n)) = t.p.rows.get(sizes.len()).copied() else { return self.body(t, map, vectors, block, sizes) };
+        let name = t.name(v).to_string();
+        let before = sizes.clone();
+        self.over(&name, &pieces(t.g.extent(v), n), |this, base, size| {
+            let mut map = map.clone();
+            map[v] = base;
+            let mut sizes = before.clone();
+            sizes.push(size);
+            this.rows(t, map, vectors, block, &mut sizes)
+        })
+    }
+
+    /// One tile: accumulators, the reduction, the results.
+    fn body(&mut self, t: &Tile, map: Map, vectors: &[Vector], block: Option<VarId>, sizes: &[usize]) -> Vec<Node> {
+        let copies: Vec<Map> = sizes.iter().enumerate().fold(vec![map.clone()], |all, (n, size)| {
+            let v = t.p.rows[n].0;
+            all.iter()
+                .flat_map(|m| {
+                    (0..*size).map(|r| {
+                        let mut m = m.clone();
+                        m[v] = shifted(&m[v], r);
+                        m
+                    })
+                })
+                .collect()
+        });
+        let per = if t.free() { vectors.len() } else { t.p.vectors.min(t.g.extent(t.p.lane) / t.p.width) };
+        let identity = Value::Splat(Box::new(Value::Const(t.g.op.identity())), t.p.width);
+        let mut out = Vec::new();
+        // By statement, row and vector.
+        let accs: Vec<Vec<Vec<RegisterId>>> = t
+            .stmts
+            .iter()
+            .map(|_| {
+                (0..copies.len())
+                    .map(|_| (0..per).map(|_| self.init("acc", Some(t.p.width), identity.clone(), &mut out)).collect())
+                    .collect()
+            })
+            .collect();
+        // The loops of the reduction.
+        let mut loops = Vec::new();
+        let mut around = map.clone();
+        for v in t.g.own().filter(|v| !t.g.is_free(*v) && *v != t.p.lane) {
+            let split = t.p.block.filter(|(b, _)| *b == v);
+            let var = self.var(t.name(v), split.map_or(t.g.extent(v), |(_, n)| n));
+            loops.push(var);
+            match split {
+                Some(_) => {
+                    around[v] = add(&around[v], &Linear::var(var));
+                    around[t.row_in] = Linear::var(var);
+                }
+                None => around[v] = Linear::var(var),
+            }
+        }
+        let inside: Vec<Map> = copies
+            .iter()
+            .map(|m| {
+                m.iter()
+                    .zip(&around)
+                    .enumerate()
+                    .map(|(v, (own, outer))| if t.is_row(v) { own.clone() } else { outer.clone() })
+                    .collect()
+            })
+            .collect();
+        if t.free() {
+            let (tests, updates) = self.updates(t, &inside, vectors, &accs);
+            out.extend(nest(&loops, tests, &bound_outside(&around, &loops), updates));
+            for ((s, accs), m) in
+                t.stmts.iter().zip(&accs).flat_map(|(s, a)| a.iter().map(move |r| (s, r))).zip(copies.iter().cycle())
+            {
+                for (v, acc) in vectors.iter().zip(accs) {
+                    let mut m = m.clone();
+                    m[t.p.lane] = v.at.clone();
+                    let place = Place::Lanes(self.access(&s.target, &m), v.lanes.clone());
+                    out.extend(results(s, place, Value::Register(*acc), block));
+                }
+            }
+            return out;
+        }
+        self.dot(t, &mut out, &loops, &around, &inside, &accs);
+        let folded: Vec<(RegisterId, &Stmt, &Map)> = {
+            let mut all = Vec::new();
+            for (s, rows) in t.stmts.iter().zip(&accs) {
+                for (m, accs) in copies.iter().zip(rows) {
+                    for pair in accs[1..].iter() {
+                        out.push(Node::Update {
+                            place: Place::Register(accs[0]),
+                            how: Update::Reduce(t.g.op),
+                            value: Value::Register(*pair),
+                        });
+                    }
+                    all.push((accs[0], s, m));
+                }
+            }
+            all
+        };
+        let tails = std::mem::take(&mut self.tails);
+        // Rows that follow each other in the target are folded together, as many as make lanes.
+        let together = t.p.width.min(if self.space.kernel.dtype == crate::spec::DType::F32 { 8 } else { 4 });
+        let mut n = 0;
+        while let Some((acc, s, m)) = folded.get(n) {
+            let target = self.access(&s.target, m);
+            let follow = |k: usize| {
+                folded.get(n + k).is_some_and(|(_, other, m)| {
+                    let mut at = self.access(&other.target, m);
+                    if let Some(p) = at.positions.last_mut() {
+                        p.numerator.constant -= k as i64;
+                    }
+                    at == target && !at.positions.is_empty()
+                })
+            };
+            if tails.is_empty() && t.g.op == ReduceOp::Sum && (0..together).all(follow) {
+                let into = self.register("sums", Some(together));
+                out.push(Node::Sums { into, from: folded[n..n + together].iter().map(|f| f.0).collect() });
+                out.extend(results(s, Place::Lanes(target, 0..together), Value::Register(into), block));
+                n += together;
+                continue;
+            }
+            let total = match tails.get(n) {
+                Some(total) => *total,
+                None => self.init("sum", None, Value::Const(t.g.op.identity()), &mut out),
+            };
+            out.push(Node::Fold { into: total, from: *acc, op: t.g.op });
+            out.extend(results(s, Place::Element(target), Value::Register(total), block));
+            n += 1;
+        }
+        out
+    }
+
+    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements.
+    fn dot(
+        &mut self,
+        t: &Tile,
+        out: &mut Vec<Node>,
+        loops: &[VarId],
+        around: &Map,
+        inside: &[Map],
+        accs: &[Vec<Vec<RegisterId>>],
+    ) {
+        let lane = t.p.lane;
+        let (extent, width) = (t.g.extent(lane), t.p.width);
+        let per = accs[0][0].len();
+        let (groups, rest, tail) = (extent / width / per, extent / width % per, extent % width);
+        let name = t.name(lane).to_string();
+        let mut body = Vec::new();
+        let mut tests = Vec::new();
+        for (first, count, vectors) in [(0, groups, per), (groups * per * width, usize::from(rest > 0), rest)] {
+            let piece = Piece { first, count, size: vectors * width };
+            if count == 0 {
+                continue;
+            }
+            body.extend(self.over(&name, &[piece], |this, base, _| {
+                let vectors: Vec<Vector> = (0..vectors)
+                    .map(|v| Vector { at: shifted(&base, v * width), lane: v * width, lanes: 0..width })
+                    .collect();
+                let (found, updates) = this.updates(t, inside, &vectors, accs);
+                tests = found;
+                updates
+            }));
+        }
+        if tail > 0 {
+            let var = self.var(&name, tail);
+            let mut updates = Vec::new();
+            for s in &t.stmts {
+                for m in inside {
+                    let total = self.init("sum", None, Value::Const(t.g.op.identity()), out);
+                    self.tails.push(total);
+                    let mut m = m.clone();
+                    m[lane] = Linear::new([(var, 1)], (extent - tail) as i64);
+                    let (_, value) = self.lower_reduced(s, t.g.op, &m);
+                    updates.push(Node::Update { place: Place::Register(total), how: Update::Reduce(t.g.op), value });
+                }
+            }
+            body.push(Node::Loop { var, body: updates });
+        }
+        out.extend(nest(loops, tests, &bound_outside(around, loops), body));
+    }
+
+    /// One step of the reduction: every read once, then every accumulator.
+    fn updates(
+        &mut self,
+        t: &Tile,
+        rows: &[Map],
+        vectors: &[Vector],
+        accs: &[Vec<Vec<RegisterId>>],
+    ) -> (Vec<Test>, Vec<Node>) {
+        let mut step = Turn { nodes: Vec::new(), known: Vec::new() };
+        let mut tests: Vec<Test> = Vec::new();
+        for (r, m) in rows.iter().enumerate() {
+            for (s, accs) in t.stmts.iter().zip(accs) {
+                for (v, acc) in vectors.iter().zip(&accs[r]) {
+                    let mut m = m.clone();
+                    m[t.p.lane] = add(&v.at, &Linear::var(LANE));
+                    m[t.lane_in] = Linear::new([(LANE, 1)], v.lane as i64);
+                    let (found, value) = self.lower_reduced(s, t.g.op, &m);
+                    for test in found {
+                        if !tests.contains(&test) {
+                            tests.push(test);
+                        }
+                    }
+                    let partial = (v.lanes.start == 0 && v.lanes.end < t.p.width).then_some(v.lanes.end);
+                    let value = self.lanes(value, t.p.width, partial, Some(&mut step));
+                    step.nodes.push(Node::Update { place: Place::Register(*acc), how: Update::Reduce(t.g.op), value });
+                }
+            }
+        }
+        (tests, step.nodes)
+    }
+
+    /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a register if `step` is there.
+    fn lanes(&mut self, v: Value, width: usize, partial: Option<usize>, mut step: Option<&mut Turn>) -> Value {
+        let mut still = true;
+        v.vars(&mut |v| still &= v != LANE);
+        if still {
+            let splat = |v| Value::Splat(Box::new(v), width);
+            return match v {
+                Value::Const(_) => splat(v),
+                v => self.once(splat(v), width, step),
+            };
+        }
+        let mut go = |this: &mut Self, v: Box<Value>| Box::new(this.lanes(*v, width, partial, step.as_deref_mut()));
+        match v {
+            Value::Load(mut a) => {
+                let last = &mut a.positions.last_mut().expect("what moves has a position").numerator;
+                last.terms.retain(|(v, _)| *v != LANE);
+                // A panel is as wide as its vectors; an argument may end before.
+                let whole = self.nest.local(a.tensor).is_some_and(|l| l.tensor.0 >= self.source.tensors.len());
+                let count = partial.filter(|_| !whole).unwrap_or(width);
+                self.once(Value::Lanes(a, width, count), width, step)
+            }
+            Value::Unary(f, a) => Value::Unary(f, go(self, a)),
+            Value::Powf(a, n) => Value::Powf(go(self, a), n),
+            Value::Binary(f, a, b) => {
+                let a = go(self, a);
+                Value::Binary(f, a, go(self, b))
+            }
+            Value::Select(t, a, b) => {
+                // Read only under the test, so nothing of it goes to a register before.
+                let a = self.lanes(*a, width, partial, None);
+                let b = self.lanes(*b, width, partial, None);
+                Value::Select(t, Box::new(a), Box::new(b))
+            }
+            v => unreachable!("a register or lanes in a term: {v:?}"),
+        }
+    }
+
+    /// A register with a value that several accumulators take.
+    fn once(&mut self, value: Value, width: usize, step: Option<&mut Turn>) -> Value {
+        let Some(step) = step else { return value };
+        if let Some((_, r)) = step.known.iter().find(|(v, _)| *v == value) {
+            return Value::Register(*r);
+        }
+        let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
+        let r = self.init(name, Some(width), value.clone(), &mut step.nodes);
+        step.known.push((value, r));
+        Value::Register(r)
+    }
+
+    fn init(&mut self, name: &str, lanes: Option<usize>, value: Value, out: &mut Vec<Node>) -> RegisterId {
+        let register = self.register(name, lanes);
+        out.push(Node::Init { register, value });
+        register
+    }
+}
+
+/// A packed read: where it is now.
+struct Panel {
+    from: plain::Access,
+    bound: Vec<usize>,
+    access: plain::Access,
+}
+
+/// One vector of a tile: where its lanes start, in the variable and in a panel, and which of them count.
+#[derive(Clone, Debug)]
+struct Vector {
+    at: Linear,
+    lane: usize,
+    lanes: std::ops::Range<usize>,
+}
+
+/// One turn of the reduction as it is written: the nodes, and the registers that hold what was read.
+struct Turn {
+    nodes: Vec<Node>,
+    known: Vec<(Value, RegisterId)>,
+}
+
+/// A plan being carried out.
+struct Tile<'a> {
+    g: &'a Group<'a>,
+    p: &'a Plan,
+    stmts: Vec<Stmt>,
+    panels: Vec<Panel>,
+    lane_in: usize,
+    row_in: usize,
+}
+
+impl Tile<'_> {
+    fn free(&self) -> bool {
+        self.g.is_free(self.p.lane)
+    }
+    fn name(&self, v: usize) -> &str {
+        &self.g.first().vars[v].name
+    }
+    fn is_row(&self, v: usize) -> bool {
+        self.p.rows.iter().any(|(w, _)| *w == v)
+    }
+    /// Free variables that are neither lanes nor rows, in the order of the target's storage.
+    fn outer_vars(&self) -> Vec<usize> {
+        let target = &self.g.first().target;
+        let place = |v: &usize| target.positions.iter().position(|p| p.numerator.coefficient(*v) != 0);
+        let mut all: Vec<usize> =
+            self.g.own().filter(|v| self.g.is_free(*v) && *v != self.p.lane && !self.is_row(*v)).collect();
+        all.sort_by_key(place);
+        all
+    }
+    /// Whether a panel depends on it.
+    fn packed(&self, v: usize) -> bool {
+        self.panels.iter().any(|p| p.from.vars().any(|w| w == v))
+    }
+}
+
+/// The result of a tile: added, or stored; in a later block of the reduction added in any case.
+fn results(s: &Stmt, place: Place, value: Value, block: Option<VarId>) -> Vec<Node> {
+    let update = |how: Update| Node::Update { place: place.clone(), how, value: value.clone() };
+    let add = Update::Reduce(ReduceOp::Sum);
+    match block {
+        Some(var) if !s.accumulate => {
+            let first = |op: Compare| vec![Test::Index(op, Linear::var(var), Linear::constant(0))];
+            vec![
+                Node::If { tests: first(Compare::Eq), body: vec![update(Update::Set)] },
+                Node::If { tests: first(Compare::Gt), body: vec![update(add)] },
+            ]
+        }
+        _ => vec![update(if s.accumulate { add } else { Update::Set })],
+    }
+}
+
+fn shifted(l: &Linear, by: usize) -> Linear {
+    Linear { terms: l.terms.clone(), constant: l.constant + by as i64 }
+}
+
+fn add(a: &Linear, b: &Linear) -> Linear {
+    Linear::new(a.terms.iter().chain(&b.terms).copied(), a.constant + b.constant)
+}

@@ -1,0 +1,290 @@
+//! Instruction sets: takes work written once, generic over [`Isa`], and runs it with the best instructions of the machine.
+//!
+//! With `std` on x86-64 the choice is made at run time, once: a byte is read on every later call. Elsewhere, and where the build already
+//! enables the best set (`-C target-cpu=native`), it is made by the compiler. The environment variable `COTANGENT_ISA` (`portable`,
+//! `avx2`, `avx512`) caps the choice at run time, to compare and to test.
+//!
+//! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call from a function
+//! without an instruction set into one with it. The types that stand for instruction sets beyond the baseline are private: code that is
+//! generic over [`Isa`] gets hold of one only from [`dispatch`]
+//! and its siblings, which have checked the machine.
+
+use crate::lanes::Lanes;
+use crate::real::{Real, sealed::Sealed};
+
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod sse2;
+#[cfg(all(target_arch = "x86_64", any(feature = "std", all(target_feature = "avx2", target_feature = "fma"))))]
+#[cfg_attr(not(feature = "std"), allow(dead_code, reason = "the build names one of its types"))]
+mod x86;
+
+/// A class of machines that share a schedule: how wide and how many its vector registers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// Registers of 16 bytes, 16 or more of them.
+    Narrow,
+    /// 16 registers of 32 bytes.
+    Wide,
+    /// 32 registers of 64 bytes.
+    Widest,
+}
+
+/// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
+pub trait Isa: Sealed + Copy + 'static {
+    /// What `COTANGENT_ISA` calls it.
+    const NAME: &'static str;
+    /// Which schedule suits it.
+    const MACHINE: Machine;
+    /// Whether [`Isa::mul_add`] rounds once.
+    const FUSED: bool;
+
+    /// `a * b + c`, rounded once where the instruction set has a fused instruction, else twice.
+    #[inline(always)]
+    fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
+        a * b + c
+    }
+    /// The square root, correctly rounded.
+    #[inline(always)]
+    fn sqrt<T: Real>(x: T) -> T {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+        return sse2::sqrt(x);
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+        T::sqrt_baseline(x)
+    }
+
+    /// The same value in every lane.
+    #[inline(always)]
+    fn splat<T: Real, const N: usize>(x: T) -> Lanes<T, N> {
+        Lanes::splat(x)
+    }
+    /// The lanes of an array.
+    #[inline(always)]
+    fn load<T: Real, const N: usize>(from: &[T; N]) -> Lanes<T, N> {
+        Lanes::from_array(*from)
+    }
+    /// Into an array.
+    #[inline(always)]
+    fn store<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T; N]) {
+        *to = x.to_array();
+    }
+    /// The lanes `from[at..at + N]`.
+    ///
+    /// # Panics
+    /// If the slice ends before, as the other functions on slices; with constant bounds the check folds away.
+    #[inline(always)]
+    fn read<T: Real, const N: usize>(from: &[T], at: usize) -> Lanes<T, N> {
+        Self::load(row(from, at))
+    }
+    /// The lanes `from[at..at + count]`, the others zero.
+    #[inline(always)]
+    fn read_part<T: Real, const N: usize>(from: &[T], at: usize, count: usize) -> Lanes<T, N> {
+        let mut out = [T::ZERO; N];
+        out[..count].copy_from_slice(&from[at..at + count]);
+        Self::load(&out)
+    }
+    /// Writes `to[at..at + N]`.
+    #[inline(always)]
+    fn write<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize) {
+        Self::store(x, row_mut(to, at));
+    }
+    /// Writes `to[at + start..at + end]`, the lanes of that range.
+    #[inline(always)]
+    fn write_part<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, start: usize, end: usize) {
+        to[at + start..at + end].copy_from_slice(&x.to_array()[start..end]);
+    }
+    /// Adds to `to[at..at + N]`.
+    #[inline(always)]
+    fn add_to<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize) {
+        let to = row_mut(to, at);
+        Self::store(Self::lanes_add(Self::load(to), x), to);
+    }
+    /// Adds to `to[at + start..at + end]`, the lanes of that range.
+    #[inline(always)]
+    fn add_part<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, start: usize, end: usize) {
+        for (to, x) in to[at + start..at + end].iter_mut().zip(&x.to_array()[start..end]) {
+            *to += *x;
+        }
+    }
+    /// `a * b + c` in each lane, rounded as [`Isa::mul_add`].
+    #[inline(always)]
+    fn lanes_mul_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>, c: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| Self::mul_add(a[l], b[l], c[l]))
+    }
+    /// Sums.
+    #[inline(always)]
+    fn lanes_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| a[l] + b[l])
+    }
+    /// Differences.
+    #[inline(always)]
+    fn lanes_sub<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| a[l] - b[l])
+    }
+    /// Products.
+    #[inline(always)]
+    fn lanes_mul<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| a[l] * b[l])
+    }
+    /// The larger of each pair; NaN if either is NaN.
+    #[inline(always)]
+    fn lanes_max<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| T::max::<Self>(a[l], b[l]))
+    }
+    /// The smaller of each pair; NaN if either is NaN.
+    #[inline(always)]
+    fn lanes_min<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
+        Lanes::from_fn(|l| T::min::<Self>(a[l], b[l]))
+    }
+    /// The sum of the lanes: lane `i + N/2` is added to lane `i`, then again with half as many, until one is left.
+    #[inline(always)]
+    fn sum<T: Real, const N: usize>(x: Lanes<T, N>) -> T {
+        fold(x, |a, b| a + b)
+    }
+    /// The sums of the lanes of each row, as [`Isa::sum`] adds them.
+    #[inline(always)]
+    fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
+        Lanes::from_fn(|r| Self::sum(rows[r]))
+    }
+    /// Row `i` of the result is column `i` of the arguments.
+    #[inline(always)]
+    fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
+        core::array::from_fn(|i| Lanes::from_fn(|j| rows[j][i]))
+    }
+}
+
+/// An array that starts where a cache line does.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Aligned<T>(pub T);
+
+/// The array of `N` elements from `at` on.
+///
+/// # Panics
+/// If the slice ends before; with constant bounds the check folds away.
+#[inline(always)]
+pub fn row<T, const N: usize>(from: &[T], at: usize) -> &[T; N] {
+    from[at..at + N].as_array().expect("a range of N elements")
+}
+
+#[inline(always)]
+fn row_mut<T, const N: usize>(from: &mut [T], at: usize) -> &mut [T; N] {
+    from[at..at + N].as_mut_array().expect("a range of N elements")
+}
+
+/// Folds the upper half of the lanes onto the lower until one is left.
+#[inline(always)]
+pub fn fold<T: Real, const N: usize>(x: Lanes<T, N>, f: impl Fn(T, T) -> T) -> T {
+    let mut x = x.to_array();
+    let mut half = N / 2;
+    while half > 0 {
+        for i in 0..half {
+            x[i] = f(x[i], x[i + half]);
+        }
+        half /= 2;
+    }
+    x[0]
+}
+
+/// The instructions that every machine of the target has, arithmetic rounded after each operation: the same bits everywhere.
+#[derive(Clone, Copy, Debug)]
+pub struct Portable;
+
+impl Sealed for Portable {}
+impl Isa for Portable {
+    const NAME: &'static str = "portable";
+    const MACHINE: Machine = Machine::Narrow;
+    const FUSED: bool = false;
+}
+
+/// A body and its dispatch for each number of arguments that travel in registers.
+macro_rules! bodies {
+    ($($body:ident $dispatch:ident($($a:ident: $A:ident),+);)+) => {$(
+        /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else its instructions are
+        /// the baseline's.
+        pub trait $body<$($A),+> {
+            /// Does it.
+            fn run<S: Isa>($($a: $A),+);
+        }
+
+        /// Runs a body with the best instruction set of the machine.
+        #[inline(always)]
+        pub fn $dispatch<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+            #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
+            {
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+                    B::run::<x86::Avx2>($($a),+);
+                }
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+                fn avx512<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+                    B::run::<x86::Avx512>($($a),+);
+                }
+                match x86::level() {
+                    // SAFETY: the machine was found to have the instructions.
+                    x86::AVX512 => unsafe { avx512::<B, $($A),+>($($a),+) },
+                    // SAFETY: as above.
+                    x86::AVX2 => unsafe { avx2::<B, $($A),+>($($a),+) },
+                    _ => B::run::<Portable>($($a),+),
+                }
+            }
+            #[cfg(not(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma")))))]
+            B::run::<Native>($($a),+);
+        }
+    )+};
+}
+bodies! {
+    Body1 dispatch1(a: A);
+    Body2 dispatch2(a: A, b: A2);
+    Body3 dispatch3(a: A, b: A2, c: A3);
+    Body4 dispatch4(a: A, b: A2, c: A3, d: A4);
+    Body5 dispatch5(a: A, b: A2, c: A3, d: A4, e: A5);
+    Body6 dispatch6(a: A, b: A2, c: A3, d: A4, e: A5, f: A6);
+}
+
+/// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its instructions are the baseline's.
+pub trait Body {
+    /// Does it.
+    fn run<S: Isa>(self);
+}
+
+/// Runs a body with the best instruction set of the machine.
+#[inline(always)]
+pub fn dispatch<B: Body>(body: B) {
+    struct Run;
+    impl<B: Body> Body1<B> for Run {
+        #[inline(always)]
+        fn run<S: Isa>(body: B) {
+            body.run::<S>();
+        }
+    }
+    dispatch1::<Run, B>(body);
+}
+
+/// The best instruction set that the build enables: what code uses that is too small to be dispatched.
+#[cfg(not(any(
+    target_arch = "aarch64",
+    all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma")
+)))]
+pub type Native = Portable;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon as Native;
+#[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma"))]
+pub use x86::Native;
+
+/// The name of the instruction set that [`dispatch1`] uses here.
+pub fn name() -> &'static str {
+    #[cfg(all(target_arch = "x86_64", feature = "std"))]
+    return x86::name();
+    #[cfg(not(all(target_arch = "x86_64", feature = "std")))]
+    Native::NAME
+}
+
+/// The names of the instruction sets that [`dispatch1`] can be made to use here by `COTANGENT_ISA`, the best first.
+pub fn names() -> &'static [&'static str] {
+    #[cfg(all(target_arch = "x86_64", feature = "std"))]
+    return x86::names();
+    #[cfg(not(all(target_arch = "x86_64", feature = "std")))]
+    &[Native::NAME]
+}
