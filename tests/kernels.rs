@@ -358,3 +358,10 @@ fn every_argument_matters() {
         compared
     });
 }
+
+#[test]
+fn every_instruction_set() {
+    if std::env::var_os("COTANGENT_ISA").is_none() {
+        support::on_every_instruction_set("every_instruction_set");
+    }
+}

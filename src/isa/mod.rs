@@ -142,6 +142,12 @@ pub trait Isa: Sealed + Copy + 'static {
     fn sum<T: Real, const N: usize>(x: Lanes<T, N>) -> T {
         fold(x, |a, b| a + b)
     }
+    /// The lanes of `a`, then those of `b`; `M` is twice `N`.
+    #[inline(always)]
+    fn join<T: Real, const N: usize, const M: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, M> {
+        const { assert!(M == 2 * N) };
+        Lanes::from_fn(|l| if l < N { a[l] } else { b[l - N] })
+    }
     /// The sums of the lanes of each row, as [`Isa::sum`] adds them.
     #[inline(always)]
     fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {

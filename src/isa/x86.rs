@@ -119,6 +119,59 @@ macro_rules! isa {
                 }
             }
             #[inline(always)]
+            fn join<T: Real, const N: usize, const M: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, M> {
+                // SAFETY: as in `operation`.
+                unsafe {
+                    match (size_of::<T>(), N, M) {
+                        (4, 8, 16) if $wide => transmute_copy(&_mm512_insertf32x8::<1>(
+                            _mm512_castps256_ps512(transmute_copy(&a)),
+                            transmute_copy(&b),
+                        )),
+                        (8, 4, 8) if $wide => transmute_copy(&_mm512_insertf64x4::<1>(
+                            _mm512_castpd256_pd512(transmute_copy(&a)),
+                            transmute_copy(&b),
+                        )),
+                        _ => Lanes::from_fn(|l| if l < N { a[l] } else { b[l - N] }),
+                    }
+                }
+            }
+            #[inline(always)]
+            fn read_part<T: Real, const N: usize>(from: &[T], at: usize, count: usize) -> Lanes<T, N> {
+                let from = &from[at..at + count];
+                // SAFETY: the mask lets the first `count` lanes be read, which are the slice.
+                unsafe {
+                    match (size_of::<T>(), N) {
+                        (4, 8) if !$wide => transmute_copy(&_mm256_maskload_ps(from.as_ptr().cast(), first_8(count))),
+                        (8, 4) if !$wide => transmute_copy(&_mm256_maskload_pd(from.as_ptr().cast(), first_4(count))),
+                        (4, 8) => transmute_copy(&_mm256_maskz_loadu_ps(first(count) as u8, from.as_ptr().cast())),
+                        (8, 4) => transmute_copy(&_mm256_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
+                        (4, 16) if $wide => transmute_copy(&_mm512_maskz_loadu_ps(first(count), from.as_ptr().cast())),
+                        (8, 8) if $wide => transmute_copy(&_mm512_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
+                        _ => {
+                            let mut out = [T::ZERO; N];
+                            out[..count].copy_from_slice(from);
+                            Lanes::from_array(out)
+                        }
+                    }
+                }
+            }
+            #[inline(always)]
+            fn write_part<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, start: usize, end: usize) {
+                let to = &mut to[at + start..at + end];
+                // SAFETY: the mask lets the lanes `start..end` be written, which are the slice when counted from `start` lanes before it.
+                unsafe {
+                    let first = first(end) & !first(start);
+                    let before = to.as_mut_ptr().wrapping_sub(start);
+                    match (size_of::<T>(), N) {
+                        (4, 8) if $wide => _mm256_mask_storeu_ps(before.cast(), first as u8, transmute_copy(&x)),
+                        (8, 4) if $wide => _mm256_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
+                        (4, 16) if $wide => _mm512_mask_storeu_ps(before.cast(), first, transmute_copy(&x)),
+                        (8, 8) if $wide => _mm512_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
+                        _ => to.copy_from_slice(&x.to_array()[start..end]),
+                    }
+                }
+            }
+            #[inline(always)]
             fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
                 // SAFETY: as in `operation`.
                 unsafe {
@@ -150,6 +203,23 @@ macro_rules! isa {
 
 isa!(Avx2, "avx2", Wide, false);
 isa!(Avx512, "avx512", Widest, true);
+
+/// A mask of the first lanes.
+#[inline(always)]
+const fn first(count: usize) -> u16 {
+    ((1u32 << count) - 1) as u16
+}
+/// The same as lanes of integers, whose signs count.
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn first_8(count: usize) -> __m256i {
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+#[target_feature(enable = "avx2,fma")]
+#[inline]
+fn first_4(count: usize) -> __m256i {
+    _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), _mm256_setr_epi64x(0, 1, 2, 3))
+}
 
 #[inline(always)]
 fn id<R>(x: R) -> R {

@@ -16,6 +16,22 @@ pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
+/// Runs this test binary again under every other instruction set of the machine, without the test that calls this.
+pub fn on_every_instruction_set(caller: &str) {
+    let this = std::env::current_exe().expect("the path of the test binary");
+    for name in cotangent::isa::names().iter().filter(|name| **name != cotangent::isa::name()) {
+        let run = std::process::Command::new(&this)
+            .args(["--skip", caller])
+            .env("COTANGENT_ISA", name)
+            .output()
+            .expect("the test binary runs");
+        let (out, err) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "under {name}:\n{out}{err}");
+        let result = out.lines().find(|l| l.starts_with("test result:")).unwrap_or_default();
+        say(format!("under {name}: {result}"));
+    }
+}
+
 /// A kernel behind one type.
 pub struct Kernel {
     /// What it is.

@@ -151,3 +151,10 @@ fn every_stage_computes_the_reference_values() {
     assert!(kernels.iter().all(|k| k.function("forward").kind == Kind::Forward));
     tally.finish(&format!("reference: {} ops, {} cases, {} kernels", covered.len(), cases.len(), used.len()));
 }
+
+#[test]
+fn every_instruction_set() {
+    if std::env::var_os("COTANGENT_ISA").is_none() {
+        support::on_every_instruction_set("every_instruction_set");
+    }
+}

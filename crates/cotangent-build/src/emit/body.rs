@@ -139,11 +139,19 @@ impl Writer<'_> {
                             format!("::cotangent::isa::row({row}, {at})")
                         })
                         .collect();
-                    let (ty, n) = (scalar(self.k.dtype), from.len());
-                    self.line(depth, &format!("let turned = Isa_::transpose::<{ty}, {n}>([{}]);", rows.join(", ")));
+                    let (ty, n) = (scalar(self.k.dtype), to.len());
+                    for (name, rows) in ["turned", "beside"].iter().zip(rows.chunks(n)) {
+                        let rows = rows.join(", ");
+                        self.line(depth, &format!("let {name} = Isa_::transpose::<{ty}, {n}>([{rows}]);"));
+                    }
                     for (i, a) in to.iter().enumerate() {
                         let (row, at) = self.row(a, true);
-                        self.line(depth, &format!("Isa_::write(turned[{i}], {row}, {at});"));
+                        let lanes = if from.len() == n {
+                            format!("turned[{i}]")
+                        } else {
+                            format!("Isa_::join::<{ty}, {n}, {}>(turned[{i}], beside[{i}])", from.len())
+                        };
+                        self.line(depth, &format!("Isa_::write({lanes}, {row}, {at});"));
                     }
                 }
                 Node::Fill(t) => {

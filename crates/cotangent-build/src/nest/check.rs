@@ -72,10 +72,10 @@ impl Checker<'_> {
                     }
                 }
                 Node::Transpose { from, to } => {
-                    if from.len() != to.len() {
-                        return Err("a block that is turned is not square".into());
+                    if from.len() != to.len() && from.len() != 2 * to.len() {
+                        return Err("a block that is turned is neither square nor two squares".into());
                     }
-                    from.iter().try_for_each(|a| self.access(a, from.len()))?;
+                    from.iter().try_for_each(|a| self.access(a, to.len()))?;
                     to.iter().try_for_each(|a| self.writable(a).and_then(|()| self.access(a, from.len())))?;
                 }
                 Node::Fold { into, from, .. } => {

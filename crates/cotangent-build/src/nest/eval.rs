@@ -83,7 +83,7 @@ impl Machine<'_> {
                     }
                 }
                 Node::Transpose { from, to } => {
-                    let rows: Vec<Vec<f64>> = from.iter().map(|a| self.elements(a, from.len())).collect();
+                    let rows: Vec<Vec<f64>> = from.iter().map(|a| self.elements(a, to.len())).collect();
                     for (i, a) in to.iter().enumerate() {
                         let at = self.locate(a);
                         let to = self.tensors.get_mut(&a.tensor).expect("results are there");

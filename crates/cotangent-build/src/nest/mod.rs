@@ -94,7 +94,7 @@ pub enum Node {
         into: RegisterId,
         from: Vec<RegisterId>,
     },
-    /// As many rows as a row has lanes: column `i` of what is read goes to the place `i`.
+    /// Turns a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or twice as many.
     Transpose {
         from: Vec<Access>,
         to: Vec<Access>,

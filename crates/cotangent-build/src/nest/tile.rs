@@ -463,24 +463,28 @@ impl Scheduler<'_> {
                     .map(|(_, n)| *n as f64)
                     .product()
             };
-            let (mut load, mut uops) = (0.0, 3.0);
+            let (mut load, mut uops, mut missing) = (0.0, 3.0, 0.0);
             for a in g.reads() {
                 match along(a, p.lane) {
                     Along::Still => {
-                        load += of(a) * (0.5 + self.rows_collide(p, rows, a, size))
-                            + self.misses(g, p, a, of(a) as usize, size);
+                        let misses = self.misses(g, p, a, of(a) as usize, size);
+                        load += of(a) * (0.5 + self.rows_collide(p, rows, a, size)) + misses;
+                        missing += misses;
                         uops += of(a);
                     }
                     _ => {
                         let lines = vectors * of(a);
-                        load += lines * unit + self.misses(g, p, a, p.vectors * p.width, size);
+                        let misses = self.misses(g, p, a, p.vectors * p.width, size);
+                        load += lines * unit + misses;
+                        missing += misses;
                         uops += lines;
                     }
                 }
             }
             let arithmetic = accs / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
             uops += arithmetic;
-            (arithmetic * unit).max(load).max(uops / 5.0).max(chain * m.latency * if free { 1.0 } else { 1.0 })
+            // Lines from further away are waited for now and then, however much there is to do.
+            (arithmetic * unit).max(load).max(uops / 5.0).max(chain * m.latency) + 0.1 * missing
         };
         let stores = |accs: f64| {
             let accumulate = g.stmts.iter().any(|s| s.accumulate) || p.block.is_some();
@@ -808,27 +812,22 @@ impl Scheduler<'_> {
         }
         let name = t.name(along).to_string();
         let body = self.over(&name, &blocks, |this, base, _| {
-            (0..t.p.width / side)
-                .map(|half| {
-                    let at = |row: usize, lane: usize| {
-                        let mut m = map.clone();
-                        let row = shifted(&base, row);
-                        if split.is_some() {
-                            m[t.row_in] = row.clone();
-                            m[along] = add(&m[along], &row);
-                        } else {
-                            m[along] = row;
-                        }
-                        m[t.p.lane] = shifted(&m[t.p.lane], half * side + lane);
-                        m[t.lane_in] = shifted(&m[t.lane_in], half * side);
-                        m
-                    };
-                    Node::Transpose {
-                        from: (0..side).map(|lane| this.access(&panel.from, &at(0, lane))).collect(),
-                        to: (0..side).map(|row| this.access(&panel.access, &at(row, 0))).collect(),
-                    }
-                })
-                .collect()
+            let at = |row: usize, lane: usize| {
+                let mut m = map.clone();
+                let row = shifted(&base, row);
+                if split.is_some() {
+                    m[t.row_in] = row.clone();
+                    m[along] = add(&m[along], &row);
+                } else {
+                    m[along] = row;
+                }
+                m[t.p.lane] = shifted(&m[t.p.lane], lane);
+                m
+            };
+            vec![Node::Transpose {
+                from: (0..t.p.width).map(|lane| this.access(&panel.from, &at(0, lane))).collect(),
+                to: (0..side).map(|row| this.access(&panel.access, &at(row, 0))).collect(),
+            }]
         });
         nest(&loops, Vec::new(), &bound_outside(&map, &loops), body)
     }
