@@ -691,6 +691,15 @@ Wrong:
     Build::new().ops(\"op\").compile()       // the folder is `ops`
 Right:
     Build::new().ops(\"ops\").compile()"
+
+BadSchedule "E034" "a schedule that no statement can have"
+"`schedule` names a function of the kernel and one of the candidates of its statements, written as `cotangent show PATH \
+--stage nest` prints it, without the cost. It is taken on the classes of machines that have this candidate.
+
+Wrong (16 rows need more registers than there are):
+    schedule: {forward: \"lanes k 4x8, rows i 16\"}
+Right:
+    schedule: {forward: \"lanes k 2x8, rows i 6\"}"
 }
 
 #[cfg(test)]
@@ -795,9 +804,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 33);
-        let message = "E034".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E034`; codes run from E001 to E033";
+        assert_eq!(Code::ALL.len(), 34);
+        let message = "E035".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E035`; codes run from E001 to E034";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(Command::Show { path, stage, instance }) => show(&path, &stage, instance.as_deref()),
         Ok(Command::Explain(code)) => explain(&code),
         Ok(Command::Print(text)) => {
-            print!("{text}");
+            say(&text);
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -40,6 +40,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// To standard output. A reader that has seen enough (`| head`) is no error.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn parse() -> Result<Command, lexopt::Error> {
@@ -114,7 +120,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
             "plain" => pipeline::kernels(&c, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k))),
             "nest" => {
                 let kernels = pipeline::kernels(&c, &mut out);
-                for compiled in pipeline::schedule(&c, kernels) {
+                for compiled in pipeline::schedule(&c, kernels, &mut out) {
                     text.push_str(&format!("kernel {}::{}\n", compiled.kernel.op, compiled.kernel.name));
                     compiled
                         .nests
@@ -128,7 +134,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 if out.has_errors() {
                     break;
                 }
-                let compiled = pipeline::schedule(&c, kernels);
+                let compiled = pipeline::schedule(&c, kernels, &mut out);
                 match emit::templates(&[]).and_then(|tera| emit::op_file(&tera, &sources, &c, &compiled)) {
                     Ok(rust) => text.push_str(&rust),
                     Err(e) => {
@@ -144,7 +150,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
         }
     }
     eprint!("{}", out.render(&sources));
-    print!("{text}");
+    say(&text);
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -28,8 +28,11 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     if out.has_errors() {
         return None;
     }
-    let compiled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels))).collect();
+    let compiled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, out))).collect();
     // after this: order, accumulators and scratch of every function are decided
+    if out.has_errors() {
+        return None;
+    }
     emitted(compiled, sources, options, out)
 }
 
@@ -76,16 +79,32 @@ pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
     kernels
 }
 
-/// Kernels to loop nests. Each kernel is the instance of the same place in the spec.
-pub fn schedule(c: &Certified, kernels: Vec<Kernel>) -> Vec<Compiled<'_>> {
+/// Kernels to loop nests. Each kernel is the instance of the same place in the spec. Errors go to `out`.
+pub fn schedule<'a>(c: &'a Certified, kernels: Vec<Kernel>, out: &mut Diagnostics) -> Vec<Compiled<'a>> {
     c.spec
         .instances
         .iter()
         .zip(kernels)
         .map(|(instance, kernel)| {
-            let nests = nest::schedule::schedule(&kernel);
-            nests.iter().flatten().for_each(|n| check(&kernel, n));
-            Compiled { certified: c, instance, kernel, nests }
+            let scheduled = nest::schedule::schedule(&kernel);
+            scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
+            for (function, text) in &instance.schedule {
+                let known = kernel.functions.iter().any(|f| f.name == function.value);
+                let unmet = scheduled.unmet.iter().find(|(f, _)| *f == function.value);
+                if !known {
+                    let names: Vec<_> = kernel.functions.iter().map(|f| format!("`{}`", f.name)).collect();
+                    let message = format!("the kernel has no function `{}`", function.value);
+                    let d = Diagnostic::error(Code::BadSchedule, function.span, message, "unknown function");
+                    out.push(d.help(format!("its functions are {}", names.join(", "))));
+                } else if let Some((_, candidates)) = unmet {
+                    let message = format!("no statement of `{}` can have this schedule", function.value);
+                    let d = Diagnostic::error(Code::BadSchedule, text.span, message, "no candidate");
+                    let some: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
+                    let list = if some.is_empty() { "none".to_string() } else { some.join(", ") };
+                    out.push(d.help(format!("the best candidates of each class of machines are {list}")));
+                }
+            }
+            Compiled { certified: c, instance, kernel, nests: scheduled.nests }
         })
         .collect()
 }

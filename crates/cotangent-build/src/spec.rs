@@ -126,6 +126,8 @@ pub struct InstanceSpec {
     pub values: Vec<(At<String>, At<Numbers>)>,
     /// Tensor and the order in which its dimensions are stored: axes (`N`) or dimensions of axes (`S.0`).
     pub layout: Vec<Layout>,
+    /// Function and the schedule that it shall have, as `cotangent show --stage nest` prints it.
+    pub schedule: Vec<(At<String>, At<String>)>,
     /// The whole entry.
     pub span: Span,
 }
@@ -1052,6 +1054,7 @@ impl Decoder<'_> {
         let mut dtype = DType::F32;
         let mut values = Vec::new();
         let mut layout = Vec::new();
+        let mut schedule = Vec::new();
         for (key, value) in entries {
             match key.as_str() {
                 "name" => {
@@ -1073,6 +1076,7 @@ impl Decoder<'_> {
                     }
                 }
                 "layout" => layout = self.layout(value),
+                "schedule" => schedule = self.schedule(value),
                 _ => {
                     if let Some(numbers) = self.numbers(&key, value) {
                         values.push((key, numbers));
@@ -1090,7 +1094,20 @@ impl Decoder<'_> {
             return None;
         };
         self.lower_name(&name, "an instance", false);
-        Some(InstanceSpec { name, dtype, values, layout, span })
+        Some(InstanceSpec { name, dtype, values, layout, schedule, span })
+    }
+
+    fn schedule(&mut self, node: Node) -> Vec<(At<String>, At<String>)> {
+        let help = "for example `schedule: {forward: \"lanes k 2x8, rows i 6\"}`";
+        let entries = self.entries("`schedule`", help, node).unwrap_or_default();
+        let mut out = Vec::new();
+        for (function, value) in entries {
+            let what = format!("the schedule of `{}`", function.value);
+            out.extend(
+                self.text(&what, "a schedule as `cotangent show` prints it", value).map(|text| (function, text)),
+            );
+        }
+        out
     }
 
     fn layout(&mut self, node: Node) -> Vec<Layout> {

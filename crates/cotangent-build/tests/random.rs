@@ -169,7 +169,8 @@ fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
 fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, String> {
     let op = &c.op;
     let mut compared = 0;
-    for compiled in pipeline::schedule(c, pipeline::kernels(c, out)) {
+    let kernels = pipeline::kernels(c, out);
+    for compiled in pipeline::schedule(c, kernels, out) {
         let kernel = &compiled.kernel;
         let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
         let mut random = Sampler::new(seed);

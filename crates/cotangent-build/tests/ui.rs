@@ -28,13 +28,18 @@ fn stem(path: &Path) -> String {
     path.file_stem().expect("a stem").to_string_lossy().into_owned()
 }
 
-/// Runs the pipeline up to the kernels; what it found, and the number of kernels.
+/// Runs the pipeline up to the kernels, and to their nests where an instance says something of those; what it found, and the number of kernels.
 fn run(path: &str, text: String) -> (Diagnostics, Sources, Option<usize>) {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let id = sources.add(path, text);
     let certified = pipeline::certified(id, &sources, &mut out);
-    let kernels = certified.map(|c| pipeline::kernels(&c, &mut out).len());
+    let kernels = certified.map(|c| {
+        let kernels = pipeline::kernels(&c, &mut out);
+        // A schedule is asked for by an instance, each kernel by its own, so only whole lists go on.
+        let whole = kernels.len() == c.spec.instances.len() && c.spec.instances.iter().any(|i| !i.schedule.is_empty());
+        if whole { pipeline::schedule(&c, kernels, &mut out).len() } else { kernels.len() }
+    });
     (out, sources, kernels)
 }
 

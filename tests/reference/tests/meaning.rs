@@ -35,7 +35,7 @@ pub fn meanings(ops: &[Certified]) -> Meanings<'_> {
         let mut out = Diagnostics::default();
         let kernels = pipeline::kernels(c, &mut out);
         assert!(!out.has_errors(), "{} is built, so its instances are right", c.op.name);
-        for compiled in pipeline::schedule(c, kernels) {
+        for compiled in pipeline::schedule(c, kernels, &mut out) {
             let binding = binding(&compiled);
             all.insert((c.op.name.clone(), compiled.kernel.name.clone()), Meaning { op: &c.op, binding, compiled });
         }

@@ -99,8 +99,8 @@ struct FunctionContext {
     flops: u64,
     bytes: u64,
     scratch: u64,
-    /// A call that does the same; else the bodies say it.
-    call: String,
+    /// Calls that do the same; else the bodies say it.
+    calls: Vec<String>,
     bodies: Vec<BodyContext>,
 }
 
@@ -290,10 +290,13 @@ fn function_context(
     let wanted = f.writes.iter().copied().collect();
     let rule = crate::derive::live(rule, &wanted).iter().map(|s| index::print::stmt(op, s)).collect();
     let cost = cost::cost(kernel, f, nests);
-    let call = same_as(kernel, f).map_or(String::new(), |whole| {
-        let arguments: Vec<_> = f.reads.iter().chain(&f.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
-        format!("{}({})", whole.name, arguments.join(", "))
-    });
+    let calls: Vec<String> = same_as(kernel, f)
+        .iter()
+        .map(|g| {
+            let arguments: Vec<_> = g.reads.iter().chain(&g.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
+            format!("{}({})", g.name, arguments.join(", "))
+        })
+        .collect();
     let body = |n: &Nest| BodyContext {
         machines: n.machines.iter().map(|m| m.name).collect(),
         text: body::lines(sources, kernel, n, &names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 }),
@@ -314,22 +317,36 @@ fn function_context(
         registers: references.len() <= MOST_REGISTERS,
         arguments: references,
         accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
-        inline: inline || !call.is_empty(),
+        inline: inline || !calls.is_empty(),
         flops: cost.flops,
         bytes: cost.bytes,
         scratch: cost.scratch,
-        bodies: if call.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
-        call,
+        bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
+        calls,
     }
 }
 
-/// With one input that has a derivative, its own function is the whole `vjp` again.
-fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Option<&'a Function> {
-    let Kind::Vjp { input: Some(_), store } = f.kind else { return None };
+/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with several that share no step,
+/// each of theirs in turn.
+fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Vec<&'a Function> {
+    let Kind::Vjp { input, store } = f.kind else { return Vec::new() };
+    let is_part = |g: &&Function| matches!(g.kind, Kind::Vjp { input: Some(_), store: s } if s == store);
+    let parts: Vec<&Function> = kernel.functions.iter().filter(is_part).collect();
     let named = |t: &TensorId| &kernel.tensor(*t).name;
-    kernel.functions.iter().find(|w| {
-        w.kind == Kind::Vjp { input: None, store }
-            && w.reads.iter().map(named).eq(f.reads.iter().map(named))
-            && w.writes.iter().map(named).eq(f.writes.iter().map(named))
-    })
+    match (input, parts.as_slice()) {
+        (None, [_, _, ..]) => {
+            let steps: usize = parts.iter().map(|g| g.steps.len()).sum();
+            let all = parts.iter().flat_map(|g| &g.steps).all(|s| f.steps.contains(s));
+            if steps == f.steps.len() && all { parts } else { Vec::new() }
+        }
+        (Some(_), [_]) => {
+            let whole = kernel.functions.iter().find(|w| {
+                w.kind == Kind::Vjp { input: None, store }
+                    && w.reads.iter().map(named).eq(f.reads.iter().map(named))
+                    && w.writes.iter().map(named).eq(f.writes.iter().map(named))
+            });
+            whole.into_iter().collect()
+        }
+        _ => Vec::new(),
+    }
 }

@@ -13,25 +13,48 @@ use super::*;
 use crate::plain::{self, Function, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Schedules every function of a kernel: its nests, a class of machines in one of them each.
-pub fn schedule(kernel: &Kernel) -> Vec<Vec<Nest>> {
-    kernel.functions.iter().map(|f| variants(kernel, f)).collect()
+/// The nests of a kernel.
+pub struct Scheduled {
+    /// For each function its nests, a class of machines in one of them each.
+    pub nests: Vec<Vec<Nest>>,
+    /// The functions whose schedule the instance asks for and no statement can have, with what they can.
+    pub unmet: Vec<(String, Vec<String>)>,
+}
+
+/// Schedules every function of a kernel.
+pub fn schedule(kernel: &Kernel) -> Scheduled {
+    let mut unmet = Vec::new();
+    let nests = kernel.functions.iter().map(|f| variants(kernel, f, &mut unmet)).collect();
+    Scheduled { nests, unmet }
 }
 
 /// Nests that do not differ are one.
-fn variants(kernel: &Kernel, f: &Function) -> Vec<Nest> {
+fn variants(kernel: &Kernel, f: &Function, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
     let mut out: Vec<Nest> = Vec::new();
+    let mut met = !kernel.schedule.contains_key(&f.name);
     for machine in MACHINES {
-        let nest = function(kernel, f, machine);
+        let (nest, as_asked) = function(kernel, f, machine);
+        met |= as_asked;
         match out.iter_mut().find(|n| n.body == nest.body && n.registers == nest.registers && n.vars == nest.vars) {
             Some(same) => same.machines.push(machine),
             None => out.push(nest),
         }
     }
+    if !met {
+        let mut candidates: Vec<String> = out.iter().flat_map(|n| n.notes.iter()).map(|n| text_of(n)).collect();
+        candidates.dedup();
+        unmet.push((f.name.clone(), candidates));
+    }
     out
 }
 
-fn function(kernel: &Kernel, f: &Function, machine: &'static Machine) -> Nest {
+/// The schedule of a note, without the verdict before and the cost behind.
+fn text_of(note: &str) -> String {
+    let text = note.split_once(": ").map_or(note, |(_, text)| text);
+    text.rsplit_once(": ").map_or(text, |(text, _)| text).to_string()
+}
+
+fn function(kernel: &Kernel, f: &Function, machine: &'static Machine) -> (Nest, bool) {
     let mut fused = fuse(&f.steps, &f.locals);
     let mut space = Space::new(kernel);
     let mut locals = Vec::new();
@@ -57,11 +80,11 @@ fn function(kernel: &Kernel, f: &Function, machine: &'static Machine) -> Nest {
         body: Vec::new(),
     };
     let source = kernel;
-    let mut s = Scheduler { source, space, machine, nest, loops: BTreeMap::new(), tails: Vec::new() };
+    let mut s = Scheduler { source, space, machine, nest, loops: BTreeMap::new(), tails: Vec::new(), as_asked: false };
     s.nest.body = s.trees(&fused.trees);
     let mut nest = s.nest;
     distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
-    nest
+    (nest, s.as_asked)
 }
 
 fn drop_dimensions(tree: &mut Tree, t: TensorId, keep: &[usize]) {
@@ -108,6 +131,8 @@ pub(super) struct Scheduler<'a> {
     loops: BTreeMap<usize, VarId>,
     /// Scalar accumulators of a dot product's rest, in the order of its results.
     pub tails: Vec<RegisterId>,
+    /// Some statement has the schedule that the instance asks for.
+    pub as_asked: bool,
 }
 
 /// A statement's variables as linear maps of nest variables: a loop of its own, a fused one, or a piece of one.

@@ -22,6 +22,8 @@ const LINE: usize = 64;
 /// A cache: bytes, ways, cycles that a line from the next level takes.
 const L1: (usize, usize, f64) = (32 * 1024, 8, 1.0);
 const L2: (usize, usize, f64) = (512 * 1024, 8, 4.0);
+/// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
+const CUTS: usize = 2;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
 
@@ -44,11 +46,22 @@ pub struct Plan {
     cost: f64,
 }
 
+/// Reads to pack, and a bound variable to split with the size of a block.
+type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
+
 /// A statement group with the loops around it.
 struct Group<'a> {
     stmts: Vec<Stmt>,
     op: ReduceOp,
     fixed: &'a BTreeMap<usize, usize>,
+    /// Every access that is read, once.
+    reads: Vec<plain::Access>,
+    /// Variables with loops of their own.
+    own: Vec<usize>,
+    /// For each variable that a guard depends on, the segments within which it does not.
+    segments: BTreeMap<usize, Vec<(usize, usize)>>,
+    /// How often the range was cut already.
+    cuts: usize,
 }
 
 /// A run of `count` pieces of `size`, the first at `first`.
@@ -80,23 +93,13 @@ impl Group<'_> {
     fn is_free(&self, v: usize) -> bool {
         v < self.first().free
     }
-    /// Variables with loops of their own.
-    fn own(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.first().vars.len()).filter(|v| self.extent(*v) > 1 && !self.fixed.contains_key(v))
-    }
-    fn reads(&self) -> Vec<&plain::Access> {
-        let mut all: Vec<&plain::Access> = Vec::new();
-        for s in &self.stmts {
-            s.value.accesses(&mut |a| {
-                if !all.contains(&a) {
-                    all.push(a);
-                }
-            });
-        }
-        all
-    }
     fn guarded_in(&self, v: usize) -> bool {
-        self.reads().iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(v) != 0))
+        self.segments.contains_key(&v)
+    }
+    /// Whether splitting a variable by its guards leaves something to tile.
+    fn splits(&self, v: usize) -> bool {
+        let segments = &self.segments[&v];
+        self.cuts < CUTS && (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
     }
 }
 
@@ -195,29 +198,50 @@ fn sets_apart(step: usize, sets: usize) -> usize {
 impl Scheduler<'_> {
     /// A reduction, or several over the same variables, none of which reads what another writes.
     pub(super) fn reduction(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
-        let op = stmts[0].reduce.expect("a reduction");
+        self.region(stmts, fixed, 0)
+    }
+
+    fn region(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>, cuts: usize) -> Vec<Node> {
         let mut joined = stmts.to_vec();
         coalesce(&mut self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
-        let group = Group { stmts: joined, op, fixed };
-        match self.best(&group) {
-            None if stmts.len() > 1 => {
-                stmts.iter().flat_map(|s| self.reduction(std::slice::from_ref(s), fixed)).collect()
-            }
-            None => self.scalar(&stmts[0], op, fixed),
-            Some(plan) => {
-                let tile: Vec<usize> = plan.rows.iter().map(|(v, _)| *v).chain([plan.lane]).collect();
-                let Some(v) = tile.into_iter().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
-                // Each segment is a problem of its own: at a border another tile may fit better.
-                let segments = self.segments(&group, v);
-                let mut out = Vec::new();
-                for (from, extent) in segments {
-                    let part: Vec<Stmt> =
-                        group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, from, extent)).collect();
-                    out.extend(self.reduction(&part, fixed));
-                }
-                out
-            }
+        let group = self.group(joined, fixed, cuts);
+        let Some(plan) = self.best(&group) else {
+            return match stmts {
+                [one] => self.scalar(one, group.op, fixed),
+                several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, cuts)).collect(),
+            };
+        };
+        let tile: Vec<usize> = plan.rows.iter().map(|(v, _)| *v).chain([plan.lane]).collect();
+        let Some(v) = tile.into_iter().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
+        // Each segment is a problem of its own: at a border another tile may fit better.
+        let mut out = Vec::new();
+        for (from, extent) in &group.segments[&v] {
+            let part: Vec<Stmt> =
+                group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect();
+            out.extend(self.region(&part, fixed, cuts + 1));
         }
+        out
+    }
+
+    fn group<'a>(&self, stmts: Vec<Stmt>, fixed: &'a BTreeMap<usize, usize>, cuts: usize) -> Group<'a> {
+        let mut reads: Vec<plain::Access> = Vec::new();
+        for s in &stmts {
+            s.value.accesses(&mut |a| {
+                if !reads.contains(a) {
+                    reads.push(a.clone());
+                }
+            });
+        }
+        let vars = 0..stmts[0].vars.len();
+        let own: Vec<usize> = vars.filter(|v| stmts[0].vars[*v].extent > 1 && !fixed.contains_key(v)).collect();
+        let op = stmts[0].reduce.expect("a reduction");
+        let mut g = Group { stmts, op, fixed, reads, own, segments: BTreeMap::new(), cuts };
+        let guarded = |v: &usize| {
+            g.reads.iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(*v) != 0))
+        };
+        let guarded: Vec<usize> = g.own.iter().copied().filter(guarded).collect();
+        g.segments = guarded.into_iter().map(|v| (v, self.segments(&g, v))).collect();
+        g
     }
 
     /// The ranges of a variable within which every guard that depends on it is always met, or the variable stands still.
@@ -225,7 +249,7 @@ impl Scheduler<'_> {
         // For each value, what the rest of each guarded position may be.
         let inside = |at: usize| -> Vec<Segment> {
             let mut all = Vec::new();
-            for a in g.reads() {
+            for a in &g.reads {
                 for (p, size) in a.positions.iter().zip(&self.space.kernel.tensor(a.tensor).shape) {
                     let c = p.numerator.coefficient(v);
                     if !p.guard.any() || c == 0 {
@@ -261,12 +285,6 @@ impl Scheduler<'_> {
         out
     }
 
-    /// Whether splitting a variable by its guards leaves something to tile.
-    fn splits(&self, g: &Group, v: usize) -> bool {
-        let segments = self.segments(g, v);
-        (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
-    }
-
     // ---- candidates ----
 
     fn best(&mut self, g: &Group) -> Option<Plan> {
@@ -275,7 +293,7 @@ impl Scheduler<'_> {
         if g.stmts.len() > 1 {
             // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
             for s in &g.stmts {
-                let alone = Group { stmts: vec![s.clone()], op: g.op, fixed: g.fixed };
+                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
                 let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
                 let order = |p: &Plan| (p.lane, p.width, p.vectors);
                 let free = g.is_free(like.lane);
@@ -285,9 +303,15 @@ impl Scheduler<'_> {
             }
         }
         plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let asked = self.source.schedule.get(&self.nest.name);
+        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
+            let plan = plans.remove(at);
+            plans.insert(0, plan);
+            self.as_asked = true;
+        }
         for (n, p) in plans.iter().take(3).enumerate() {
-            let note = format!("{} {}", if n == 0 { "chosen:" } else { "  next:" }, self.describe(g, p));
-            self.nest.notes.push(note);
+            let verdict = if n == 0 { "chosen:" } else { "  next:" };
+            self.nest.notes.push(format!("{verdict} {}: {:.0} cycles", self.describe(g, p), p.cost));
         }
         plans.into_iter().next()
     }
@@ -305,7 +329,7 @@ impl Scheduler<'_> {
         if let Some((v, n)) = p.block {
             out += &format!(", block {} {n}", name(v));
         }
-        out + &format!(": {:.0} cycles", p.cost)
+        out
     }
 
     fn plans(&self, g: &Group, size: usize) -> Vec<Plan> {
@@ -325,15 +349,15 @@ impl Scheduler<'_> {
             return out;
         }
         let full = self.machine.bytes / size;
-        let own: Vec<usize> = g.own().collect();
+        let own = g.own.clone();
         for lane in own.iter().copied() {
             let free = g.is_free(lane);
             let targets_fit =
                 g.stmts.iter().all(|s| along(&s.target, lane) == if free { Along::Contiguous } else { Along::Still });
             let guarded = g.guarded_in(lane);
-            let reads = g.reads();
+            let reads = &g.reads;
             let moving = reads.iter().filter(|a| along(a, lane) != Along::Still).count();
-            if !targets_fit || moving == 0 || guarded && !(free && self.splits(g, lane)) {
+            if !targets_fit || moving == 0 || guarded && !(free && g.splits(lane)) {
                 continue;
             }
             let strided: Vec<plain::Access> =
@@ -349,6 +373,8 @@ impl Scheduler<'_> {
             let extent = g.extent(lane);
             let mut widths: Vec<usize> = std::iter::successors(Some(full), |w| (*w > 2).then_some(w / 2)).collect();
             widths.retain(|w| *w <= extent || free && *w < 2 * extent && *w > 2);
+            // Narrower ones only lose.
+            widths.truncate(2);
             for width in widths {
                 let most =
                     (extent / width).max(1) + usize::from(free && extent > width && !extent.is_multiple_of(width));
@@ -376,14 +402,19 @@ impl Scheduler<'_> {
         let most = self.machine.registers.saturating_sub(2 + vectors.min(4)) / vectors.max(1);
         let mut out = vec![Vec::new()];
         let rows: Vec<usize> = own.iter().copied().filter(|v| g.is_free(*v) && *v != lane).collect();
-        let rows: Vec<usize> = rows.into_iter().filter(|v| !g.guarded_in(*v) || self.splits(g, *v)).collect();
+        let rows: Vec<usize> = rows.into_iter().filter(|v| !g.guarded_in(*v) || g.splits(*v)).collect();
+        // Of counts that make as many pieces, which are of nearly equal size, one.
+        let counts = |v: usize, most: usize| -> BTreeSet<usize> {
+            let extent = g.extent(v);
+            (2..=most.min(extent)).map(|n| extent.div_ceil(extent.div_ceil(n))).filter(|n| *n > 1).collect()
+        };
         for v in &rows {
-            let counts: BTreeSet<usize> = (2..=most).filter(|n| *n <= g.extent(*v)).collect();
-            out.extend(counts.iter().map(|n| vec![(*v, *n)]));
+            out.extend(counts(*v, most).into_iter().map(|n| vec![(*v, n)]));
             for w in rows.iter().filter(|w| *w > v) {
-                for n in counts.iter().filter(|n| **n <= 8) {
-                    let second = (2..=most / n).filter(|m| *m <= g.extent(*w) && *m <= 8);
-                    out.extend(second.map(|m| vec![(*v, *n), (*w, m)]));
+                for n in counts(*v, most.min(8)) {
+                    // Two variables are worth it to fill a tile that one does not.
+                    let second = counts(*w, (most / n).min(8)).into_iter().filter(|m| n * m * 2 > most);
+                    out.extend(second.map(|m| vec![(*v, n), (*w, m)]));
                 }
             }
         }
@@ -399,7 +430,7 @@ impl Scheduler<'_> {
         contiguous: &[plain::Access],
         lanes: usize,
         size: usize,
-    ) -> Vec<(Vec<plain::Access>, Option<(usize, usize)>)> {
+    ) -> Vec<Packing> {
         if !g.is_free(lane) {
             return vec![(Vec::new(), None)];
         }
@@ -409,14 +440,15 @@ impl Scheduler<'_> {
             sets.push(strided.iter().chain(contiguous).cloned().collect());
         }
         for set in sets {
-            let bound =
-                |a: &plain::Access| g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect::<Vec<_>>();
+            let bound = |a: &plain::Access| {
+                g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect::<Vec<_>>()
+            };
             let elements = |block: Option<(usize, usize)>| -> usize {
                 let rows = |v: usize| block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
                 set.iter().map(|a| lanes * bound(a).into_iter().map(rows).product::<usize>()).max().unwrap_or(0)
             };
             // The longest reduction variable in equal blocks, if there is a divisor of a fitting size.
-            let longest = g.own().filter(|v| !g.is_free(*v)).max_by_key(|v| g.extent(*v));
+            let longest = g.own.iter().copied().filter(|v| !g.is_free(*v)).max_by_key(|v| g.extent(*v));
             let mut blocks = vec![None];
             if let Some(v) = longest
                 && g.extent(v) > BLOCK
@@ -442,15 +474,18 @@ impl Scheduler<'_> {
             return None;
         }
         let extent = g.extent(p.lane);
-        let bound: f64 = g.own().filter(|v| !g.is_free(*v) && *v != p.lane).map(|v| g.extent(v) as f64).product();
+        let bound: f64 =
+            g.own.iter().copied().filter(|v| !g.is_free(*v) && *v != p.lane).map(|v| g.extent(v) as f64).product();
         let others: f64 = g
-            .own()
+            .own
+            .iter()
+            .copied()
             .filter(|v| g.is_free(*v) && *v != p.lane && !tile.contains(v))
             .map(|v| g.extent(v) as f64)
             .product();
         let blocks = p.block.map_or(1.0, |(v, n)| (g.extent(v) / n) as f64);
         // Loops of the reduction: the innermost one's turns, and how often it starts.
-        let inner = g.own().filter(|v| !g.is_free(*v) && *v != p.lane).last().map_or(1.0, |v| g.extent(v) as f64);
+        let inner = g.own.iter().copied().rfind(|v| !g.is_free(*v) && *v != p.lane).map_or(1.0, |v| g.extent(v) as f64);
         let starts = bound / inner;
         let (fused, plain, calls) = work.iter().fold((0, 0, 0), |(f, q, c), w| (f + w.fused, q + w.plain, c + w.calls));
         let chain = work.iter().map(|w| w.fused + w.plain.min(1)).max().unwrap_or(1) as f64;
@@ -464,7 +499,7 @@ impl Scheduler<'_> {
                     .product()
             };
             let (mut load, mut uops, mut missing) = (0.0, 3.0, 0.0);
-            for a in g.reads() {
+            for a in &g.reads {
                 match along(a, p.lane) {
                     Along::Still => {
                         let misses = self.misses(g, p, a, of(a) as usize, size);
@@ -536,15 +571,22 @@ impl Scheduler<'_> {
         }
         // Every segment is text of its own, and borders run worse than this says.
         let segments: usize =
-            tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| self.segments(g, *v).len()).product();
+            tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| g.segments[v].len()).product();
         total *= others * (1.0 + 0.004 * (segments - 1) as f64);
         // Packing: elements moved, by blocks where a bound variable is contiguous.
         for a in &p.pack {
             let vectors = extent.div_ceil(p.width) * p.width;
-            let dims: f64 =
-                g.own().filter(|v| *v != p.lane && a.vars().any(|w| w == *v)).map(|v| g.extent(v) as f64).product();
+            let dims: f64 = g
+                .own
+                .iter()
+                .copied()
+                .filter(|v| *v != p.lane && a.vars().any(|w| w == *v))
+                .map(|v| g.extent(v) as f64)
+                .product();
             let outer: f64 = g
-                .own()
+                .own
+                .iter()
+                .copied()
                 .filter(|v| g.is_free(*v) && *v != p.lane && packed_moves(*v) && !a.vars().any(|w| w == *v))
                 .map(|v| g.extent(v) as f64)
                 .product();
@@ -565,7 +607,7 @@ impl Scheduler<'_> {
         }
         let lanes = (elements * size).div_ceil(LINE).max(1);
         let rows = |v: usize| p.block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
-        let over: Vec<usize> = g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
+        let over: Vec<usize> = g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
         let count: usize = over.iter().map(|v| rows(*v)).product();
         let step = over.iter().map(|v| self.stride(a, *v, size)).filter(|s| *s > 0).min().unwrap_or(size);
         let lines = if step < LINE { (count * step).div_ceil(LINE) * lanes } else { count * lanes };
@@ -616,7 +658,10 @@ impl Scheduler<'_> {
 
     /// The bound variable along which a read is contiguous, if whole blocks of it can be turned.
     fn turned(&self, g: &Group, a: &plain::Access, width: usize) -> Option<usize> {
-        g.own().find(|v| !g.is_free(*v) && along(a, *v) == Along::Contiguous && g.extent(*v) >= width.min(8))
+        g.own
+            .iter()
+            .copied()
+            .find(|v| !g.is_free(*v) && along(a, *v) == Along::Contiguous && g.extent(*v) >= width.min(8))
     }
 
     // ---- the nest of a plan ----
@@ -643,7 +688,7 @@ impl Scheduler<'_> {
     }
 
     fn panel(&mut self, g: &Group, p: &Plan, a: &plain::Access, lane_in: usize, row_in: usize) -> Panel {
-        let bound: Vec<usize> = g.own().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
+        let bound: Vec<usize> = g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
         let split = |v: usize| p.block.filter(|(b, _)| *b == v);
         let lanes = p.vectors * p.width;
         let shape: Vec<usize> =
@@ -841,26 +886,19 @@ impl Scheduler<'_> {
             let body = self.others(t, map, vectors, block, from + 1);
             return vec![Node::Loop { var, body }];
         }
-        self.rows(t, map, vectors, block, &mut Vec::new())
+        self.rows(t, map, vectors, block, &[])
     }
 
-    fn rows(
-        &mut self,
-        t: &Tile,
-        map: Map,
-        vectors: &[Vector],
-        block: Option<VarId>,
-        sizes: &mut Vec<usize>,
-    ) -> Vec<Node> {
+    fn rows(&mut self, t: &Tile, map: Map, vectors: &[Vector], block: Option<VarId>, sizes: &[usize]) -> Vec<Node> {
         let Some((v, n)) = t.p.rows.get(sizes.len()).copied() else { return self.body(t, map, vectors, block, sizes) };
         let name = t.name(v).to_string();
-        let before = sizes.clone();
+        let before = sizes.to_vec();
         self.over(&name, &pieces(t.g.extent(v), n), |this, base, size| {
             let mut map = map.clone();
             map[v] = base;
             let mut sizes = before.clone();
             sizes.push(size);
-            this.rows(t, map, vectors, block, &mut sizes)
+            this.rows(t, map, vectors, block, &sizes)
         })
     }
 
@@ -894,7 +932,7 @@ impl Scheduler<'_> {
         // The loops of the reduction.
         let mut loops = Vec::new();
         let mut around = map.clone();
-        for v in t.g.own().filter(|v| !t.g.is_free(*v) && *v != t.p.lane) {
+        for v in t.g.own.iter().copied().filter(|v| !t.g.is_free(*v) && *v != t.p.lane) {
             let split = t.p.block.filter(|(b, _)| *b == v);
             let var = self.var(t.name(v), split.map_or(t.g.extent(v), |(_, n)| n));
             loops.push(var);
@@ -1162,8 +1200,13 @@ impl Tile<'_> {
     fn outer_vars(&self) -> Vec<usize> {
         let target = &self.g.first().target;
         let place = |v: &usize| target.positions.iter().position(|p| p.numerator.coefficient(*v) != 0);
-        let mut all: Vec<usize> =
-            self.g.own().filter(|v| self.g.is_free(*v) && *v != self.p.lane && !self.is_row(*v)).collect();
+        let mut all: Vec<usize> = self
+            .g
+            .own
+            .iter()
+            .copied()
+            .filter(|v| self.g.is_free(*v) && *v != self.p.lane && !self.is_row(*v))
+            .collect();
         all.sort_by_key(place);
         all
     }

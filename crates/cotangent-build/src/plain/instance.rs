@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         let all = || names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
         let help = match near {
             Some(m) => format!("did you mean `{m}`?"),
-            None => format!("an instance states `name`, `dtype`, `layout` and {}", all()),
+            None => format!("an instance states `name`, `dtype`, `layout`, `schedule` and {}", all()),
         };
         let message = format!("`{}` is neither an axis nor a parameter of `{}`", key.value, op.name);
         self.out.push(Diagnostic::error(Code::UnknownInstanceKey, key.span, message, "unknown key").help(help));

@@ -27,6 +27,8 @@ pub struct Kernel {
     /// By the ids of the op.
     pub tensors: Vec<Tensor>,
     pub functions: Vec<Function>,
+    /// The schedules that the instance asks for, by function.
+    pub schedule: std::collections::BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug)]

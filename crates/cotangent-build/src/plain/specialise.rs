@@ -26,6 +26,7 @@ pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Op
         extents: binding.extents.clone(),
         tensors,
         functions,
+        schedule: instance.schedule.iter().map(|(f, s)| (f.value.clone(), s.value.clone())).collect(),
     };
     Some(kernel)
 }
