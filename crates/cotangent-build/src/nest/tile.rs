@@ -309,7 +309,15 @@ impl Scheduler<'_> {
             plans.insert(0, plan);
             self.as_asked = true;
         }
-        for (n, p) in plans.iter().take(3).enumerate() {
+        // Beside the chosen one the best of other kinds: those that differ in rows only say little.
+        let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.block);
+        let mut told: Vec<&Plan> = Vec::new();
+        for p in &plans {
+            if told.len() < 4 && told.iter().all(|q| kind(q) != kind(p)) {
+                told.push(p);
+            }
+        }
+        for (n, p) in told.into_iter().enumerate() {
             let verdict = if n == 0 { "chosen:" } else { "  next:" };
             self.nest.notes.push(format!("{verdict} {}: {:.0} cycles", self.describe(g, p), p.cost));
         }

@@ -1,0 +1,72 @@
+//! Specs for the check of the cost model: takes the roofline's lists of products and convolutions, gives each instance once for every candidate
+//! that the scheduler names, with that schedule asked for. `COTANGENT_CANDIDATES` (`narrow`, `wide`, `widest`) says for which class of machines;
+//! left out, for the widest.
+
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::nest::machine::MACHINES;
+use cotangent_build::pipeline;
+use cotangent_build::source::Sources;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const INSTANCES: &str = "\ninstances:";
+const LISTS: &str = "../roofline/instances";
+
+fn main() {
+    println!("cargo::rerun-if-changed=../../ops");
+    println!("cargo::rerun-if-changed={LISTS}");
+    println!("cargo::rerun-if-env-changed=COTANGENT_CANDIDATES");
+    let class = std::env::var("COTANGENT_CANDIDATES").unwrap_or_else(|_| "widest".into());
+    let machine = MACHINES.iter().find(|m| m.name.eq_ignore_ascii_case(&class));
+    let machine = machine.unwrap_or_else(|| panic!("no class of machines `{class}`"));
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let specs = out.join("specs");
+    std::fs::create_dir_all(&specs).expect("OUT_DIR can be written");
+    for op in ["matmul", "conv"] {
+        let read = |path: String| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+        let declaration = read(format!("../../ops/{op}.yaml"));
+        let list = read(format!("{LISTS}/{op}.yaml"));
+        let (declaration, _) = declaration.split_once(INSTANCES).expect("a spec has instances");
+        let (_, list) = list.split_once(INSTANCES).expect("a list has instances");
+        let text = format!("{declaration}{INSTANCES}{list}");
+        let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
+        let id = sources.add(&format!("{op}.yaml"), text);
+        let certified = pipeline::certified(id, &sources, &mut errors).expect("a bundled op");
+        let kernels = pipeline::kernels(&certified, &mut errors);
+        let mut all = String::new();
+        for (line, compiled) in
+            list.lines().filter(|l| l.contains("name:")).zip(pipeline::schedule(&certified, kernels, &mut errors))
+        {
+            // By number, the schedule of each function.
+            let mut numbered: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+            for nest in compiled.nests.iter().flatten().filter(|n| n.machines.contains(machine)) {
+                // What stands before the second choice is of the first statement, whole.
+                let first = nest
+                    .notes
+                    .iter()
+                    .enumerate()
+                    .take_while(|(n, note)| *n == 0 || !note.starts_with("chosen"))
+                    .map(|(_, note)| note);
+                for (n, note) in first.enumerate() {
+                    let text = note.split_once(": ").map_or(note.as_str(), |(_, text)| text);
+                    let text = text.rsplit_once(": ").map_or(text, |(text, _)| text);
+                    numbered.entry(n).or_default().push(format!("{}: \"{text}\"", nest.name));
+                }
+            }
+            let (before, rest) = line.split_once("name: ").expect("an instance has a name");
+            let (name, rest) = rest.split_once(',').expect("an instance has sizes");
+            let rest = rest.trim_end().trim_end_matches('}');
+            for (n, schedule) in numbered {
+                all.push_str(&format!("\n{before}name: {name}_c{n},{rest}, schedule: {{{}}}}}", schedule.join(", ")));
+            }
+        }
+        assert!(!errors.has_errors(), "{}", errors.render(&sources));
+        std::fs::write(specs.join(format!("{op}.yaml")), format!("{declaration}{INSTANCES}{all}\n"))
+            .expect("OUT_DIR can be written");
+    }
+    std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
+    if let Err(failure) = cotangent_build::Build::new().ops("specs").try_compile() {
+        eprintln!("{failure}");
+        std::process::exit(1);
+    }
+}
