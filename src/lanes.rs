@@ -1,7 +1,7 @@
 //! Lanes: takes and gives fixed-width groups of scalars that the compiler keeps in one SIMD register.
 //!
-//! Every operation is lane by lane and inlined into its caller, so the caller's `#[target_feature]` decides the
-//! instructions. Multiply-add rounds twice, in every build.
+//! Every operation here is lane by lane and inlined into its caller, so the caller's `#[target_feature]` decides the
+//! instructions. Those that generated tiles are made of are in [`crate::isa`], an instruction each.
 
 use crate::isa::Isa;
 use crate::real::Real;

@@ -14,7 +14,8 @@
 //! assert_eq!(z, dense::Z::ZERO);
 //! ```
 //!
-//! `no_std`, no allocation: the feature `std` (on by default) adds only heap-allocated zeros, [`Tensor::zeros`].
+//! `no_std`, no allocation: the feature `std` (on by default) adds heap-allocated zeros, [`Tensor::zeros`], and the choice of the
+//! instruction set at run time ([`isa`]).
 #![no_std]
 #![warn(missing_docs)]
 

@@ -114,7 +114,7 @@ fn check(row: &Row, goal: Goal) -> Option<(bool, String)> {
             (cycles <= bound, format!("{cycles:.2} cycles an element, at most {bound}"))
         }
         Goal::Small => {
-            let peers = ["plain", "plain-fma", "nalgebra"].iter().filter_map(|peer| row.ratio(peer));
+            let peers = ["plain", "nalgebra"].iter().filter_map(|peer| row.ratio(peer));
             let ratio = peers.reduce(f64::max)?;
             (ratio <= NOISE, format!("{ratio:.2} of plain loops or nalgebra, at most {NOISE}"))
         }

@@ -3,7 +3,8 @@
 //! One scheme for every contraction. Lanes run along one variable: a free one, along which the targets are contiguous, or a bound one (a dot
 //! product), along which reads are. Other free variables give the tile its rows. The reduction runs inside, results are stored once. Reads that
 //! are not contiguous along the lanes, or whose rows collide in the cache, are packed into a panel first. Extents are split into pieces of
-//! nearly equal size; where a guard depends on a variable of the tile, its range is split so that the guard is always or never met.
+//! nearly equal size, the last vector moved back to end with the extent; where a guard depends on a variable of the tile, its range is split
+//! so that the guard is always or never met.
 //!
 //! Candidates are enumerated, costed in cycles, and the cheapest is taken.
 
@@ -421,7 +422,9 @@ impl Scheduler<'_> {
             for w in rows.iter().filter(|w| *w > v) {
                 for n in counts(*v, most.min(8)) {
                     // Two variables are worth it to fill a tile that one does not.
-                    let second = counts(*w, (most / n).min(8)).into_iter().filter(|m| n * m * 2 > most);
+                    let second = counts(*w, (most / n).min(8))
+                        .into_iter()
+                        .filter(|m| n * m * 2 > most || n == g.extent(*v) && *m == g.extent(*w));
                     out.extend(second.map(|m| vec![(*v, n), (*w, m)]));
                 }
             }
@@ -603,7 +606,8 @@ impl Scheduler<'_> {
                 _ if self.turned(g, a, p.width).is_some() => 4.0 / p.width.min(8) as f64,
                 _ => 1.5,
             };
-            total += vectors as f64 * dims * outer * each;
+            // Tiles wait for the first panel; the others are filled while tiles run.
+            total += vectors as f64 * dims * outer * each + 0.05 * (p.vectors * p.width) as f64 * dims;
         }
         Some(total)
     }
