@@ -86,7 +86,7 @@ pub fn schedule<'a>(c: &'a Certified, kernels: Vec<Kernel>, out: &mut Diagnostic
         .iter()
         .zip(kernels)
         .map(|(instance, kernel)| {
-            let scheduled = nest::schedule::schedule(&kernel);
+            let scheduled = nest::schedule::schedule(&kernel, &nest::schedule::Target::default());
             scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
             for (function, text) in &instance.schedule {
                 let known = kernel.functions.iter().any(|f| f.name == function.value);

@@ -15,14 +15,48 @@ pub struct Machine {
     pub latency: f64,
     /// Cycles that a full register's multiply-add or load takes of its units.
     pub full: f64,
+    /// The first- and the second-level cache.
+    pub caches: [Cache; 2],
 }
 
+/// A cache.
+#[derive(Debug, PartialEq)]
+pub struct Cache {
+    pub bytes: usize,
+    pub ways: usize,
+    /// Cycles that a line from the next level takes.
+    pub cycles: f64,
+}
+
+/// What most cores have at least.
+const CACHES: [Cache; 2] =
+    [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }];
+
 /// SSE2, NEON, and what has no vectors: registers of 16 bytes.
-pub const NARROW: Machine = Machine { name: "Narrow", bytes: 16, registers: 16, latency: 8.0, full: 0.5 };
+pub const NARROW: Machine =
+    Machine { name: "Narrow", bytes: 16, registers: 16, latency: 8.0, full: 0.5, caches: CACHES };
 /// AVX2 with FMA.
-pub const WIDE: Machine = Machine { name: "Wide", bytes: 32, registers: 16, latency: 4.0, full: 0.5 };
+pub const WIDE: Machine = Machine { name: "Wide", bytes: 32, registers: 16, latency: 4.0, full: 0.5, caches: CACHES };
 /// AVX-512. Its full registers take two of the units that half of them take.
-pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, latency: 4.0, full: 1.0 };
+pub const WIDEST: Machine =
+    Machine { name: "Widest", bytes: 64, registers: 32, latency: 4.0, full: 1.0, caches: CACHES };
 
 /// Every class.
 pub const MACHINES: [&Machine; 3] = [&NARROW, &WIDE, &WIDEST];
+
+impl Machine {
+    /// The most bytes of a panel of lanes: what the second-level cache holds besides other data.
+    pub fn panel(&self) -> usize {
+        self.caches[1].bytes / 16 * 3
+    }
+
+    /// The most bytes of the scalars of a block of rows: they stay in the second-level cache while every panel of lanes passes by.
+    pub fn row_panel(&self) -> usize {
+        self.caches[1].bytes / 4
+    }
+
+    /// A reduction over more bytes of scalars than this is split: the panel of it falls out of the first-level cache.
+    pub fn block(&self) -> usize {
+        self.caches[0].bytes / 128 * 5
+    }
+}
