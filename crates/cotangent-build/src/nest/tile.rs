@@ -25,6 +25,9 @@ const CUTS: usize = 2;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
 
+/// What makes the nodes of one tile: where it is, and how many rows of each variable it has.
+type OfTile<'a, S> = dyn FnMut(&mut S, Map, &[usize]) -> Vec<Node> + 'a;
+
 /// Marks what moves with the lanes while a term is lowered; no loop's variable.
 const LANE: VarId = usize::MAX;
 
@@ -1072,7 +1075,7 @@ impl Scheduler<'_> {
         range: &Range,
         wanted: &dyn Fn(usize) -> bool,
         sizes: &mut Vec<usize>,
-        tile: &mut dyn FnMut(&mut Self, Map, &[usize]) -> Vec<Node>,
+        tile: &mut OfTile<Self>,
     ) -> Vec<Node> {
         let q = sizes.len();
         let Some((v, n)) = t.p.rows.get(q).copied() else { return tile(self, map, sizes) };
