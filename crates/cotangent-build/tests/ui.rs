@@ -2,6 +2,7 @@
 //! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
 //! the library makes the compiler panic. `BLESS=1 cargo test --test ui` rewrites the texts; read them before committing.
 
+use cotangent_build::Options;
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
@@ -38,7 +39,7 @@ fn run(path: &str, text: String) -> (Diagnostics, Sources, Option<usize>) {
         let kernels = pipeline::kernels(&c, &mut out);
         // A schedule is asked for by an instance, each kernel by its own, so only whole lists go on.
         let whole = kernels.len() == c.spec.instances.len() && c.spec.instances.iter().any(|i| !i.schedule.is_empty());
-        if whole { pipeline::schedule(&c, kernels, &mut out).len() } else { kernels.len() }
+        if whole { pipeline::schedule(&c, kernels, &Options::default(), &mut out).len() } else { kernels.len() }
     });
     (out, sources, kernels)
 }
