@@ -968,10 +968,15 @@ impl Decoder<'_> {
                         "leave it out: a spec with `use` states instances alone; one that declares an op has no `use`";
                     self.error(Diagnostic::error(Code::UnknownKey, key.span, message, label).help(help));
                 }
-                _ => self.unknown_key(&key, "a spec with `use`", &USE_KEYS),
+                _ => {
+                    // What is misspelt is not missing too.
+                    self.broken |= did_you_mean(&key, USE_KEYS).is_some();
+                    self.unknown_key(&key, "a spec with `use`", &USE_KEYS);
+                }
             }
         }
         if instances.is_none()
+            && !self.broken
             && let Some(span) = span
         {
             let message = "the key `instances` is missing";
