@@ -801,16 +801,6 @@ pub(crate) use __cotangent_vendored_for_each_kernel as for_each_kernel;
 #[rustfmt::skip]
 pub mod cotangent {
 pub mod isa {
-//! Instruction sets: takes work written once, generic over [`Isa`], and runs it with the best instructions of the machine.
-//!
-//! With `std` on x86-64 the choice is made at run time, once: a byte is read on every later call. Elsewhere, and where the build already
-//! enables the best set (`-C target-cpu=native`), it is made by the compiler. The environment variable `COTANGENT_ISA` (`portable`,
-//! `avx2`, `avx512`) caps the choice at run time, to compare and to test.
-//!
-//! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call from a function
-//! without an instruction set into one with it. The types that stand for instruction sets beyond the baseline are private: code that is
-//! generic over [`Isa`] gets hold of one only from [`dispatch`]
-//! and its siblings, which have checked the machine.
 
 use crate::vendored::cotangent::lanes::Lanes;
 use crate::vendored::cotangent::real::{Real, sealed::Sealed};
@@ -1104,7 +1094,6 @@ pub fn names() -> &'static [&'static str] {
 }
 }
 mod kernel {
-//! Kernel metadata: takes nothing, gives the types in which generated code describes itself.
 
 /// The scalar type of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1233,10 +1222,6 @@ impl KernelInfo {
 }
 }
 pub mod lanes {
-//! Lanes: takes and gives fixed-width groups of scalars that the compiler keeps in one SIMD register.
-//!
-//! Every operation here is lane by lane and inlined into its caller, so the caller's `#[target_feature]` decides the
-//! instructions. Those that generated tiles are made of are in [`crate::vendored::cotangent::isa`], an instruction each.
 
 use crate::vendored::cotangent::isa::Isa;
 use crate::vendored::cotangent::real::Real;
@@ -1615,27 +1600,8 @@ impl<T: Real, const N: usize> MulAssign for Lanes<T, N> {
 }
 }
 pub mod math {
-//! Elementary functions on `f32` and `f64`, in portable `core` arithmetic.
-//!
-//! Takes plain numbers, gives plain numbers; nothing can panic. Every function is generic over an instruction set, whose multiply-add and
-//! square root it uses, and is a straight line of arithmetic and selects, so that a loop over an array turns into vector code. The only
-//! branch is in `sin`, `cos` and `tan`, for arguments beyond `TRIG_LIMIT`; the lane types test it once for a whole vector.
-//!
-//! Under [`Portable`](crate::vendored::cotangent::isa::Portable) no fused multiply-add is used: results are the same bits on every IEEE machine in round-to-nearest
-//! mode, with and without `std`. Where a target has no square root and there is no `std`, it is computed in integers, correctly rounded too
-//! but some ten times slower than the instruction. The other instruction sets agree with each other, and keep the same error bounds.
-//!
-//! Polynomial coefficients are minimax fits (Remez exchange in 110-digit arithmetic, each coefficient rounded in
-//! turn and the rest fitted again). Where a scheme comes from elsewhere, a comment names it.
 
 pub mod f32 {
-//! Elementary functions on `f32`: takes one or two numbers, gives one, never panics.
-//!
-//! `tan`, `asin`, `acos`, `asinh`, `acosh`, `atanh`, `cbrt`, `atan2` and `pow` compute in `f64`; everything else
-//! stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
-//!
-//! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were checked over every
-//! argument (`sin`, `cos`, `tan`, `cbrt` and `atanh` over a stride of them), with and without fused multiply-adds. Special values follow C99, Annex F.
 
 use super::{even_odd, horner, huge, pick, wide};
 use crate::vendored::cotangent::isa::Isa;
@@ -2253,10 +2219,6 @@ pub fn powi<S: Isa>(x: f32, n: i32) -> f32 {
 }
 
 pub mod f64 {
-//! Elementary functions on `f64`: takes one or two numbers, gives one, never panics.
-//!
-//! The stated error bounds are in units in the last place (ulp) of the exact result. They are the worst found by
-//! dense sampling against a double-double reference, rounded up. Special values follow C99, Annex F.
 
 use super::{even_odd, huge, pick};
 use crate::vendored::cotangent::isa::Isa;
@@ -3120,11 +3082,6 @@ pub fn powi<S: Isa>(x: f64, n: i32) -> f64 {
 }
 
 mod huge {
-//! Reduction of huge angles: takes any finite number `a >= 0`, gives `(quadrant, hi, lo)` with
-//! `a = quadrant pi/2 + hi + lo` modulo `2 pi`, `|hi + lo| <= pi/4`, to about 2^-100.
-//!
-//! The method of Payne and Hanek (1983): of the binary expansion of 2/pi only those words are multiplied that
-//! matter modulo 4. Integer arithmetic in 32-bit words. NaN and infinity give NaN.
 
 use super::f64::{two_prod, two_sum};
 use crate::vendored::cotangent::isa::Isa;
@@ -3190,8 +3147,6 @@ pub(super) fn reduce<S: Isa>(a: f64) -> (u32, f64, f64) {
 }
 
 mod wide {
-//! Helpers of the `f32` functions that compute in `f64`: take values converted from `f32`, give `f64` results to
-//! about 2^-38, so that the final conversion to `f32` is the only rounding that counts.
 
 use super::f64::{COS, SIN, sqrt};
 use super::{even_odd, pick};
@@ -3380,10 +3335,6 @@ macro_rules! even_odd {
 pub(crate) use even_odd;
 }
 pub mod real {
-//! The scalar types: takes nothing, gives the trait `Real`, which `f32` and `f64` implement and nothing else can.
-//!
-//! Code generic over `Real` runs the same formulas in both precisions, under any instruction set. Error bounds stand at the functions of
-//! [`crate::vendored::cotangent::math`], which these only name.
 
 use crate::vendored::cotangent::isa::Isa;
 use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
@@ -3534,9 +3485,6 @@ macro_rules! real {
 real! { f32 f64 }
 }
 pub mod tensor {
-//! Tensors: takes nested arrays as they are, gives their scalars as one flat slice, in row-major order.
-//!
-//! A scalar is the tensor of rank 0; `[T; N]` is one of a rank more than `T`. Nothing else is a tensor.
 
 use crate::vendored::cotangent::real::{Real, sealed::Sealed};
 

@@ -217,12 +217,11 @@ impl Vendor<'_> {
             match token.kind {
                 Kind::Space => out.push_str(token.text),
                 Kind::Comment => {
-                    if token.text.starts_with("//!") {
-                        before = None;
-                    } else {
+                    // What a module says of itself is of the crate: of its parts, some are gone.
+                    if !token.text.starts_with("//!") {
                         before.get_or_insert(out.len());
+                        out.push_str(&self.comment(token.text, &mut fenced));
                     }
-                    out.push_str(&self.comment(token.text, &mut fenced));
                 }
                 Kind::Sign if token.text == "#" && tokens.get(at + 1).is_some_and(|t| t.text == "[") => {
                     before.get_or_insert(out.len());
