@@ -5,7 +5,7 @@
 /// The op `matvec`.
 ///
 /// Product of a matrix and a vector over the axes J. J may have several dimensions, as when an image is multiplied by a weight without being flattened first.
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod matvec {
 
@@ -492,7 +492,7 @@ pub mod layer {
 /// The op `softsign`.
 ///
 /// x / (1 + |x|).
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod softsign {
 
@@ -742,7 +742,7 @@ pub mod nine {
 }
 
 /// Every kernel of this module.
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
 pub static KERNELS: &[crate::vendored::cotangent::KernelInfo] = &[
     matvec::layer::KERNEL,
     softsign::nine::KERNEL,
