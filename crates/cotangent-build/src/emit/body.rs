@@ -10,15 +10,15 @@ use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
 
-/// The lines of the body, indented by `depth` steps of four spaces.
-pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
-    let mut w = Writer { sources, k, n, names, out: String::new() };
+/// The lines of the body, indented by `depth` steps of four spaces; `runtime` is the path of what it stands on.
+pub fn lines(sources: &Sources, runtime: &str, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
+    let mut w = Writer { sources, runtime, k, n, names, out: String::new() };
     for l in &n.locals {
         let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
         if l.shape.is_empty() {
             w.line(depth, &format!("let mut {name} = {zero};"));
         } else {
-            w.line(depth, &format!("let {name} = &mut ::cotangent::isa::Aligned({zero}).0;"));
+            w.line(depth, &format!("let {name} = &mut {runtime}::isa::Aligned({zero}).0;"));
         }
     }
     w.nodes(&n.body, depth);
@@ -40,6 +40,7 @@ pub fn nested(element: &str, shape: &[usize]) -> String {
 
 struct Writer<'a> {
     sources: &'a Sources,
+    runtime: &'a str,
     k: &'a Kernel,
     n: &'a Nest,
     names: &'a Names,
@@ -115,7 +116,7 @@ impl Writer<'_> {
                 }
                 Node::Fold { into, from, op } => {
                     let (into, from) = (self.names.register(*into), self.names.register(*from));
-                    let fold = |f: &str| format!("::cotangent::isa::fold({from}, {f})");
+                    let fold = |f: &str| format!("{}::isa::fold({from}, {f})", self.runtime);
                     let text = match op {
                         ReduceOp::Sum => format!("{into} += Isa_::sum({from});"),
                         ReduceOp::Prod => format!("{into} *= {};", fold("|a, b| a * b")),
@@ -136,7 +137,7 @@ impl Writer<'_> {
                         .iter()
                         .map(|a| {
                             let (row, at) = self.row(a, false);
-                            format!("::cotangent::isa::row({row}, {at})")
+                            format!("{}::isa::row({row}, {at})", self.runtime)
                         })
                         .collect();
                     let (ty, n) = (scalar(self.k.dtype), to.len());
@@ -157,7 +158,8 @@ impl Writer<'_> {
                 Node::Fill(t) => {
                     let name = self.names.tensor(*t);
                     let borrow = if self.n.shape(self.k, *t).is_empty() && self.local(*t) { "&mut " } else { "&mut *" };
-                    self.line(depth, &format!("::cotangent::Tensor::flat_mut({borrow}{name}).fill(0.0);"));
+                    let flat = format!("{}::Tensor::flat_mut({borrow}{name})", self.runtime);
+                    self.line(depth, &format!("{flat}.fill(0.0);"));
                 }
             }
         }
