@@ -107,7 +107,8 @@ fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_li
         tails: Vec::new(),
         as_asked: false,
     };
-    s.nest.body = s.trees(&fused.trees);
+    let body = s.trees(&fused.trees);
+    s.nest.body = s.trials(body);
     let mut nest = s.nest;
     distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
     (nest, s.as_asked)
@@ -141,7 +142,7 @@ fn distinct_names(nodes: &[Node], vars: &mut [Var], outer: &mut Vec<String>) {
                 distinct_names(body, vars, outer);
                 outer.pop();
             }
-            Node::If { body, .. } => distinct_names(body, vars, outer),
+            Node::If { body, .. } | Node::Trial { body } => distinct_names(body, vars, outer),
             _ => {}
         }
     }
