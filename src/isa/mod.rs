@@ -151,7 +151,7 @@ pub trait Isa: Sealed + Copy + 'static {
     /// The sums of the lanes of each row, as [`Isa::sum`] adds them.
     #[inline(always)]
     fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
-        Lanes::from_fn(|r| Self::sum(rows[r]))
+        Lanes::from_array(rows.map(|row| Self::sum(row)))
     }
     /// Row `i` of the result is column `i` of the arguments.
     #[inline(always)]
