@@ -114,6 +114,8 @@ struct ReferenceContext {
 struct BodyContext {
     /// The classes of machines that it is for.
     machines: Vec<&'static str>,
+    /// The targets that have one of them, as a condition of `cfg`: for others the compiler does not look at it.
+    cfg: String,
     text: String,
 }
 
@@ -299,6 +301,7 @@ fn function_context(
         .collect();
     let body = |n: &Nest| BodyContext {
         machines: n.machines.iter().map(|m| m.name).collect(),
+        cfg: format!("any({})", n.machines.iter().map(|m| m.cfg).collect::<Vec<_>>().join(", ")),
         text: body::lines(sources, kernel, n, &names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 }),
     };
     let reference = |t: &TensorId, how: &str| {
