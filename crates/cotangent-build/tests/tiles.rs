@@ -48,6 +48,9 @@ fn machine(random: &mut Sampler) -> &'static Machine {
         registers: pick(random, &[8, 16, 32]),
         latency: 4.0,
         full: 0.5,
+        issue: 5.0,
+        keeps: None,
+        cfg: "all()",
         caches: [cache(first), cache(second)],
     };
     // Nests refer to their machine for as long as the program runs.

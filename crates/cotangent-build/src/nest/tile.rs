@@ -50,6 +50,13 @@ pub struct Plan {
     cost: f64,
 }
 
+impl Plan {
+    /// The variables of the tile.
+    fn tile(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
+    }
+}
+
 /// Reads to pack, and a bound variable to split with the size of a block.
 type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
 
@@ -215,8 +222,7 @@ impl Scheduler<'_> {
                 several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, cuts)).collect(),
             };
         };
-        let tile: Vec<usize> = plan.rows.iter().map(|(v, _)| *v).chain([plan.lane]).collect();
-        let Some(v) = tile.into_iter().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
+        let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
         // Each segment is a problem of its own: at a border another tile may fit better.
         let mut out = Vec::new();
         for (from, extent) in &group.segments[&v] {
@@ -292,28 +298,7 @@ impl Scheduler<'_> {
     // ---- candidates ----
 
     fn best(&mut self, g: &Group) -> Option<Plan> {
-        let size = self.size();
-        self.taken.clear();
-        let mut plans = self.plans(g, size);
-        if g.stmts.len() > 1 {
-            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
-            for s in &g.stmts {
-                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
-                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
-                let order = |p: &Plan| (p.lane, p.width, p.vectors);
-                let free = g.is_free(like.lane);
-                plans.retain(|p| {
-                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
-                });
-            }
-        }
-        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let asked = self.source.schedule.get(&self.nest.name);
-        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
-            let plan = plans.remove(at);
-            plans.insert(0, plan);
-            self.as_asked = true;
-        }
+        let plans = self.ranked(g)?;
         // Beside the chosen one the best of other kinds: those that differ in rows only say little.
         let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.row_pack.len(), p.block);
         let mut told: Vec<&Plan> = Vec::new();
@@ -327,6 +312,48 @@ impl Scheduler<'_> {
             self.nest.notes.push(format!("{verdict} {}: {:.0} cycles", self.describe(g, p), p.cost));
         }
         plans.into_iter().next()
+    }
+
+    /// The candidates, the cheapest first, the one that the instance asks for before it.
+    fn ranked(&mut self, g: &Group) -> Option<Vec<Plan>> {
+        let size = self.size();
+        self.taken.clear();
+        let mut plans = self.plans(g, size);
+        let order = |p: &Plan| (p.lane, p.width, p.vectors);
+        if let Some(model) = self.machine.keeps {
+            let own = std::mem::replace(&mut self.machine, model);
+            let like = self.ranked(g);
+            self.machine = own;
+            let like = like?.into_iter().next()?;
+            // Cut by the same guards, then summed in the same order.
+            let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
+            let free = g.is_free(like.lane);
+            plans.retain(|p| {
+                let same = if free { g.is_free(p.lane) } else { order(p) == order(&like) };
+                p.block == like.block && cut(p) == cut(&like) && same
+            });
+            if plans.is_empty() {
+                plans.push(like);
+            }
+        } else if g.stmts.len() > 1 {
+            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+            for s in &g.stmts {
+                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
+                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                let free = g.is_free(like.lane);
+                plans.retain(|p| {
+                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
+                });
+            }
+        }
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let asked = self.source.schedule.get(&self.nest.name);
+        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
+            let plan = plans.remove(at);
+            plans.insert(0, plan);
+            self.as_asked = true;
+        }
+        Some(plans)
     }
 
     fn describe(&self, g: &Group, p: &Plan) -> String {
@@ -364,7 +391,8 @@ impl Scheduler<'_> {
         if !g.stmts.iter().all(plain) || g.stmts.iter().any(|s| super::coalesce::has_index_test(&s.value)) {
             return out;
         }
-        let full = self.machine.bytes / size;
+        // Without vectors lanes are single scalars, but for a dot product, whose lanes are its order of summation.
+        let full = |free: bool| (self.machine.keeps.filter(|_| !free).unwrap_or(self.machine).bytes / size).max(1);
         let own = g.own.clone();
         for lane in own.iter().copied() {
             let free = g.is_free(lane);
@@ -386,8 +414,12 @@ impl Scheduler<'_> {
                 .filter(|a| along(a, lane) == Along::Contiguous && !a.guarded())
                 .map(|a| (*a).clone())
                 .collect();
+            // A single scalar is read from anywhere.
+            let (strided, contiguous) =
+                if free && full(free) == 1 { Default::default() } else { (strided, contiguous) };
             let extent = g.extent(lane);
-            let mut widths: Vec<usize> = std::iter::successors(Some(full), |w| (*w > 2).then_some(w / 2)).collect();
+            let mut widths: Vec<usize> =
+                std::iter::successors(Some(full(free)), |w| (*w > 2).then_some(w / 2)).collect();
             widths.retain(|w| *w <= extent || free && *w < 2 * extent && *w > 2);
             // Narrower ones only lose.
             widths.truncate(2);
@@ -397,7 +429,8 @@ impl Scheduler<'_> {
                 for vectors in (1..=most.min(if free { 4 } else { 8 }))
                     .chain([6, 8, 10, 12].into_iter().filter(|v| free && *v <= most))
                 {
-                    for rows in self.row_sets(g, lane, vectors * g.stmts.len(), &own) {
+                    let registers = self.machine.parts(width, size) * vectors;
+                    for rows in self.row_sets(g, lane, registers * g.stmts.len(), &own) {
                         for (pack, block) in self.packings(g, lane, &strided, &contiguous, vectors * width, size) {
                             let row_pack = Vec::new();
                             let rows = rows.clone();
@@ -533,6 +566,7 @@ impl Scheduler<'_> {
         let m = self.machine;
         let free = g.is_free(p.lane);
         let unit = if p.width * size > 32 { m.full } else { 0.5 };
+        let parts = m.parts(p.width, size) as f64;
         let tile: Vec<usize> = p.rows.iter().map(|(v, _)| *v).collect();
         let moves = |all: &[plain::Access], v: usize| all.iter().any(|a| a.vars().any(|w| w == v));
         let packed_moves = |v: usize| moves(&p.pack, v) || moves(&p.row_pack, v);
@@ -582,7 +616,7 @@ impl Scheduler<'_> {
                         uops += of(a);
                     }
                     _ => {
-                        let lines = vectors * of(a);
+                        let lines = vectors * of(a) * parts;
                         let misses = self.misses(g, p, a, p.vectors * p.width, size);
                         load += lines * unit + misses;
                         missing += misses;
@@ -590,10 +624,10 @@ impl Scheduler<'_> {
                     }
                 }
             }
-            let arithmetic = accs / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
+            let arithmetic = accs * parts / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
             uops += arithmetic;
             // Lines from further away are waited for now and then, however much there is to do.
-            (arithmetic * unit).max(load).max(uops / 5.0).max(chain * m.latency) + 0.1 * missing
+            (arithmetic * unit).max(load).max(uops / m.issue).max(chain * m.latency) + 0.1 * missing
         };
         let stores = |accs: f64| {
             let accumulate = g.stmts.iter().any(|s| s.accumulate) || p.block.is_some();
@@ -1317,8 +1351,8 @@ impl Scheduler<'_> {
         let mut go = |this: &mut Self, v: Box<Value>| Box::new(this.lanes(*v, width, partial, step.as_deref_mut()));
         match v {
             Value::Load(mut a) => {
-                let last = &mut a.positions.last_mut().expect("what moves has a position").numerator;
-                last.terms.retain(|(v, _)| *v != LANE);
+                // In the last position alone, or there is only the first lane.
+                a.positions.iter_mut().for_each(|p| p.numerator.terms.retain(|(v, _)| *v != LANE));
                 // A panel is as wide as its vectors; an argument may end before.
                 let whole = self.is_panel(a.tensor);
                 let count = partial.filter(|_| !whole).unwrap_or(width);
