@@ -54,6 +54,14 @@ fn one_file_compiles_anywhere() {
     for text in [&portable, &every] {
         assert!(!text.contains(" ::cotangent") && !text.contains("std::") && !text.contains("OUT_DIR"));
     }
+    // Who vendors the file formats it with the rest of the crate: it stays as it is.
+    for name in ["portable.rs", "every.rs"] {
+        let mut rustfmt = Command::new("rustfmt");
+        let rustfmt = rustfmt.args(["--check", "--edition", "2021", "--config", "max_width=80", name]);
+        let output = rustfmt.current_dir(&folder).output().expect("rustfmt runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "rustfmt changes {name}:\n{text}");
+    }
     let crates = [
         ("portable", "#![no_std]\n#![deny(warnings)]\n#![forbid(unsafe_code)]\nmod portable;\n"),
         ("every", "#![no_std]\n#![deny(warnings, missing_docs, unreachable_pub)]\n//! All.\nmod every;\n"),

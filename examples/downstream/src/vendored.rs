@@ -743,6 +743,7 @@ pub mod nine {
 
 /// Every kernel of this module.
 #[allow(dead_code, unreachable_pub)]
+#[rustfmt::skip]
 pub static KERNELS: &[crate::vendored::cotangent::KernelInfo] = &[
     matvec::layer::KERNEL,
     softsign::nine::KERNEL,
@@ -750,6 +751,7 @@ pub static KERNELS: &[crate::vendored::cotangent::KernelInfo] = &[
 
 #[doc(hidden)]
 #[allow(unused_macros)]
+#[rustfmt::skip]
 macro_rules! __cotangent_vendored_for_each_kernel {
     ($($callback:tt)+) => {
         $($callback)+! {
@@ -794,6 +796,7 @@ macro_rules! __cotangent_vendored_for_each_kernel {
 /// Each function lists what it reads, then what it writes, with the types of the kernel's module.
 #[doc(inline)]
 #[allow(unused_imports)]
+#[rustfmt::skip]
 pub(crate) use __cotangent_vendored_for_each_kernel as for_each_kernel;
 
 /// What the kernels stand on: the crate `cotangent`, of which only the part that every machine can run.
@@ -3572,4 +3575,3 @@ pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;
 }
-
