@@ -27,6 +27,7 @@ Options of render:
   --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
+  --scratch-limit BYTES      a function's packed operands take at most so much of the stack (what pays)
   --std                      choose instructions at run time and make zeros on the heap
   --templates FOLDER         templates that replace the shipped ones of the same name
 
@@ -109,6 +110,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             }
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
+            Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
             Long("templates") => render.build = render.build.templates(parser.value()?),
             Value(word) => words.push(word.into()),
@@ -147,7 +149,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 10] = [
+    const LONG: [&str; 11] = [
         "--output",
         "--check",
         "--module",
@@ -156,6 +158,7 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--instruction-sets",
         "--portable",
         "--inline-limit",
+        "--scratch-limit",
         "--std",
         "--templates",
     ];
