@@ -2,9 +2,10 @@
 //!
 //! An op is a YAML file: its forward formula and its adjoint in index notation over named axes. The build script checks it, certifies that the
 //! adjoint is the transpose of the formula's derivative, specialises it to fixed shapes and renders Rust. This crate is what generated code
-//! stands on ([`math`], [`Lanes`], [`Tensor`], [`KernelInfo`]) and the kernels of the bundled ops ([`kernels`]).
+//! stands on ([`math`], [`Lanes`], [`Tensor`], [`KernelInfo`]) and, with the feature `bundled`, the kernels of the bundled ops (`kernels`).
 //!
-//! ```
+#![cfg_attr(feature = "bundled", doc = "```")]
+#![cfg_attr(not(feature = "bundled"), doc = "```text")]
 //! use cotangent::kernels::matmul::digits_logits as dense;
 //! use cotangent::Tensor;
 //!
@@ -39,6 +40,7 @@ pub use real::Real;
 pub use tensor::Tensor;
 
 /// The kernels of the bundled ops, a module an op, a module in it for each instance.
+#[cfg(feature = "bundled")]
 pub mod kernels {
     crate::include_kernels!();
 }

@@ -2,6 +2,7 @@
 //! that the scheduler names, with that schedule asked for. `COTANGENT_CANDIDATES` (`narrow`, `wide`, `widest`) says for which class of machines;
 //! left out, for the widest.
 
+use cotangent_build::Options;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::nest::machine::MACHINES;
 use cotangent_build::pipeline;
@@ -35,7 +36,7 @@ fn main() {
         let kernels = pipeline::kernels(&certified, &mut errors);
         let mut all = String::new();
         for (line, compiled) in
-            list.lines().filter(|l| l.contains("name:")).zip(pipeline::schedule(&certified, kernels, &mut errors))
+            list.lines().filter(|l| l.contains("name:")).zip(pipeline::schedule(&certified, kernels, &Options::default(), &mut errors))
         {
             // By number, the schedule of each function.
             let mut numbered: BTreeMap<usize, Vec<String>> = BTreeMap::new();
@@ -65,7 +66,7 @@ fn main() {
             .expect("OUT_DIR can be written");
     }
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
-    if let Err(failure) = cotangent_build::Build::new().ops("specs").try_compile() {
+    if let Err(failure) = cotangent_build::Build::new().ops("specs").cargo_metadata(false).try_compile() {
         eprintln!("{failure}");
         std::process::exit(1);
     }

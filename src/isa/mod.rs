@@ -220,10 +220,12 @@ impl Isa for Portable {
 
 /// A body and its dispatch for each number of arguments that travel in registers.
 macro_rules! bodies {
-    ($($body:ident $dispatch:ident($($a:ident: $A:ident),+);)+) => {$(
+    ($($body:ident $dispatch:ident $native:ident($($a:ident: $A:ident),+);)+) => {$(
         /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else its instructions are
         /// the baseline's.
         pub trait $body<$($A),+> {
+            /// For which of [`sets`] it may be run, besides the portable one.
+            const SETS: u8 = sets::ALL;
             /// Does it.
             fn run<S: Isa>($($a: $A),+);
         }
@@ -243,43 +245,86 @@ macro_rules! bodies {
                 }
                 match x86::level() {
                     // SAFETY: the machine was found to have the instructions.
-                    x86::AVX512 => unsafe { avx512::<B, $($A),+>($($a),+) },
-                    // SAFETY: as above.
-                    x86::AVX2 => unsafe { avx2::<B, $($A),+>($($a),+) },
+                    x86::AVX512 if const { B::SETS & sets::AVX512 != 0 } => unsafe { avx512::<B, $($A),+>($($a),+) },
+                    // SAFETY: as above; what has AVX-512 has these.
+                    x86::AVX512 | x86::AVX2 if const { B::SETS & sets::AVX2 != 0 } => unsafe { avx2::<B, $($A),+>($($a),+) },
                     _ => B::run::<Portable>($($a),+),
                 }
             }
             #[cfg(not(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma")))))]
-            B::run::<Native>($($a),+);
+            $native::<B, $($A),+>($($a),+);
+        }
+
+        /// Runs a body with the best instruction set that the build enables.
+        #[inline(always)]
+        pub fn $native<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+            if const { native_is_of(B::SETS) } {
+                B::run::<Native>($($a),+);
+            } else {
+                B::run::<Portable>($($a),+);
+            }
         }
     )+};
 }
 bodies! {
-    Body1 dispatch1(a: A);
-    Body2 dispatch2(a: A, b: A2);
-    Body3 dispatch3(a: A, b: A2, c: A3);
-    Body4 dispatch4(a: A, b: A2, c: A3, d: A4);
-    Body5 dispatch5(a: A, b: A2, c: A3, d: A4, e: A5);
-    Body6 dispatch6(a: A, b: A2, c: A3, d: A4, e: A5, f: A6);
+    Body1 dispatch1 native1(a: A);
+    Body2 dispatch2 native2(a: A, b: A2);
+    Body3 dispatch3 native3(a: A, b: A2, c: A3);
+    Body4 dispatch4 native4(a: A, b: A2, c: A3, d: A4);
+    Body5 dispatch5 native5(a: A, b: A2, c: A3, d: A4, e: A5);
+    Body6 dispatch6 native6(a: A, b: A2, c: A3, d: A4, e: A5, f: A6);
 }
 
 /// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its instructions are the baseline's.
 pub trait Body {
+    /// For which of [`sets`] it may be run, besides the portable one.
+    const SETS: u8 = sets::ALL;
     /// Does it.
     fn run<S: Isa>(self);
+}
+
+/// A [`Body`] as one argument.
+struct Whole;
+impl<B: Body> Body1<B> for Whole {
+    const SETS: u8 = B::SETS;
+    #[inline(always)]
+    fn run<S: Isa>(body: B) {
+        body.run::<S>();
+    }
 }
 
 /// Runs a body with the best instruction set of the machine.
 #[inline(always)]
 pub fn dispatch<B: Body>(body: B) {
-    struct Run;
-    impl<B: Body> Body1<B> for Run {
-        #[inline(always)]
-        fn run<S: Isa>(body: B) {
-            body.run::<S>();
+    dispatch1::<Whole, B>(body);
+}
+
+/// Runs a body with the best instruction set that the build enables.
+#[inline(always)]
+pub fn native<B: Body>(body: B) {
+    native1::<Whole, B>(body);
+}
+
+/// Instruction sets as bits: for which of them a body is written.
+pub mod sets {
+    /// AVX2 with FMA.
+    pub const AVX2: u8 = 1;
+    /// AVX-512.
+    pub const AVX512: u8 = 2;
+    /// NEON.
+    pub const NEON: u8 = 4;
+    /// Every one.
+    pub const ALL: u8 = AVX2 | AVX512 | NEON;
+}
+
+/// Whether what the build enables is among these sets; the portable one always is.
+const fn native_is_of(sets: u8) -> bool {
+    !Native::FUSED
+        || match Native::MACHINE {
+            Machine::Widest => sets & sets::AVX512 != 0,
+            Machine::Wide => sets & sets::AVX2 != 0,
+            _ => sets & sets::NEON != 0,
         }
-    }
-    dispatch1::<Run, B>(body);
 }
 
 /// The best instruction set that the build enables: what code uses that is too small to be dispatched.

@@ -226,6 +226,56 @@ impl Diagnostics {
     }
 }
 
+/// Findings with the texts that they point into: what a build has to say.
+#[derive(Debug, Default)]
+pub struct Report {
+    diagnostics: Diagnostics,
+    sources: Sources,
+}
+
+impl Report {
+    /// Findings in these texts.
+    #[must_use]
+    pub fn new(diagnostics: Diagnostics, sources: Sources) -> Self {
+        Report { diagnostics, sources }
+    }
+
+    /// A single error without a place.
+    #[must_use]
+    pub fn general(code: Code, message: impl Into<String>) -> Self {
+        let mut diagnostics = Diagnostics::default();
+        diagnostics.push(Diagnostic::general(code, message));
+        Report::new(diagnostics, Sources::default())
+    }
+
+    /// Number of errors; the other findings are warnings.
+    #[must_use]
+    pub fn errors(&self) -> usize {
+        self.diagnostics.errors()
+    }
+
+    /// The findings, one by one.
+    #[must_use]
+    pub fn diagnostics(&self) -> &Diagnostics {
+        &self.diagnostics
+    }
+
+    /// The texts that their spans are of.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+}
+
+/// Every finding with its lines of source, as [`Diagnostics::render`].
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.diagnostics.render(&self.sources))
+    }
+}
+
+impl std::error::Error for Report {}
+
 impl<'a> IntoIterator for &'a Diagnostics {
     type Item = &'a Diagnostic;
     type IntoIter = std::slice::Iter<'a, Diagnostic>;
@@ -347,7 +397,8 @@ Right:
 An interval whose brackets differ is not YAML unless quoted: `domain: {x: \"[0, inf)\"}`."
 
 UnknownKey "E002" "a key that the spec language does not have"
-"The keys of a spec are op, doc, params, inputs, outputs, sizes, domain, forward, adjoint, tangent and instances. \
+"The keys of a spec are op, doc, params, inputs, outputs, sizes, domain, forward, adjoint, tangent and instances; \
+beside `use` stands instances alone. \
 A key that is not known would be ignored, and what it says with it.
 
 Wrong:
@@ -700,6 +751,47 @@ Wrong (16 rows need more registers than there are):
     schedule: {forward: \"lanes k 4x8, rows i 16\"}
 Right:
     schedule: {forward: \"lanes k 2x8, rows i 6\"}"
+
+UnknownOp "E035" "an op that cannot be used, as there is none of that name"
+"`use: name` makes kernels of an op of the same build or, where it has none of that name, of one that ships with the \
+compiler. The help lists those that ship.
+
+Wrong:
+    use: convolution
+    instances: [{name: edge, N: 1, S: 28, T: 3, Cx: 1, Cy: 8, stride: 1, lo: 1, hi: 1, dilation: 1}]
+Right:
+    use: conv
+    instances: [{name: edge, N: 1, S: 28, T: 3, Cx: 1, Cy: 8, stride: 1, lo: 1, hi: 1, dilation: 1}]"
+
+OwnOpUsed "E036" "an op of your own that hides a shipped one"
+"`use: name` takes an op of the same build before the shipped one of that name. That is easily overlooked, so it is \
+warned of. Where your own op is meant, write the instances in its file; else give it another name.
+
+Warned of:
+    ops/relu.yaml                 op: relu, a rule of your own
+    ops/sizes.yaml                use: relu
+Right:
+    ops/my_relu.yaml              op: my_relu
+    ops/sizes.yaml                use: relu"
+
+BadOption "E037" "an option that no build can have"
+"The module and the prefix become names in Rust: the module is a path from the crate's root, the prefix begins the \
+names of the ops' modules, in lower case. `std` belongs to self-contained output: elsewhere the crate `cotangent` has a \
+feature of that name.
+
+Wrong:
+    Build::new().ops(\"ops\").module(\"crate::kernels\").compile()
+Right:
+    Build::new().ops(\"ops\").module(\"kernels\").compile()"
+
+Template "E038" "a template that cannot be rendered"
+"A template of your own folder has a fault, or reads what the compiler does not give it. The message holds what the \
+template engine (Tera) said. What a template may read is what the shipped one of the same name reads.
+
+Wrong:
+    pub mod {{ kernel.nam }} {
+Right:
+    pub mod {{ kernel.name }} {"
 }
 
 #[cfg(test)]
@@ -804,9 +896,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 34);
-        let message = "E035".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E035`; codes run from E001 to E034";
+        assert_eq!(Code::ALL.len(), 38);
+        let message = "E039".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E039`; codes run from E001 to E038";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

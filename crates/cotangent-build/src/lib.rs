@@ -1,4 +1,4 @@
-//! The Cotangent compiler, for build scripts: takes a folder of op specs, gives the Rust of their kernels in `OUT_DIR`.
+//! The Cotangent compiler, for build scripts: takes op specs, gives the Rust of their kernels in `OUT_DIR`.
 //!
 //! ```no_run
 //! // build.rs
@@ -14,111 +14,195 @@ pub mod diagnostic;
 pub mod emit;
 pub mod index;
 pub mod nest;
+pub mod options;
 pub mod pipeline;
 pub mod plain;
+pub mod shipped;
 pub mod source;
 pub mod spec;
 pub mod syntax;
 
+pub use diagnostic::Report;
+pub use options::{InstructionSet, Options};
+pub use spec::DType;
+
 use diagnostic::{Code, Diagnostic, Diagnostics};
-use pipeline::{Files, Options};
+use pipeline::Files;
 use source::{SourceId, Sources};
 use std::path::{Path, PathBuf};
 
-/// A run of the compiler from a build script.
-#[derive(Clone, Debug)]
+/// A run of the compiler: what to compile, and how. Relative paths start at the package, where cargo runs build scripts.
+#[derive(Clone, Debug, Default)]
 pub struct Build {
     specs: Vec<PathBuf>,
     templates: Option<PathBuf>,
-    module: String,
+    out_dir: Option<PathBuf>,
+    silent: bool,
+    options: Options,
 }
 
-impl Default for Build {
-    fn default() -> Self {
-        Build { specs: Vec::new(), templates: None, module: "kernels".into() }
-    }
-}
-
-/// Why a build failed: the rendered diagnostics, and how many errors they tell of.
+/// What a build made.
 #[derive(Debug)]
-pub struct Failure {
-    pub text: String,
-    pub errors: usize,
+pub struct Output {
+    /// The generated files; `mod.rs` is the one to include.
+    pub files: Files,
+    /// Warnings, if any.
+    pub warnings: Report,
 }
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for Failure {}
 
 impl Build {
-    /// A build without specs, for kernels in `crate::kernels`.
+    /// A build without specs, for kernels in `crate::kernels`, everything else by default.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a spec file, or every `.yaml` file of a folder. Relative paths start at the package.
+    /// Adds a spec file, or every `.yaml` file of a folder.
+    #[must_use]
     pub fn ops(mut self, path: impl Into<PathBuf>) -> Self {
         self.specs.push(path.into());
         self
     }
 
     /// A folder of templates that replace the shipped ones of the same name.
+    #[must_use]
     pub fn templates(mut self, folder: impl Into<PathBuf>) -> Self {
         self.templates = Some(folder.into());
         self
     }
 
-    /// The module of the crate that includes the kernels: `kernels` unless said otherwise, empty for the root.
-    pub fn module(mut self, path: impl Into<String>) -> Self {
-        self.module = path.into();
+    /// The folder that files are written to: `$OUT_DIR/cotangent` unless said otherwise, where `include_kernels!` finds them. Elsewhere,
+    /// include the file `mod.rs` of the folder. Generated files there that no op makes any more are deleted, other files are left alone.
+    #[must_use]
+    pub fn out_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.out_dir = Some(folder.into());
         self
     }
 
-    /// Compiles to `$OUT_DIR/cotangent`, tells cargo what to watch, and ends the build script with the diagnostics if something is wrong.
-    pub fn compile(self) {
-        for path in self.specs.iter().chain(&self.templates) {
-            println!("cargo::rerun-if-changed={}", path.display());
+    /// The module of the crate that includes the kernels: `kernels` unless said otherwise, empty for the root.
+    #[must_use]
+    pub fn module(mut self, path: impl Into<String>) -> Self {
+        self.options.module = path.into();
+        self
+    }
+
+    /// What the names of the ops' modules begin with, and those of `KERNELS` and `for_each_kernel!`: so two sets of kernels can stand in one
+    /// module. Nothing unless said otherwise.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.options.prefix = prefix.into();
+        self
+    }
+
+    /// The scalar type of instances without a `dtype`: `f32` unless said otherwise.
+    #[must_use]
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.options.dtype = dtype;
+        self
+    }
+
+    /// The instruction sets that kernels are made for: all unless said otherwise. At run time, or by the build without `std`, the best of them
+    /// that is there is used; [`InstructionSet::Portable`] always is. Fewer sets are less code. With the portable one alone results are
+    /// the same bits on every machine, whatever the build enables.
+    #[must_use]
+    pub fn instruction_sets(mut self, sets: impl IntoIterator<Item = InstructionSet>) -> Self {
+        self.options.instruction_sets = sets.into_iter().collect();
+        self
+    }
+
+    /// A kernel none of whose functions has more operations than this is inlined into its callers, where it uses the instructions that the
+    /// build enables; others choose theirs at each call. 1024 unless said otherwise; with 0 every function chooses.
+    #[must_use]
+    pub fn inline_limit(mut self, flops: u64) -> Self {
+        self.options.inline_limit = flops;
+        self
+    }
+
+    /// The most bytes of scratch that a schedule may want in a function for packed operands, on the stack; 0 allows none. Unless said otherwise
+    /// what pays, up to 224 KiB. Locals of a formula that have to stand whole are not counted; `KERNEL.functions` tells what each function has.
+    #[must_use]
+    pub fn scratch_limit(mut self, bytes: usize) -> Self {
+        self.options.scratch_limit = bytes;
+        self
+    }
+
+    /// One file, `mod.rs`, that holds what kernels stand on too and needs no crate but `core`: to be vendored, or read.
+    #[must_use]
+    pub fn self_contained(mut self, yes: bool) -> Self {
+        self.options.self_contained = yes;
+        self
+    }
+
+    /// Whether self-contained output may use `std`, to choose instructions at run time and to make zeros on the heap. Elsewhere this is the
+    /// feature `std` of the crate `cotangent`.
+    #[must_use]
+    pub fn std(mut self, yes: bool) -> Self {
+        self.options.std = yes;
+        self
+    }
+
+    /// Whether lines for cargo are printed: what to watch, and warnings. True unless said otherwise.
+    #[must_use]
+    pub fn cargo_metadata(mut self, yes: bool) -> Self {
+        self.silent = !yes;
+        self
+    }
+
+    /// Compiles, tells cargo what to watch, and ends the build script with the diagnostics if something is wrong.
+    pub fn compile(&self) {
+        if let Err(report) = self.try_compile() {
+            eprintln!("{report}");
+            let plural = if report.errors() == 1 { "" } else { "s" };
+            println!("cargo::error={} error{plural} in the op specs (shown above)", report.errors());
+            std::process::exit(1);
         }
-        match self.try_compile() {
-            Ok(warnings) => warnings.lines().for_each(|line| println!("cargo::warning={line}")),
-            Err(failure) => {
-                eprintln!("{failure}");
-                let plural = if failure.errors == 1 { "" } else { "s" };
-                println!("cargo::error={} error{plural} in the op specs (shown above)", failure.errors);
-                std::process::exit(1);
+    }
+
+    /// Compiles and tells cargo what to watch. Nothing is written unless everything is right.
+    ///
+    /// # Errors
+    /// What is wrong in the specs, the templates or the options, and what could not be read or written.
+    pub fn try_compile(&self) -> Result<Output, Report> {
+        if !self.silent {
+            for path in self.specs.iter().chain(&self.templates) {
+                println!("cargo::rerun-if-changed={}", path.display());
             }
         }
+        let out_dir = match (&self.out_dir, std::env::var_os("OUT_DIR")) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(folder)) => Path::new(&folder).join("cotangent"),
+            (None, None) => {
+                let message = "OUT_DIR is not set: this is no build script, so name a folder by `out_dir`";
+                return Err(Report::general(Code::Io, message));
+            }
+        };
+        let output = self.render()?;
+        write(&out_dir, &output.files)
+            .map_err(|e| Report::general(Code::Io, format!("cannot write to {}: {e}", out_dir.display())))?;
+        if !self.silent {
+            output.warnings.to_string().lines().for_each(|line| println!("cargo::warning={line}"));
+        }
+        Ok(output)
     }
 
-    /// Compiles to `$OUT_DIR/cotangent`; nothing is written unless everything is right. Gives the warnings.
-    pub fn try_compile(&self) -> Result<String, Failure> {
-        let out_dir = std::env::var_os("OUT_DIR").map(PathBuf::from).ok_or_else(|| Failure {
-            text: "error: OUT_DIR is not set: this runs in a build script".into(),
-            errors: 1,
-        })?;
-        let (files, warnings) = self.render()?;
-        write(&out_dir.join("cotangent"), &files)
-            .map_err(|e| Failure { text: format!("error: cannot write to {}: {e}", out_dir.display()), errors: 1 })?;
-        Ok(warnings)
-    }
-
-    /// The generated files and the warnings.
-    pub fn render(&self) -> Result<(Files, String), Failure> {
+    /// The generated files in memory: nothing is written or printed.
+    ///
+    /// # Errors
+    /// As [`Build::try_compile`].
+    pub fn render(&self) -> Result<Output, Report> {
         let mut sources = Sources::default();
         let mut out = Diagnostics::default();
-        let mut specs = Vec::new();
-        for path in &self.specs {
-            specs.extend(load(path, &mut sources, &mut out));
+        let specs: Vec<SourceId> = self.specs.iter().flat_map(|path| load(path, &mut sources, &mut out)).collect();
+        let mut options = self.options.clone();
+        if let Some(folder) = &self.templates {
+            options.templates = read_templates(folder, &mut out);
         }
-        let templates = self.templates.as_deref().map(|folder| read_templates(folder, &mut out)).unwrap_or_default();
-        let options = Options { module: self.module.clone(), templates };
         let files = if out.has_errors() { None } else { pipeline::compile(&specs, &sources, &options, &mut out) };
-        let text = out.render(&sources);
-        files.map(|files| (files, text.clone())).ok_or(Failure { text, errors: out.errors() })
+        let report = Report::new(out, sources);
+        match files {
+            Some(files) => Ok(Output { files, warnings: report }),
+            None => Err(report),
+        }
     }
 }
 
@@ -146,12 +230,20 @@ pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<So
     let mut specs = Vec::new();
     for file in files {
         match std::fs::read_to_string(&file) {
-            // Slashes on every host: the path stands in the output.
-            Ok(text) => specs.push(sources.add(&file.to_string_lossy().replace('\\', "/"), text)),
+            Ok(text) => specs.push(sources.add(&shown(&file), text)),
             Err(e) => fail(&file, e),
         }
     }
     specs
+}
+
+/// A path as output and diagnostics show it: the same on every host, so with slashes, and within the folder that the build runs in or writes to
+/// without what leads there.
+fn shown(path: &Path) -> String {
+    let out_dir = std::env::var_os("OUT_DIR").map(PathBuf::from);
+    let folders = [out_dir, std::env::current_dir().ok()];
+    let within = folders.iter().flatten().find_map(|folder| path.strip_prefix(folder).ok());
+    within.unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
 fn read_templates(folder: &Path, out: &mut Diagnostics) -> Vec<(String, String)> {
@@ -173,21 +265,29 @@ fn read_templates(folder: &Path, out: &mut Diagnostics) -> Vec<(String, String)>
     })
 }
 
-/// Writes the files; one that has not changed keeps its time, one that no op makes any more goes.
+/// What every generated file begins with.
+const MARK: &str = "// @generated by cotangent";
+
+/// Writes the files; one that has not changed keeps its time, a generated one that no op makes any more goes.
 fn write(folder: &Path, files: &Files) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let known = path.file_name().is_some_and(|n| files.contains_key(&*n.to_string_lossy()));
-        if !known && path.extension().is_some_and(|e| e == "rs") {
+        if !known
+            && path.extension().is_some_and(|e| e == "rs")
+            && std::fs::read_to_string(&path).is_ok_and(|text| text.starts_with(MARK))
+        {
             std::fs::remove_file(path)?;
         }
     }
-    for (name, text) in files {
-        let path = folder.join(name);
-        if std::fs::read_to_string(&path).ok().as_deref() != Some(text) {
-            std::fs::write(path, text)?;
-        }
-    }
-    Ok(())
+    files.iter().try_for_each(|(name, text)| write_changed(&folder.join(name), text))
+}
+
+/// Writes a file unless it has this text already: then it keeps its time.
+///
+/// # Errors
+/// Those of the file system.
+pub fn write_changed(path: &Path, text: &str) -> std::io::Result<()> {
+    if std::fs::read_to_string(path).ok().as_deref() == Some(text) { Ok(()) } else { std::fs::write(path, text) }
 }

@@ -1,8 +1,9 @@
-//! The command line: takes spec paths, checks and certifies them or prints a stage of one.
+//! The command line: takes spec paths, checks and certifies them, prints a stage of one, or renders the kernels of all to one file.
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::source::Sources;
-use cotangent_build::{emit, index, load, nest, pipeline, plain};
+use cotangent_build::{Build, DType, InstructionSet, Options};
+use cotangent_build::{emit, index, load, nest, pipeline, plain, spec, write_changed};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,8 +14,22 @@ Usage:
   cotangent check PATH...                      parse, check and certify specs (files or folders)
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
+  cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it
   cotangent explain CODE                       explain an error code
   cotangent --help | --version
+
+Options of render:
+  -o, --output FILE          where to; left out, standard output
+  --check                    write nothing; fail if FILE is not what would be written
+  --module PATH              the module, from the crate's root, that the file is; left out, what FILE after `src/` says
+  --prefix WORD              what the names of the ops' modules begin with
+  --dtype f32|f64            the scalar type of instances without one (f32)
+  --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
+  --portable                 the portable set alone: no unsafe code, the same bits on every machine
+  --inline-limit N           kernels of at most N operations a function are inlined (1024)
+  --scratch-limit BYTES      a function's packed operands take at most so much of the stack (what pays)
+  --std                      choose instructions at run time and make zeros on the heap
+  --templates FOLDER         templates that replace the shipped ones of the same name
 
 Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 ";
@@ -22,14 +37,26 @@ Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 enum Command {
     Check(Vec<PathBuf>),
     Show { path: PathBuf, stage: String, instance: Option<String> },
+    Render { build: Build, output: Option<PathBuf>, check: bool },
     Explain(String),
     Print(String),
+}
+
+/// What `render` was told.
+#[derive(Default)]
+struct Render {
+    output: Option<PathBuf>,
+    check: bool,
+    module: Option<String>,
+    options: Vec<&'static str>,
+    build: Build,
 }
 
 fn main() -> ExitCode {
     match parse() {
         Ok(Command::Check(paths)) => check(&paths),
         Ok(Command::Show { path, stage, instance }) => show(&path, &stage, instance.as_deref()),
+        Ok(Command::Render { build, output, check }) => render(&build, output.as_deref(), check),
         Ok(Command::Explain(code)) => explain(&code),
         Ok(Command::Print(text)) => {
             say(&text);
@@ -53,7 +80,11 @@ fn parse() -> Result<Command, lexopt::Error> {
     let mut parser = lexopt::Parser::from_env();
     let mut words: Vec<PathBuf> = Vec::new();
     let (mut stage, mut instance) = (None, None);
+    let mut render = Render::default();
     while let Some(arg) = parser.next()? {
+        if let Some(name) = render_option(&arg) {
+            render.options.push(name);
+        }
         match arg {
             Short('h') | Long("help") => return Ok(Command::Print(USAGE.into())),
             Short('V') | Long("version") => {
@@ -61,6 +92,27 @@ fn parse() -> Result<Command, lexopt::Error> {
             }
             Long("stage") => stage = Some(parser.value()?.string()?),
             Long("instance") => instance = Some(parser.value()?.string()?),
+            Short('o') | Long("output") => render.output = Some(parser.value()?.into()),
+            Long("check") => render.check = true,
+            Long("module") => render.module = Some(parser.value()?.string()?),
+            Long("prefix") => render.build = render.build.prefix(parser.value()?.string()?),
+            Long("dtype") => {
+                let dtype = parser.value()?.parse_with(|text| match text {
+                    "f32" => Ok(DType::F32),
+                    "f64" => Ok(DType::F64),
+                    _ => Err("it is f32 or f64"),
+                })?;
+                render.build = render.build.dtype(dtype);
+            }
+            Long("instruction-sets") => {
+                let read = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<InstructionSet>, _>>();
+                render.build = render.build.instruction_sets(parser.value()?.parse_with(read)?);
+            }
+            Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
+            Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
+            Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
+            Long("std") => render.build = render.build.std(true),
+            Long("templates") => render.build = render.build.templates(parser.value()?),
             Value(word) => words.push(word.into()),
             other => return Err(other.unexpected()),
         }
@@ -68,7 +120,18 @@ fn parse() -> Result<Command, lexopt::Error> {
     let mut words = words.into_iter();
     let command = words.next().map(|w| w.to_string_lossy().into_owned());
     let rest: Vec<PathBuf> = words.collect();
+    if let Some(option) = render.options.first().filter(|_| command.as_deref() != Some("render")) {
+        return Err(format!("{option} is an option of render").into());
+    }
     match (command.as_deref(), rest.as_slice()) {
+        (Some("render"), []) => Err("render takes spec files or folders".into()),
+        (Some("render"), _) if render.check && render.output.is_none() => Err("--check takes -o FILE".into()),
+        (Some("render"), _) => {
+            let module = render.module.unwrap_or_else(|| module(render.output.as_deref()));
+            let build = render.build.self_contained(true).module(module);
+            let build = rest.into_iter().fold(build, Build::ops);
+            Ok(Command::Render { build, output: render.output, check: render.check })
+        }
         (Some("check"), [_, ..]) => Ok(Command::Check(rest)),
         (Some("check"), []) => Err("check takes spec files or folders".into()),
         (Some("show"), [path]) => {
@@ -83,16 +146,83 @@ fn parse() -> Result<Command, lexopt::Error> {
     }
 }
 
+/// The name of an option that only `render` has.
+fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
+    use lexopt::prelude::*;
+    const LONG: [&str; 11] = [
+        "--output",
+        "--check",
+        "--module",
+        "--prefix",
+        "--dtype",
+        "--instruction-sets",
+        "--portable",
+        "--inline-limit",
+        "--scratch-limit",
+        "--std",
+        "--templates",
+    ];
+    match arg {
+        Short('o') => Some("-o"),
+        Long(name) => LONG.into_iter().find(|option| &option[2..] == *name),
+        _ => None,
+    }
+}
+
+/// The module that a file is by its place: what stands after `src`, or the file alone; `mod.rs` is its folder.
+fn module(file: Option<&Path>) -> String {
+    let Some(file) = file else { return "kernels".into() };
+    let path = file.with_extension("");
+    let mut parts: Vec<_> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    if parts.len() > 1 && parts.last().is_some_and(|last| last == "mod") {
+        parts.pop();
+    }
+    let start = parts.iter().rposition(|part| part == "src").map_or(parts.len() - 1, |at| at + 1);
+    match parts[start..].join("::").as_str() {
+        "lib" | "main" => String::new(),
+        module => module.into(),
+    }
+}
+
+fn render(build: &Build, output: Option<&Path>, check: bool) -> ExitCode {
+    let made = match build.render() {
+        Ok(made) => made,
+        Err(report) => {
+            eprint!("{report}");
+            return ExitCode::FAILURE;
+        }
+    };
+    eprint!("{}", made.warnings);
+    let text = &made.files[pipeline::ROOT];
+    match output {
+        None => say(text),
+        Some(file) if check => {
+            if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
+                eprintln!("error: {} is not what the specs and options give: render it again", file.display());
+                return ExitCode::FAILURE;
+            }
+        }
+        Some(file) => {
+            if let Err(e) = write_changed(file, text) {
+                eprintln!("error: cannot write {}: {e}", file.display());
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 fn check(paths: &[PathBuf]) -> ExitCode {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let specs: Vec<_> = paths.iter().flat_map(|p| load(p, &mut sources, &mut out)).collect();
     let (mut ops, mut kernels) = (0, 0);
-    for spec in specs {
-        if let Some(c) = pipeline::certified(spec, &sources, &mut out) {
+    for spec in spec::all(&specs, &sources, &mut out) {
+        let source = spec.source;
+        if let Some(c) = pipeline::certified_spec(spec, &mut out) {
             ops += 1;
             kernels += pipeline::kernels(&c, &mut out).len();
-            println!("{:<40} adjoint {}", sources.path(spec), c.certificate.adjoint);
+            println!("{:<40} adjoint {}", sources.path(source), c.certificate.adjoint);
         }
     }
     eprint!("{}", out.render(&sources));
@@ -104,13 +234,15 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let specs = load(path, &mut sources, &mut out);
+    let options = Options::default();
     let mut text = String::new();
-    for spec in specs {
-        let Some(mut c) = pipeline::certified(spec, &sources, &mut out) else { continue };
+    for spec in spec::all(&specs, &sources, &mut out) {
+        let source = spec.source;
+        let Some(mut c) = pipeline::certified_spec(spec, &mut out) else { continue };
         if let Some(name) = instance {
             c.spec.instances.retain(|i| i.name.value == name);
             if c.spec.instances.is_empty() {
-                eprintln!("error: no instance `{name}` in {}", sources.path(spec));
+                eprintln!("error: no instance `{name}` in {}", sources.path(source));
                 return ExitCode::FAILURE;
             }
         }
@@ -120,7 +252,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
             "plain" => pipeline::kernels(&c, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k))),
             "nest" => {
                 let kernels = pipeline::kernels(&c, &mut out);
-                for compiled in pipeline::schedule(&c, kernels, &mut out) {
+                for compiled in pipeline::schedule(&c, kernels, &options, &mut out) {
                     text.push_str(&format!("kernel {}::{}\n", compiled.kernel.op, compiled.kernel.name));
                     compiled
                         .nests
@@ -134,8 +266,8 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 if out.has_errors() {
                     break;
                 }
-                let compiled = pipeline::schedule(&c, kernels, &mut out);
-                match emit::templates(&[]).and_then(|tera| emit::op_file(&tera, &sources, &c, &compiled)) {
+                let compiled = pipeline::schedule(&c, kernels, &options, &mut out);
+                match emit::op_file(&sources, &c, &compiled, &options) {
                     Ok(rust) => text.push_str(&rust),
                     Err(e) => {
                         eprintln!("error: {e}");

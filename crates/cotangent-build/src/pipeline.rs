@@ -5,10 +5,13 @@ use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
 use crate::index;
+use crate::nest::machine::Machine;
 use crate::nest::{self, Nest};
+use crate::options::InstructionSet;
+pub use crate::options::Options;
 use crate::plain::{self, Kernel};
 use crate::source::{SourceId, Sources};
-use crate::spec;
+use crate::spec::{self, Spec};
 use std::collections::BTreeMap;
 
 /// The file that a crate includes. No op can be called so: `mod` is a keyword.
@@ -19,37 +22,38 @@ pub type Files = BTreeMap<String, String>;
 
 /// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some.
 pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &mut Diagnostics) -> Option<Files> {
-    let ops: Vec<Certified> = specs.iter().filter_map(|s| certified(*s, sources, out)).collect();
+    options.check(out);
+    let specs = spec::all(specs, sources, out);
+    // after this: each op stands with the instances of every file that uses it
+    named(&specs, options, out);
+    let specs = specs.into_iter().map(|spec| with_dtype(spec, options));
+    let ops: Vec<Certified> = specs.filter_map(|spec| certified_spec(spec, out)).collect();
     // after this: each op is checked and its rules are proved
-    distinct(&ops, out);
     ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
     let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, out)).collect();
     // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
     if out.has_errors() {
         return None;
     }
-    let compiled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, out))).collect();
+    let scheduled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, options, out)));
+    let compiled: Vec<(&Certified, Vec<Compiled>)> = scheduled.collect();
     // after this: order, accumulators and scratch of every function are decided
     if out.has_errors() {
         return None;
     }
-    emitted(compiled, sources, options, out)
+    let files = emit::files(&compiled, sources, options);
+    files.inspect_err(|message| out.push(Diagnostic::general(Code::Template, message.clone()))).ok()
 }
 
-/// What a build chooses besides its specs.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The module, from the crate's root, that includes the kernels: `kernels`, or empty for the root itself.
-    pub module: String,
-    /// Templates that replace shipped ones, name and text.
-    pub templates: Vec<(String, String)>,
-}
-
-/// Source to certified op. Errors go to `out`; `None` when there were some.
+/// One file to a certified op; with `use:` it is the shipped one. Errors go to `out`; `None` when there were some.
 pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Certified> {
+    certified_spec(spec::parse(source, sources, out)?, out)
+}
+
+/// Spec to certified op. Errors go to `out`; `None` when there were some.
+pub fn certified_spec(spec: Spec, out: &mut Diagnostics) -> Option<Certified> {
     let errors = out.errors();
-    let spec = spec::parse(source, sources, out)?;
-    // after this: keys and kinds of values are right; every scalar knows its bytes in the file
+    // before this: keys and kinds of values are right; every scalar knows its bytes in the file
     let mut op = index::resolve::resolve(&spec, out)?;
     // after this: names are ids, every access is affine, reductions stand at the root of a statement
     emit::names::distinct(&op, out);
@@ -80,13 +84,20 @@ pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
 }
 
 /// Kernels to loop nests. Each kernel is the instance of the same place in the spec. Errors go to `out`.
-pub fn schedule<'a>(c: &'a Certified, kernels: Vec<Kernel>, out: &mut Diagnostics) -> Vec<Compiled<'a>> {
+pub fn schedule<'a>(
+    c: &'a Certified,
+    kernels: Vec<Kernel>,
+    options: &Options,
+    out: &mut Diagnostics,
+) -> Vec<Compiled<'a>> {
     c.spec
         .instances
         .iter()
         .zip(kernels)
         .map(|(instance, kernel)| {
-            let scheduled = nest::schedule::schedule(&kernel);
+            // Every class, so that a schedule asked for is found whatever the build wants.
+            let target = nest::schedule::Target { scratch_limit: options.scratch_limit, ..Default::default() };
+            let mut scheduled = nest::schedule::schedule(&kernel, &target);
             scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
             for (function, text) in &instance.schedule {
                 let known = kernel.functions.iter().any(|f| f.name == function.value);
@@ -104,6 +115,10 @@ pub fn schedule<'a>(c: &'a Certified, kernels: Vec<Kernel>, out: &mut Diagnostic
                     out.push(d.help(format!("the best candidates of each class of machines are {list}")));
                 }
             }
+            for nests in &mut scheduled.nests {
+                nests.iter_mut().for_each(|n| n.machines.retain(|m| wanted(m, options)));
+                nests.retain(|n| !n.machines.is_empty());
+            }
             Compiled { certified: c, instance, kernel, nests: scheduled.nests }
         })
         .collect()
@@ -113,21 +128,20 @@ fn check(kernel: &Kernel, n: &Nest) {
     nest::check::check(kernel, n).unwrap_or_else(|broken| panic!("the loop nest is broken: {broken}"));
 }
 
-fn emitted(
-    ops: Vec<(&Certified, Vec<Compiled>)>,
-    sources: &Sources,
-    options: &Options,
-    out: &mut Diagnostics,
-) -> Option<Files> {
-    let result = emit::templates(&options.templates).and_then(|tera| {
-        let mut files = Files::new();
-        for (c, kernels) in &ops {
-            files.insert(format!("{}.rs", c.op.name), emit::op_file(&tera, sources, c, kernels)?);
-        }
-        files.insert(ROOT.into(), emit::root_file(&tera, sources, &ops, &options.module)?);
-        Ok(files)
-    });
-    result.inspect_err(|message| out.push(Diagnostic::general(Code::Io, message.clone()))).ok()
+/// Whether an instruction set that kernels are made for runs on this class of machines.
+fn wanted(machine: &Machine, options: &Options) -> bool {
+    match machine.bytes {
+        64 => options.has(InstructionSet::Avx512),
+        32 => options.has(InstructionSet::Avx2),
+        _ => true,
+    }
+}
+
+fn with_dtype(mut spec: Spec, options: &Options) -> Spec {
+    for instance in &mut spec.instances {
+        instance.dtype.get_or_insert(options.dtype);
+    }
+    spec
 }
 
 /// In a build an op without instances is most likely one that is not finished.
@@ -137,16 +151,20 @@ fn no_instances(c: &Certified) -> Diagnostic {
         .help("state sizes: `instances: [{name: small, ...}]`")
 }
 
-/// No two ops of one name: their modules would collide.
-fn distinct(ops: &[Certified], out: &mut Diagnostics) {
-    let mut seen: BTreeMap<&str, &Certified> = BTreeMap::new();
-    for c in ops {
-        if let Some(first) = seen.insert(&c.op.name, c) {
-            let message = format!("two ops are called `{}`", c.op.name);
-            out.push(
-                Diagnostic::error(Code::Duplicate, c.spec.op.span, message, "second")
-                    .label(first.spec.op.span, "first"),
-            );
+/// No two ops of one name: their modules would collide. And no module of a name that Rust or the runtime has.
+fn named(specs: &[Spec], options: &Options, out: &mut Diagnostics) {
+    let mut seen: BTreeMap<&str, &Spec> = BTreeMap::new();
+    for spec in specs {
+        if let Some(first) = seen.insert(&spec.op, spec) {
+            let message = format!("two ops are called `{}`", spec.op.value);
+            out.push(Diagnostic::error(Code::Duplicate, spec.op.span, message, "second").label(first.op.span, "first"));
+        }
+        let module = format!("{}{}", options.prefix, spec.op.value);
+        let runtime = options.self_contained && module == emit::RUNTIME;
+        if runtime || spec::is_keyword(&module) && !options.prefix.is_empty() {
+            let message = format!("the module of this op would be called `{module}`");
+            let label = if runtime { "so is that of the runtime" } else { "a keyword of Rust" };
+            out.push(Diagnostic::error(Code::BadOption, spec.op.span, message, label).help("choose another prefix"));
         }
     }
 }

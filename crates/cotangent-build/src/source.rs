@@ -3,11 +3,36 @@
 //! Takes paths and texts, gives a [`SourceId`] for each; a [`Span`] is a range of bytes in one of them. What holds
 //! after it: every later stage can say where a thing stands with 12 bytes, and only this module turns that into lines.
 
+use crate::shipped;
 use std::ops::Deref;
+use std::sync::LazyLock;
 
 /// One file among [`Sources`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub u32);
+
+/// Ids from here on are of the specs that ship with the compiler, which every [`Sources`] has.
+const SHIPPED: u32 = 1 << 31;
+
+impl SourceId {
+    /// The spec that ships with the compiler for the op of this name.
+    #[must_use]
+    pub fn shipped(op: &str) -> Option<SourceId> {
+        let at = shipped_ops().position(|name| name == op)?;
+        Some(SourceId(SHIPPED + at as u32))
+    }
+
+    /// Whether it is a spec that ships with the compiler.
+    #[must_use]
+    pub fn is_shipped(self) -> bool {
+        self.0 >= SHIPPED
+    }
+}
+
+/// The names of the ops that ship with the compiler.
+pub fn shipped_ops() -> impl Iterator<Item = &'static str> {
+    shipped::OPS.iter().map(|(path, _)| path.strip_suffix(".yaml").unwrap_or(path))
+}
 
 /// The bytes `start..end` of a source file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
@@ -60,6 +85,19 @@ struct File {
     lines: Vec<usize>,
 }
 
+impl File {
+    fn new(path: &str, text: String) -> Self {
+        let mut lines = vec![0];
+        lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
+        File { path: path.to_owned(), text, lines }
+    }
+}
+
+static SHIPPED_FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+    let file = |(path, text): &(&str, &str)| File::new(&format!("<cotangent>/ops/{path}"), (*text).to_owned());
+    shipped::OPS.iter().map(file).collect()
+});
+
 /// All source files of a build. An id is valid for the `Sources` that gave it.
 #[derive(Debug, Default)]
 pub struct Sources {
@@ -69,14 +107,15 @@ pub struct Sources {
 impl Sources {
     /// Adds a file. The path is what diagnostics print.
     pub fn add(&mut self, path: &str, text: String) -> SourceId {
-        let mut lines = vec![0];
-        lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
-        self.files.push(File { path: path.to_owned(), text, lines });
-        SourceId(u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX))
+        self.files.push(File::new(path, text));
+        SourceId((self.files.len() - 1) as u32)
     }
 
     fn file(&self, id: SourceId) -> &File {
-        &self.files[id.0 as usize]
+        match id.0.checked_sub(SHIPPED) {
+            Some(at) => &SHIPPED_FILES[at as usize],
+            None => &self.files[id.0 as usize],
+        }
     }
 
     /// The path given to [`Sources::add`].
@@ -155,6 +194,15 @@ mod tests {
         assert_eq!(sources.line(span(12, 12)), 3);
         assert_eq!(sources.place(id, 2, 4), span(9, 11));
         assert_eq!(span(1, 2).to(span(7, 9)), span(1, 9));
+    }
+
+    #[test]
+    fn shipped_ops_are_in_every_build() {
+        let id = SourceId::shipped("conv").expect("it ships");
+        let sources = Sources::default();
+        assert_eq!(sources.path(id), "<cotangent>/ops/conv.yaml");
+        assert!(sources.text(id).starts_with("op: conv\n") && id.is_shipped());
+        assert_eq!(SourceId::shipped("convolution"), None);
     }
 
     #[test]

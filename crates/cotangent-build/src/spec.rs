@@ -6,7 +6,7 @@
 //! of formulas.
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
-use crate::source::{At, SourceId, Sources, Span};
+use crate::source::{At, SourceId, Sources, Span, shipped_ops};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
@@ -43,6 +43,24 @@ pub struct Spec {
     pub instances: Vec<InstanceSpec>,
     /// The line `op: name`, which stands for the whole in diagnostics.
     pub span: Span,
+}
+
+/// Kernels of an op that is declared elsewhere: a file with `use:`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Use {
+    /// The op.
+    pub op: At<String>,
+    /// The kernels to make.
+    pub instances: Vec<InstanceSpec>,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Declaration {
+    /// An op.
+    Op(Box<Spec>),
+    /// Kernels of an op that is declared elsewhere.
+    Use(Use),
 }
 
 /// A tensor and its axes, outermost first; no axes is a scalar.
@@ -120,8 +138,8 @@ pub struct Domain {
 pub struct InstanceSpec {
     /// Name of the kernel.
     pub name: At<String>,
-    /// Scalar type; f32 where left out.
-    pub dtype: DType,
+    /// Scalar type; left out, it is what the build says, f32 unless it says otherwise.
+    pub dtype: Option<DType>,
     /// Sizes and parameters; the keys are not yet resolved.
     pub values: Vec<(At<String>, At<Numbers>)>,
     /// Tensor and the order in which its dimensions are stored: axes (`N`) or dimensions of axes (`S.0`).
@@ -136,9 +154,10 @@ pub struct InstanceSpec {
 pub type Layout = (At<String>, At<Vec<At<String>>>);
 
 /// Scalar type of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DType {
     /// 32 bits.
+    #[default]
     F32,
     /// 64 bits.
     F64,
@@ -153,8 +172,22 @@ pub struct Numbers {
     pub list: bool,
 }
 
-const KEYS: [&str; 11] =
-    ["op", "doc", "params", "inputs", "outputs", "sizes", "domain", "forward", "adjoint", "tangent", "instances"];
+const KEYS: [&str; 12] = [
+    "op",
+    "use",
+    "doc",
+    "params",
+    "inputs",
+    "outputs",
+    "sizes",
+    "domain",
+    "forward",
+    "adjoint",
+    "tangent",
+    "instances",
+];
+/// The keys of a file that uses an op.
+const USE_KEYS: [&str; 2] = ["use", "instances"];
 const RUST_KEYWORDS: [&str; 51] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
     "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
@@ -164,17 +197,86 @@ const RUST_KEYWORDS: [&str; 51] = [
 /// Words of the formula language that no tensor, parameter or index may take.
 const FORMULA_WORDS: [&str; 11] = ["and", "or", "not", "in", "sum", "prod", "mean", "max", "min", "pi", "inf"];
 
+/// Whether Rust keeps the word for itself.
+pub(crate) fn is_keyword(word: &str) -> bool {
+    RUST_KEYWORDS.contains(&word)
+}
+
 /// Largest file that is read, in bytes: far above any spec, far below what strains the parser.
 const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting of YAML that is read. A spec needs 4.
 const MAX_DEPTH: usize = 32;
 
-/// Reads a spec. Errors go to `out`. `None` when the file is not YAML or a declaration that later stages need could not
+/// Reads a file. Errors go to `out`. `None` when the file is not YAML or a declaration that later stages need could not
 /// be read, so that they would only report what follows from that.
-pub fn parse(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Spec> {
+pub fn declaration(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Declaration> {
     let root = read(source, sources, out)?;
     let mut decoder = Decoder { sources, out, broken: false };
-    decoder.spec(source, root)
+    if root.key("use").is_some() {
+        return decoder.used(root).map(Declaration::Use);
+    }
+    decoder.spec(source, root).map(Box::new).map(Declaration::Op)
+}
+
+/// The op of one file, as [`declaration`] reads it; with `use:` the shipped one, with the instances of this file.
+pub fn parse(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Spec> {
+    all(&[source], sources, out).pop()
+}
+
+/// The ops of several files, in their order. Files with `use:` add their instances to the op: to that of another file, which they are warned
+/// of, else to the shipped one, which then stands where it is first used.
+pub fn all(files: &[SourceId], sources: &Sources, out: &mut Diagnostics) -> Vec<Spec> {
+    let mut uses: Vec<(usize, Use)> = Vec::new();
+    let mut ops: Vec<(usize, Spec)> = Vec::new();
+    let mut broken: Vec<&str> = Vec::new();
+    for (at, file) in files.iter().enumerate() {
+        match declaration(*file, sources, out) {
+            Some(Declaration::Op(spec)) => ops.push((at, *spec)),
+            Some(Declaration::Use(used)) => uses.push((at, used)),
+            // An op and its file have one name.
+            None => broken.extend(Path::new(sources.path(*file)).file_stem().and_then(|s| s.to_str())),
+        }
+    }
+    for (at, used) in uses {
+        let name = used.op.as_str();
+        if let Some((_, spec)) = ops.iter_mut().find(|(_, spec)| spec.op.value == name) {
+            if !spec.source.is_shipped() && SourceId::shipped(name).is_some() {
+                let message = format!("`use: {name}` takes the op `{name}` of this build, not the shipped one");
+                let d = Diagnostic::warning(Code::OwnOpUsed, used.op.span, message, "two ops have this name");
+                let help = "rename that op to use the shipped one, or write the instances in its file";
+                out.push(d.label(spec.op.span, "taken").help(help));
+            }
+            for instance in used.instances {
+                distinct(&spec.instances, &instance, out);
+                spec.instances.push(instance);
+            }
+        } else if broken.contains(&name) {
+            // Its errors are told; with the shipped op in its place there would be more.
+        } else if let Some(shipped) = SourceId::shipped(name) {
+            let Some(Declaration::Op(spec)) = declaration(shipped, sources, out) else { continue };
+            ops.push((at, Spec { instances: used.instances, ..*spec }));
+        } else {
+            let message = format!("there is no op `{}` to use", used.op.value.escape_debug());
+            let d = Diagnostic::error(Code::UnknownOp, used.op.span, message, "neither in this build nor shipped");
+            let shipped: Vec<&str> = shipped_ops().collect();
+            let own = ops.iter().map(|(_, spec)| spec.op.as_str());
+            out.push(match did_you_mean(name, own.chain(shipped.iter().copied())) {
+                Some(word) => d.help(format!("did you mean `{word}`?")),
+                None => d.help(format!("the shipped ops are {}", shipped.join(", "))),
+            });
+        }
+    }
+    ops.sort_by_key(|(at, _)| *at);
+    ops.into_iter().map(|(_, spec)| spec).collect()
+}
+
+/// An instance of a name that is taken is an error.
+fn distinct(earlier: &[InstanceSpec], instance: &InstanceSpec, out: &mut Diagnostics) {
+    if let Some(first) = earlier.iter().find(|i| *i.name == *instance.name) {
+        let message = format!("two instances are named `{}`", instance.name.value);
+        let d = Diagnostic::error(Code::Duplicate, instance.name.span, message, "again here");
+        out.push(d.label(first.name.span, "first here"));
+    }
 }
 
 // ---- YAML to a tree with byte spans ----
@@ -285,6 +387,13 @@ impl Node {
 
     fn is_nothing(&self) -> bool {
         self.noun() == "nothing"
+    }
+
+    /// The value of a key, if this is a mapping that has it.
+    fn key(&self, name: &str) -> Option<&Node> {
+        let Kind::Map(map) = &self.kind else { return None };
+        let named = |key: &Node| matches!(&key.kind, Kind::Scalar(s) if s.text == name);
+        map.iter().find(|(key, _)| named(key)).map(|(_, value)| value)
     }
 }
 
@@ -715,7 +824,7 @@ impl Decoder<'_> {
             let why = "lower-case letters, digits and `_`, a letter first".to_owned();
             let help = format!("for example `{}`", repaired(name));
             self.bad_name(name, kind, why, help);
-        } else if RUST_KEYWORDS.contains(&name.as_str()) {
+        } else if is_keyword(name) {
             let why = "a keyword of Rust".to_owned();
             self.bad_name(name, kind, why, format!("for example `{}_`", name.value));
         } else if reserved && FORMULA_WORDS.contains(&name.as_str()) {
@@ -839,6 +948,43 @@ impl Decoder<'_> {
         self.names_differ(&spec);
         self.axes_differ(&spec);
         (!self.broken).then_some(spec)
+    }
+
+    fn used(&mut self, root: Node) -> Option<Use> {
+        let entries = self.entries("a spec", "", root)?;
+        let (mut op, mut span, mut instances) = (None, None, None);
+        for (key, value) in entries {
+            match key.as_str() {
+                "use" => {
+                    span = Some(key.span.to(value.span));
+                    op = self.text("`use`", "the name of an op", value);
+                }
+                "instances" => instances = Some(self.instances(value)),
+                other if KEYS.contains(&other) => {
+                    self.broken = true;
+                    let message = format!("a spec with `use` has no key `{other}`");
+                    let label = "comes from the op that is used";
+                    let help =
+                        "leave it out: a spec with `use` states instances alone; one that declares an op has no `use`";
+                    self.error(Diagnostic::error(Code::UnknownKey, key.span, message, label).help(help));
+                }
+                _ => {
+                    // What is misspelt is not missing too.
+                    self.broken |= did_you_mean(&key, USE_KEYS).is_some();
+                    self.unknown_key(&key, "a spec with `use`", &USE_KEYS);
+                }
+            }
+        }
+        if instances.is_none()
+            && !self.broken
+            && let Some(span) = span
+        {
+            let message = "the key `instances` is missing";
+            let d = Diagnostic::error(Code::MissingKey, span, message, "no kernel is asked for");
+            self.error(d.help("for example:\ninstances:\n  - {name: small, I: 8}"));
+            return None;
+        }
+        (!self.broken).then_some(Use { op: op?, instances: instances?? })
     }
 
     fn unknown_key(&mut self, key: &At<String>, what: &str, known: &[&str]) {
@@ -1036,11 +1182,7 @@ impl Decoder<'_> {
             let Some(instance) = self.instance(help, item) else {
                 continue;
             };
-            if let Some(first) = instances.iter().find(|i| *i.name == *instance.name) {
-                let message = format!("two instances are named `{}`", instance.name.value);
-                let d = Diagnostic::error(Code::Duplicate, instance.name.span, message, "again here");
-                self.error(d.label(first.name.span, "first here"));
-            }
+            distinct(&instances, &instance, self.out);
             instances.push(instance);
         }
         Some(instances)
@@ -1051,7 +1193,7 @@ impl Decoder<'_> {
         let entries = self.entries("an instance", help, node)?;
         let mut name = None;
         let mut named = false;
-        let mut dtype = DType::F32;
+        let mut dtype = None;
         let mut values = Vec::new();
         let mut layout = Vec::new();
         let mut schedule = Vec::new();
@@ -1066,8 +1208,8 @@ impl Decoder<'_> {
                         continue;
                     };
                     match word.as_str() {
-                        "f32" => dtype = DType::F32,
-                        "f64" => dtype = DType::F64,
+                        "f32" => dtype = Some(DType::F32),
+                        "f64" => dtype = Some(DType::F64),
                         other => {
                             let message = format!("there is no scalar type `{other}`");
                             let label = "expected `f32` or `f64`";
@@ -1339,7 +1481,7 @@ instances:
         assert_eq!((conv.values[0].1.list, conv.values[7].1.values[0].value), (false, 1e-5));
         let dims: Vec<&str> = conv.layout[0].1.iter().map(|d| d.as_str()).collect();
         assert_eq!(dims, ["N", "Cx", "S.0", "S.1"]);
-        assert_eq!((conv.dtype, empty.dtype), (DType::F32, DType::F64));
+        assert_eq!((conv.dtype, empty.dtype), (None, Some(DType::F64)));
         assert!(empty.values[0].1.list && empty.values[0].1.values.is_empty());
         assert_eq!(spec.tangent, None);
     }

@@ -1,6 +1,7 @@
 //! Whole ops made at random: takes a generator of specs, demands that every stage means the same. What the index interpreter computes, the plain
 //! and the nest interpreters compute; derived tangents are slopes; derived adjoints are their transposes.
 
+use cotangent_build::Options;
 use cotangent_build::certify::{Certified, Sampler};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
@@ -170,7 +171,7 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, Strin
     let op = &c.op;
     let mut compared = 0;
     let kernels = pipeline::kernels(c, out);
-    for compiled in pipeline::schedule(c, kernels, out) {
+    for compiled in pipeline::schedule(c, kernels, &Options::default(), out) {
         let kernel = &compiled.kernel;
         let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
         let mut random = Sampler::new(seed);

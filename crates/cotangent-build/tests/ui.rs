@@ -1,16 +1,20 @@
-//! The diagnostics as a user reads them: takes the specs of `tests/ui`, gives the text that the compiler prints for each.
+//! The diagnostics as a user reads them: takes the specs of `tests/ui`, where a folder is a build of several, gives the text that the compiler
+//! prints for each.
 //! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
 //! the library makes the compiler panic. `BLESS=1 cargo test --test ui` rewrites the texts; read them before committing.
 
+use cotangent_build::Options;
 use cotangent_build::diagnostic::{Code, Diagnostics};
-use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
+use cotangent_build::{pipeline, spec};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Codes that the stages up to the kernels never raise, and why.
-const ELSEWHERE: [(Code, &str); 2] = [
+const ELSEWHERE: [(Code, &str); 4] = [
     (Code::NoInstances, "only a build warns of it; `tests/build.rs` sees it"),
+    (Code::BadOption, "options belong to a build; `tests/build.rs` sees it"),
+    (Code::Template, "templates belong to a build; `tests/build.rs` sees it"),
     (Code::Io, "files are read and written around these stages, by the library and the command line"),
 ];
 
@@ -29,33 +33,52 @@ fn stem(path: &Path) -> String {
 }
 
 /// Runs the pipeline up to the kernels, and to their nests where an instance says something of those; what it found, and the number of kernels.
-fn run(path: &str, text: String) -> (Diagnostics, Sources, Option<usize>) {
+fn run(files: &[(String, String)]) -> (Diagnostics, Sources, Option<usize>) {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
-    let id = sources.add(path, text);
-    let certified = pipeline::certified(id, &sources, &mut out);
-    let kernels = certified.map(|c| {
+    let ids: Vec<_> = files.iter().map(|(path, text)| sources.add(path, text.clone())).collect();
+    let mut all = None;
+    for spec in spec::all(&ids, &sources, &mut out) {
+        let Some(c) = pipeline::certified_spec(spec, &mut out) else { continue };
         let kernels = pipeline::kernels(&c, &mut out);
         // A schedule is asked for by an instance, each kernel by its own, so only whole lists go on.
         let whole = kernels.len() == c.spec.instances.len() && c.spec.instances.iter().any(|i| !i.schedule.is_empty());
-        if whole { pipeline::schedule(&c, kernels, &mut out).len() } else { kernels.len() }
-    });
-    (out, sources, kernels)
+        let made =
+            if whole { pipeline::schedule(&c, kernels, &Options::default(), &mut out).len() } else { kernels.len() };
+        *all.get_or_insert(0) += made;
+    }
+    (out, sources, all)
 }
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// Each case: its name, where its text is, and its files.
+fn cases() -> Vec<(String, PathBuf, Vec<(String, String)>)> {
+    let mut all = Vec::new();
+    for path in specs("tests/ui") {
+        let file = (format!("ui/{}.yaml", stem(&path)), read(&path));
+        all.push((stem(&path), path.with_extension("txt"), vec![file]));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    for path in entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_dir()) {
+        let name = stem(&path);
+        let files = specs(&format!("tests/ui/{name}"));
+        let files = files.iter().map(|file| (format!("{name}/{}.yaml", stem(file)), read(file))).collect();
+        all.push((name, path.with_extension("txt"), files));
+    }
+    all
+}
+
 #[test]
 fn every_spec_prints_the_text_beside_it() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
-    for path in specs("tests/ui") {
-        let name = stem(&path);
-        let (out, sources, _) = run(&format!("ui/{name}.yaml"), read(&path));
+    for (name, expected, files) in cases() {
+        let (out, sources, _) = run(&files);
         let text = out.render(&sources);
-        let expected = path.with_extension("txt");
         if bless {
             std::fs::write(&expected, &text).unwrap_or_else(|e| panic!("{}: {e}", expected.display()));
             continue;
@@ -72,9 +95,8 @@ fn every_spec_prints_the_text_beside_it() {
 #[test]
 fn every_code_is_shown() {
     let mut shown = BTreeSet::new();
-    for path in specs("tests/ui") {
-        let name = stem(&path);
-        let (out, ..) = run(&format!("ui/{name}.yaml"), read(&path));
+    for (name, _, files) in cases() {
+        let (out, ..) = run(&files);
         let codes: BTreeSet<Code> = out.iter().map(|d| d.code).collect();
         let code = name.split('_').next().unwrap_or("");
         match code.parse::<Code>() {
@@ -172,7 +194,7 @@ fn damaged_specs_are_survived() {
         let damaged = parts.concat();
         let (path, copy) = (format!("ops/{name}.yaml"), damaged.clone());
         let outcome = std::panic::catch_unwind(move || {
-            let (out, sources, kernels) = run(&path, copy);
+            let (out, sources, kernels) = run(&[(path, copy)]);
             let text = out.render(&sources);
             (out.errors(), text.is_empty(), kernels)
         });

@@ -2,6 +2,7 @@
 //! in the buffers of the harness.
 
 use crate::support::Buffers;
+use cotangent_build::Options;
 use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::Compiled;
@@ -35,7 +36,7 @@ pub fn meanings(ops: &[Certified]) -> Meanings<'_> {
         let mut out = Diagnostics::default();
         let kernels = pipeline::kernels(c, &mut out);
         assert!(!out.has_errors(), "{} is built, so its instances are right", c.op.name);
-        for compiled in pipeline::schedule(c, kernels, &mut out) {
+        for compiled in pipeline::schedule(c, kernels, &Options::default(), &mut out) {
             let binding = binding(&compiled);
             all.insert((c.op.name.clone(), compiled.kernel.name.clone()), Meaning { op: &c.op, binding, compiled });
         }

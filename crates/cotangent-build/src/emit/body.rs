@@ -10,15 +10,15 @@ use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
 
-/// The lines of the body, indented by `depth` steps of four spaces.
-pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
-    let mut w = Writer { sources, k, n, names, out: String::new() };
+/// The lines of the body, indented by `depth` steps of four spaces; `runtime` is the path of what it stands on.
+pub fn lines(sources: &Sources, runtime: &str, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
+    let mut w = Writer { sources, runtime, k, n, names, tried: Tried::No, out: String::new() };
     for l in &n.locals {
         let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
         if l.shape.is_empty() {
             w.line(depth, &format!("let mut {name} = {zero};"));
         } else {
-            w.line(depth, &format!("let {name} = &mut ::cotangent::isa::Aligned({zero}).0;"));
+            w.line(depth, &format!("let {name} = &mut {runtime}::isa::Aligned({zero}).0;"));
         }
     }
     w.nodes(&n.body, depth);
@@ -40,10 +40,22 @@ pub fn nested(element: &str, shape: &[usize]) -> String {
 
 struct Writer<'a> {
     sources: &'a Sources,
+    runtime: &'a str,
     k: &'a Kernel,
     n: &'a Nest,
     names: &'a Names,
+    tried: Tried,
     out: String,
+}
+
+/// Where the text stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Tried {
+    No,
+    /// Within a trial.
+    First,
+    /// Where it is run again.
+    Again,
 }
 
 impl Writer<'_> {
@@ -56,6 +68,8 @@ impl Writer<'_> {
     fn nodes(&mut self, nodes: &[Node], depth: usize) {
         for node in nodes {
             match node {
+                // Said once.
+                Node::Comment(..) if self.tried == Tried::Again => {}
                 Node::Comment(text, span) => {
                     let place = span.map_or(String::new(), |s| format!("    {}", super::place(self.sources, s)));
                     self.line(depth, &format!("// {text}{place}"));
@@ -69,6 +83,16 @@ impl Writer<'_> {
                     let tests: Vec<_> = tests.iter().map(|t| self.test(t, true)).collect();
                     self.line(depth, &format!("if {} {{", tests.join(" && ")));
                     self.nodes(body, depth + 1);
+                    self.line(depth, "}");
+                }
+                Node::Trial { body } => {
+                    self.line(depth, "let mut trial = math::Trial::new();");
+                    self.tried = Tried::First;
+                    self.nodes(body, depth);
+                    self.line(depth, "if trial.failed() {");
+                    self.tried = Tried::Again;
+                    self.nodes(body, depth + 1);
+                    self.tried = Tried::No;
                     self.line(depth, "}");
                 }
                 Node::Init { register, value } => {
@@ -115,7 +139,7 @@ impl Writer<'_> {
                 }
                 Node::Fold { into, from, op } => {
                     let (into, from) = (self.names.register(*into), self.names.register(*from));
-                    let fold = |f: &str| format!("::cotangent::isa::fold({from}, {f})");
+                    let fold = |f: &str| format!("{}::isa::fold({from}, {f})", self.runtime);
                     let text = match op {
                         ReduceOp::Sum => format!("{into} += Isa_::sum({from});"),
                         ReduceOp::Prod => format!("{into} *= {};", fold("|a, b| a * b")),
@@ -136,7 +160,7 @@ impl Writer<'_> {
                         .iter()
                         .map(|a| {
                             let (row, at) = self.row(a, false);
-                            format!("::cotangent::isa::row({row}, {at})")
+                            format!("{}::isa::row({row}, {at})", self.runtime)
                         })
                         .collect();
                     let (ty, n) = (scalar(self.k.dtype), to.len());
@@ -157,7 +181,8 @@ impl Writer<'_> {
                 Node::Fill(t) => {
                     let name = self.names.tensor(*t);
                     let borrow = if self.n.shape(self.k, *t).is_empty() && self.local(*t) { "&mut " } else { "&mut *" };
-                    self.line(depth, &format!("::cotangent::Tensor::flat_mut({borrow}{name}).fill(0.0);"));
+                    let flat = format!("{}::Tensor::flat_mut({borrow}{name})", self.runtime);
+                    self.line(depth, &format!("{flat}.fill(0.0);"));
                 }
             }
         }
@@ -274,6 +299,9 @@ impl Writer<'_> {
             Value::Load(a) => self.access(a, false),
             Value::Register(r) => self.names.register(*r).to_string(),
             Value::Unary(Unary::Neg, a) => format!("-{}", self.operand(a)),
+            Value::Unary(f, a) if f.branches() && self.tried == Tried::First => {
+                format!("trial.{}::<Isa_>({})", f.name(), self.value(a))
+            }
             Value::Unary(f, a) => format!("math::{}::<Isa_>({})", f.name(), self.value(a)),
             Value::Binary(f, a, b) => {
                 let symbol = match f {
@@ -302,7 +330,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A value of several lanes; functions go lane by lane.
+    /// A value of several lanes.
     fn lanes(&self, v: &Value) -> String {
         let ty = scalar(self.k.dtype);
         let arithmetic =
@@ -319,7 +347,7 @@ impl Writer<'_> {
             }
             Value::Splat(a, width) => format!("Isa_::splat::<{ty}, {width}>({})", self.value(a)),
             Value::Unary(Unary::Neg, a) => format!("-{}", self.lanes(a)),
-            Value::Unary(f, a) => format!("{}.map(|a| math::{}::<Isa_>(a))", self.lanes(a), f.name()),
+            Value::Unary(f, a) => format!("{}.{}::<Isa_>()", self.lanes(a), f.name()),
             Value::Binary(f, a, b) => match f {
                 Binary::Add => arithmetic("add", a, b),
                 Binary::Sub => arithmetic("sub", a, b),

@@ -6,21 +6,20 @@
 mod body;
 mod cost;
 pub mod names;
+mod vendor;
 
 use crate::certify::Certified;
 use crate::index::{self, Op, Role, TensorId};
 use crate::nest::Nest;
+use crate::nest::machine::{MACHINES, Machine};
+use crate::options::{InstructionSet, Options};
+use crate::pipeline::{Files, ROOT};
 use crate::plain::{Function, Kernel, Kind};
+use crate::shipped;
 use crate::source::{Sources, Span};
 use crate::spec::InstanceSpec;
 use serde::Serialize;
 use tera::{Context, Tera};
-
-/// The shipped templates, by name.
-pub const TEMPLATES: &[(&str, &str)] = &[
-    ("kernels.rs.tera", include_str!("../../templates/kernels.rs.tera")),
-    ("op.rs.tera", include_str!("../../templates/op.rs.tera")),
-];
 
 /// A kernel ready to be written down.
 pub struct Compiled<'a> {
@@ -31,11 +30,46 @@ pub struct Compiled<'a> {
     pub nests: Vec<Vec<Nest>>,
 }
 
+/// What `kernels.rs.tera` sees.
+#[derive(Serialize)]
+struct RootContext {
+    /// The path of the crate `cotangent`, or of the module that stands for it.
+    runtime: String,
+    /// The path of the module that includes the file, from the crate's root, with a final `::` unless empty.
+    module: String,
+    /// What the names of the ops' modules begin with.
+    prefix: String,
+    /// A word that tells the macros of several sets of kernels in one crate apart.
+    set: String,
+    ops: Vec<OpContext>,
+    /// What stands for the crate `cotangent`, where this file shall need none.
+    vendored: Option<VendoredContext>,
+}
+
+#[derive(Serialize)]
+struct VendoredContext {
+    /// Version of the compiler.
+    version: &'static str,
+    /// The module that the file is.
+    place: String,
+    /// What stands inside the module.
+    text: String,
+    /// No unsafe code is in it.
+    portable: bool,
+}
+
+/// What `op.rs.tera` sees.
 #[derive(Serialize)]
 struct OpContext {
+    /// As in [`RootContext`].
+    runtime: String,
     name: String,
+    /// The module: the name behind the prefix.
+    module: String,
     doc: Vec<String>,
     kernels: Vec<KernelContext>,
+    /// The module's own text, where the root holds it.
+    text: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +130,10 @@ struct FunctionContext {
     registers: bool,
     accumulates: bool,
     inline: bool,
+    /// The portable instructions are used, whatever the machine has.
+    portable: bool,
+    /// The instruction sets to choose among at run time, where they are not all; names of constants.
+    sets: Option<Vec<&'static str>>,
     flops: u64,
     bytes: u64,
     scratch: u64,
@@ -114,8 +152,8 @@ struct ReferenceContext {
 struct BodyContext {
     /// The classes of machines that it is for.
     machines: Vec<&'static str>,
-    /// The targets that have one of them, as a condition of `cfg`: for others the compiler does not look at it.
-    cfg: String,
+    /// The targets that have one of them, as conditions of `cfg`: for others the compiler does not look at it.
+    targets: String,
     text: String,
 }
 
@@ -125,55 +163,90 @@ struct ArgumentContext {
     alias: String,
 }
 
-/// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use the
-/// same instructions, so that what one computes again of another has the same bits.
-const INLINE_FLOPS: u64 = 1024;
-
-/// As many pointers go to a function in registers on common machines; `cotangent::isa` has a dispatch for each number up to it.
+/// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each number up to it.
 const MOST_REGISTERS: usize = 6;
 
+/// The name of the module that stands for the crate `cotangent` in self-contained output.
+pub const RUNTIME: &str = "cotangent";
+
+/// The generated files. Those of ops stand beside the root file, or within it where it shall be self-contained.
+pub fn files(ops: &[(&Certified, Vec<Compiled>)], sources: &Sources, options: &Options) -> Result<Files, String> {
+    let tera = templates(&options.templates)?;
+    let mut files = Files::new();
+    let mut contexts = Vec::new();
+    for (certified, kernels) in ops {
+        let mut op = op_context(sources, certified, kernels, options);
+        let text = render(&tera, "op.rs.tera", &op)?;
+        if options.self_contained {
+            op.text = Some(text);
+        } else {
+            files.insert(format!("{}.rs", op.module), text);
+        }
+        contexts.push(op);
+    }
+    let root = root_context(contexts, options);
+    files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
+    Ok(files)
+}
+
+/// The file of one op: a module for each kernel.
+pub fn op_file(
+    sources: &Sources,
+    certified: &Certified,
+    kernels: &[Compiled],
+    options: &Options,
+) -> Result<String, String> {
+    render(&templates(&options.templates)?, "op.rs.tera", &op_context(sources, certified, kernels, options))
+}
+
 /// The templates, those of a folder over the shipped ones.
-pub fn templates(own: &[(String, String)]) -> Result<Tera, String> {
+fn templates(own: &[(String, String)]) -> Result<Tera, String> {
     let mut tera = Tera::new();
-    let shipped = TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
+    let shipped = shipped::TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
     let all: std::collections::BTreeMap<String, String> = shipped.chain(own.iter().cloned()).collect();
     tera.add_raw_templates(all.iter().map(|(n, t)| (n.as_str(), t.as_str()))).map_err(|e| e.to_string())?;
     Ok(tera)
 }
 
-/// The file of one op: a module for each kernel.
-pub fn op_file(tera: &Tera, sources: &Sources, certified: &Certified, kernels: &[Compiled]) -> Result<String, String> {
-    let context = OpContext {
-        name: certified.op.name.clone(),
-        doc: paragraphs(&certified.op.doc),
-        kernels: kernels.iter().map(|k| kernel_context(sources, k)).collect(),
-    };
-    render(tera, "op.rs.tera", &context)
+/// The module that includes the root file, with a final `::` unless it is the crate's root.
+fn module(options: &Options) -> String {
+    if options.module.is_empty() { String::new() } else { format!("{}::", options.module) }
 }
 
-/// The root file: a module for each op, the list of kernels and the macro that enumerates them.
-pub fn root_file(
-    tera: &Tera,
-    sources: &Sources,
-    ops: &[(&Certified, Vec<Compiled>)],
-    module: &str,
-) -> Result<String, String> {
-    #[derive(Serialize)]
-    struct Root<'a> {
-        /// The path of the module that includes the file, from the crate's root, with a final `::` unless empty.
-        module: &'a str,
-        ops: Vec<OpContext>,
+/// The path of what generated code stands on.
+fn runtime(options: &Options) -> String {
+    match options.self_contained {
+        true => format!("crate::{}{RUNTIME}", module(options)),
+        false => format!("::{RUNTIME}"),
     }
-    let ops = ops
-        .iter()
-        .map(|(c, kernels)| OpContext {
-            name: c.op.name.clone(),
-            doc: paragraphs(&c.op.doc),
-            kernels: kernels.iter().map(|k| kernel_context(sources, k)).collect(),
-        })
-        .collect();
-    let path = if module.is_empty() { String::new() } else { format!("{module}::") };
-    render(tera, "kernels.rs.tera", &Root { module: &path, ops })
+}
+
+fn root_context(ops: Vec<OpContext>, options: &Options) -> RootContext {
+    let vendored = options.self_contained.then(|| VendoredContext {
+        version: env!("CARGO_PKG_VERSION"),
+        place: format!("crate::{}", options.module).trim_end_matches("::").into(),
+        text: vendor::runtime(options, &runtime(options)),
+        portable: options.portable(),
+    });
+    RootContext {
+        runtime: runtime(options),
+        module: module(options),
+        prefix: options.prefix.clone(),
+        set: format!("{}{}", module(options).replace("::", "_"), options.prefix),
+        ops,
+        vendored,
+    }
+}
+
+fn op_context(sources: &Sources, certified: &Certified, kernels: &[Compiled], options: &Options) -> OpContext {
+    OpContext {
+        runtime: runtime(options),
+        name: certified.op.name.clone(),
+        module: format!("{}{}", options.prefix, certified.op.name),
+        doc: paragraphs(&certified.op.doc),
+        kernels: kernels.iter().map(|k| kernel_context(sources, k, options)).collect(),
+        text: None,
+    }
 }
 
 fn render(tera: &Tera, name: &str, context: &impl Serialize) -> Result<String, String> {
@@ -197,7 +270,7 @@ fn place(sources: &Sources, span: Span) -> String {
     format!("{}:{}", sources.path(span.source), sources.line(span))
 }
 
-fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
+fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelContext {
     let (op, kernel) = (&c.certified.op, &c.kernel);
     // As written, else as derived.
     let steps = |written: &[(String, Span)], stmts: &[index::Stmt]| -> Vec<StepContext> {
@@ -214,12 +287,12 @@ fn kernel_context(sources: &Sources, c: &Compiled) -> KernelContext {
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
-    let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= INLINE_FLOPS);
+    let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let functions = kernel
         .functions
         .iter()
         .zip(&c.nests)
-        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, inline))
+        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, inline, options))
         .collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
@@ -276,6 +349,7 @@ fn function_context(
     f: &Function,
     nests: &[Nest],
     inline: bool,
+    options: &Options,
 ) -> FunctionContext {
     let argument = |t: &TensorId| {
         let of = match op.tensor(*t).role {
@@ -299,10 +373,25 @@ fn function_context(
             format!("{}({})", g.name, arguments.join(", "))
         })
         .collect();
-    let body = |n: &Nest| BodyContext {
-        machines: n.machines.iter().map(|m| m.name).collect(),
-        cfg: format!("any({})", n.machines.iter().map(|m| m.cfg).collect::<Vec<_>>().join(", ")),
-        text: body::lines(sources, kernel, n, &names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 }),
+    let runtime = runtime(options);
+    // Machines without a nest of their own take that of the widest which have one.
+    let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
+    let left_out: Vec<&Machine> =
+        MACHINES.iter().copied().filter(|m| !nests.iter().any(|n| n.machines.contains(m))).collect();
+    let body = |n: &Nest| {
+        let mut all: Vec<&Machine> = n.machines.clone();
+        if widest.is_some_and(|w| std::ptr::eq(w, n)) {
+            all.extend(&left_out);
+        }
+        let machines = all.iter().map(|m| m.name).collect();
+        let mut targets: Vec<&str> = all.iter().map(|m| m.cfg).collect();
+        targets.dedup();
+        let (names, depth) = (names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 });
+        BodyContext {
+            machines,
+            targets: targets.join(", "),
+            text: body::lines(sources, &runtime, kernel, n, &names, depth),
+        }
     };
     let reference = |t: &TensorId, how: &str| {
         let a = argument(t);
@@ -321,11 +410,24 @@ fn function_context(
         arguments: references,
         accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
         inline: inline || !calls.is_empty(),
+        portable: options.portable(),
+        sets: (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
+            .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect()),
         flops: cost.flops,
         bytes: cost.bytes,
         scratch: cost.scratch,
         bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
         calls,
+    }
+}
+
+/// The constant of the runtime's `isa::sets` for the set; the portable one has none, as it is always there.
+fn constant(set: InstructionSet) -> Option<&'static str> {
+    match set {
+        InstructionSet::Portable => None,
+        InstructionSet::Avx2 => Some("AVX2"),
+        InstructionSet::Avx512 => Some("AVX512"),
+        InstructionSet::Neon => Some("NEON"),
     }
 }
 

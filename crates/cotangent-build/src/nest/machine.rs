@@ -17,18 +17,26 @@ pub struct Machine {
     pub full: f64,
     /// Instructions that start in a cycle.
     pub issue: f64,
+    /// The first- and the second-level cache.
+    pub caches: [Cache; 2],
     /// The class whose order of summation it keeps, so that the two give the same bits.
     pub keeps: Option<&'static Machine>,
-    /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same.
+    /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same (`cotangent::isa::Portable`).
     pub cfg: &'static str,
 }
 
-impl Machine {
-    /// How many registers so many scalars take.
-    pub fn parts(&self, scalars: usize, size: usize) -> usize {
-        (scalars * size).div_ceil(self.bytes)
-    }
+/// A cache.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cache {
+    pub bytes: usize,
+    pub ways: usize,
+    /// Cycles that a line from the next level takes.
+    pub cycles: f64,
 }
+
+/// What most cores have at least.
+const CACHES: [Cache; 2] =
+    [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }];
 
 /// Targets whose registers hold several scalars.
 macro_rules! vectors {
@@ -45,6 +53,7 @@ pub const NARROW: Machine = Machine {
     latency: 8.0,
     full: 0.5,
     issue: 5.0,
+    caches: CACHES,
     keeps: None,
     cfg: vectors!(),
 };
@@ -62,7 +71,30 @@ pub const SCALAR: Machine = Machine {
     issue: 1.0,
     keeps: Some(&NARROW),
     cfg: concat!("not(", vectors!(), ")"),
+    ..NARROW
 };
 
 /// Every class.
 pub const MACHINES: [&Machine; 4] = [&NARROW, &WIDE, &WIDEST, &SCALAR];
+
+impl Machine {
+    /// How many registers so many scalars take.
+    pub fn parts(&self, scalars: usize, size: usize) -> usize {
+        (scalars * size).div_ceil(self.bytes)
+    }
+
+    /// The most bytes of a panel of lanes: what the second-level cache holds besides other data.
+    pub fn panel(&self) -> usize {
+        self.caches[1].bytes / 16 * 3
+    }
+
+    /// The most bytes of the scalars of a block of rows: they stay in the second-level cache while every panel of lanes passes by.
+    pub fn row_panel(&self) -> usize {
+        self.caches[1].bytes / 4
+    }
+
+    /// A reduction over more bytes of scalars than this is split: the panel of it falls out of the first-level cache.
+    pub fn block(&self) -> usize {
+        self.caches[0].bytes / 128 * 5
+    }
+}

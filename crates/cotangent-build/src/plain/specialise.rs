@@ -22,7 +22,7 @@ pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Op
     let kernel = Kernel {
         op: op.name.clone(),
         name: instance.name.value.clone(),
-        dtype: instance.dtype,
+        dtype: instance.dtype.unwrap_or_default(),
         extents: binding.extents.clone(),
         tensors,
         functions,

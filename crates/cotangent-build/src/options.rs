@@ -1,0 +1,136 @@
+//! What a build chooses besides its specs: takes the user's wishes, gives one struct that goes through every stage. After [`Options::check`]
+//! names in it are Rust's.
+
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::spec::{DType, is_keyword};
+use std::fmt;
+use std::str::FromStr;
+
+/// Instructions that kernels may be compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum InstructionSet {
+    /// What every machine of the target has, rounded after each operation: the same bits everywhere.
+    Portable,
+    /// AVX2 with FMA, on x86-64.
+    Avx2,
+    /// AVX-512 F, VL, BW and DQ, on x86-64.
+    Avx512,
+    /// On 64-bit ARM.
+    Neon,
+}
+
+impl InstructionSet {
+    /// Every one.
+    pub const ALL: [InstructionSet; 4] =
+        [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Neon];
+
+    /// What the command line and `COTANGENT_ISA` call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            InstructionSet::Portable => "portable",
+            InstructionSet::Avx2 => "avx2",
+            InstructionSet::Avx512 => "avx512",
+            InstructionSet::Neon => "neon",
+        }
+    }
+}
+
+impl fmt::Display for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for InstructionSet {
+    type Err = String;
+
+    /// Reads a [`InstructionSet::name`].
+    fn from_str(text: &str) -> Result<Self, String> {
+        InstructionSet::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| {
+            format!(
+                "no instruction set `{text}`: there are {}",
+                InstructionSet::ALL.map(InstructionSet::name).join(", ")
+            )
+        })
+    }
+}
+
+/// Everything that decides the output, the specs apart.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The module, from the crate's root, that includes the kernels: `kernels`, or empty for the root itself.
+    pub module: String,
+    /// What the names of the ops' modules begin with.
+    pub prefix: String,
+    /// The scalar type of an instance that names none.
+    pub dtype: DType,
+    /// For which kernels are made. The portable one is always among them.
+    pub instruction_sets: Vec<InstructionSet>,
+    /// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use
+    /// the same instructions, so that what one computes again of another has the same bits.
+    pub inline_limit: u64,
+    /// The most bytes of packed operands that a function may have on the stack.
+    pub scratch_limit: usize,
+    /// One file with the runtime in it, which needs no crate.
+    pub self_contained: bool,
+    /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
+    pub std: bool,
+    /// Templates that replace shipped ones, name and text.
+    pub templates: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            module: "kernels".into(),
+            prefix: String::new(),
+            dtype: DType::F32,
+            instruction_sets: InstructionSet::ALL.to_vec(),
+            inline_limit: 1024,
+            scratch_limit: usize::MAX,
+            self_contained: false,
+            std: false,
+            templates: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Whether kernels are made for these instructions.
+    #[must_use]
+    pub fn has(&self, set: InstructionSet) -> bool {
+        set == InstructionSet::Portable || self.instruction_sets.contains(&set)
+    }
+
+    /// Whether kernels are made for the portable instructions alone.
+    #[must_use]
+    pub fn portable(&self) -> bool {
+        InstructionSet::ALL.into_iter().all(|s| s == InstructionSet::Portable || !self.has(s))
+    }
+
+    /// Names that Rust would refuse are errors.
+    pub fn check(&self, out: &mut Diagnostics) {
+        let word = |part: &str| {
+            part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        if !self.module.is_empty() && !self.module.split("::").all(|part| word(part) && !is_keyword(part)) {
+            let message = format!("`{}` cannot be the module of the kernels", self.module);
+            out.push(
+                Diagnostic::general(Code::BadOption, message)
+                    .help("a path from the crate's root: `kernels`, `nn::kernels`"),
+            );
+        }
+        let lower = |text: &str| text == text.to_lowercase();
+        if !(self.prefix.is_empty() || word(&self.prefix) && lower(&self.prefix)) {
+            let message = format!("`{}` cannot begin the names of modules", self.prefix);
+            out.push(Diagnostic::general(Code::BadOption, message).help("lower-case letters, digits and `_`: `net_`"));
+        }
+        if self.std && !self.self_contained {
+            let message = "`std` is an option of self-contained output";
+            let help = "elsewhere it is a feature of the crate `cotangent`";
+            out.push(Diagnostic::general(Code::BadOption, message).help(help));
+        }
+    }
+}
