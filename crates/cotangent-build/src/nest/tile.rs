@@ -50,13 +50,6 @@ pub struct Plan {
     cost: f64,
 }
 
-impl Plan {
-    /// The variables of the tile.
-    fn tile(&self) -> impl Iterator<Item = usize> {
-        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
-    }
-}
-
 /// Reads to pack, and a bound variable to split with the size of a block.
 type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
 
@@ -302,8 +295,45 @@ impl Scheduler<'_> {
 
     // ---- candidates ----
 
+    /// The plan to take, if there is any; of a class that keeps another's order of summation, one that adds as that other's.
     fn best(&mut self, g: &Group) -> Option<Plan> {
-        let plans = self.ranked(g)?;
+        let like = self.model.as_mut().map(|model| model.next().expect("the same groups for both classes"));
+        let plan = match like {
+            Some(None) => None,
+            like => self.ranked(g, like.flatten().as_ref()),
+        };
+        self.chosen.push(plan.clone());
+        plan
+    }
+
+    fn ranked(&mut self, g: &Group, like: Option<&Plan>) -> Option<Plan> {
+        let size = self.size();
+        self.taken.clear();
+        let mut plans = self.plans(g, size);
+        if let Some(like) = like {
+            let same = |p: &Plan| p.adds_as(like, g);
+            plans.retain(same);
+            if let Some(model) = self.machine.keeps.filter(|_| plans.is_empty()) {
+                // A tile of its own does not add so.
+                let own = std::mem::replace(&mut self.machine, model);
+                plans.extend(self.plans(g, size).into_iter().filter(same));
+                self.machine = own;
+            }
+        } else if g.stmts.len() > 1 {
+            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+            for s in &g.stmts {
+                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
+                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                plans.retain(|p| p.in_order_of(&like, g));
+            }
+        }
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let asked = self.source.schedule.get(&self.nest.name);
+        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
+            let plan = plans.remove(at);
+            plans.insert(0, plan);
+            self.as_asked = true;
+        }
         // Beside the chosen one the best of other kinds: those that differ in rows only say little.
         let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.row_pack.len(), p.block);
         let mut told: Vec<&Plan> = Vec::new();
@@ -317,48 +347,6 @@ impl Scheduler<'_> {
             self.nest.notes.push(format!("{verdict} {}: {:.0} cycles", self.describe(g, p), p.cost));
         }
         plans.into_iter().next()
-    }
-
-    /// The candidates, the cheapest first, the one that the instance asks for before it.
-    fn ranked(&mut self, g: &Group) -> Option<Vec<Plan>> {
-        let size = self.size();
-        self.taken.clear();
-        let mut plans = self.plans(g, size);
-        let order = |p: &Plan| (p.lane, p.width, p.vectors);
-        if let Some(model) = self.machine.keeps {
-            let own = std::mem::replace(&mut self.machine, model);
-            let like = self.ranked(g);
-            self.machine = own;
-            let like = like?.into_iter().next()?;
-            // Cut by the same guards, then summed in the same order.
-            let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
-            let free = g.is_free(like.lane);
-            plans.retain(|p| {
-                let same = if free { g.is_free(p.lane) } else { order(p) == order(&like) };
-                p.block == like.block && cut(p) == cut(&like) && same
-            });
-            if plans.is_empty() {
-                plans.push(like);
-            }
-        } else if g.stmts.len() > 1 {
-            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
-            for s in &g.stmts {
-                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
-                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
-                let free = g.is_free(like.lane);
-                plans.retain(|p| {
-                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
-                });
-            }
-        }
-        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let asked = self.source.schedule.get(&self.nest.name);
-        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
-            let plan = plans.remove(at);
-            plans.insert(0, plan);
-            self.as_asked = true;
-        }
-        Some(plans)
     }
 
     fn describe(&self, g: &Group, p: &Plan) -> String {
@@ -1463,6 +1451,24 @@ struct Range {
 }
 
 impl Plan {
+    /// The variables of the tile.
+    fn tile(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
+    }
+
+    /// Whether each element is summed in the same order.
+    fn in_order_of(&self, other: &Plan, g: &Group) -> bool {
+        let order = |p: &Plan| (p.lane, p.width, p.vectors);
+        let free = g.is_free(other.lane);
+        self.block == other.block && if free { g.is_free(self.lane) } else { order(self) == order(other) }
+    }
+
+    /// Whether each element is summed in the same order, in tiles that are cut by the same guards.
+    fn adds_as(&self, other: &Plan, g: &Group) -> bool {
+        let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
+        cut(self) == cut(other) && self.in_order_of(other, g)
+    }
+
     fn is_split(&self, v: usize) -> bool {
         self.block.is_some_and(|(b, _)| b == v)
     }
