@@ -34,16 +34,12 @@ pub enum Machine {
 }
 
 /// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the same bits.
-const BASELINE: Machine = if cfg!(any(
-    target_arch = "x86",
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    target_feature = "simd128"
-)) {
-    Machine::Narrow
-} else {
-    Machine::Scalar
-};
+const BASELINE: Machine =
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")) {
+        Machine::Narrow
+    } else {
+        Machine::Scalar
+    };
 
 /// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
 pub trait Isa: Sealed + Copy + 'static {

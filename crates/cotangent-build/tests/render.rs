@@ -48,11 +48,19 @@ fn rustc(folder: &Path, edition: &str, root: &str, arguments: &[&str]) {
 fn one_file_compiles_anywhere() {
     let folder = folder("render_compiles", &OPS);
     let portable = render(&folder, "portable", Build::new().instruction_sets([InstructionSet::Portable]));
-    assert!(!portable.contains("unsafe") && !portable.contains("x86_64") && !portable.contains("feature"));
+    assert!(!portable.contains("unsafe") && !portable.contains("core::arch") && !portable.contains("feature = \"std"));
     let every = render(&folder, "every", Build::new());
     assert!(every.contains("unsafe") && every.contains("x86_64") && every.contains("aarch64"));
     for text in [&portable, &every] {
         assert!(!text.contains(" ::cotangent") && !text.contains("std::") && !text.contains("OUT_DIR"));
+    }
+    // Who vendors the file formats it with the rest of the crate: it stays as it is.
+    for name in ["portable.rs", "every.rs"] {
+        let mut rustfmt = Command::new("rustfmt");
+        let rustfmt = rustfmt.args(["--check", "--edition", "2021", "--config", "max_width=80", name]);
+        let output = rustfmt.current_dir(&folder).output().expect("rustfmt runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "rustfmt changes {name}:\n{text}");
     }
     let crates = [
         ("portable", "#![no_std]\n#![deny(warnings)]\n#![forbid(unsafe_code)]\nmod portable;\n"),
@@ -155,4 +163,61 @@ fn every_choice_of_instruction_sets_computes_the_same() {
     let expected = if widest == wide { &portable } else { &widest };
     assert!(printed(&folder, "only_avx512", "avx512") == *expected, "AVX-512 alone is not what it is among all");
     assert!(printed(&folder, "only_avx512", "avx2") == portable, "without AVX-512 the portable kernels run");
+}
+
+/// Runs the command line in a folder: its code, what it prints, what it complains of.
+fn cotangent(folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
+    let output = command.args(arguments).current_dir(folder).output().expect("the command line runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn the_command_line_writes_the_same_file() {
+    let folder = folder("render_command", &OPS[2..]);
+    std::fs::create_dir_all(folder.join("src/nn")).expect("the folder is made");
+    let run = |arguments: &[&str]| cotangent(&folder, arguments);
+    // The module is told by the place of the file.
+    for (file, module) in [("src/nn/deep.rs", "nn::deep"), ("src/nn/mod.rs", "nn"), ("src/lib.rs", ""), ("k.rs", "k")] {
+        let (code, out, error) = run(&["render", "ops", "--portable", "-o", file]);
+        assert_eq!((code, out.as_str(), error.as_str()), (Some(0), "", ""));
+        let text = std::fs::read_to_string(folder.join(file)).expect("the file is there");
+        let build = Build::new().instruction_sets([InstructionSet::Portable]).self_contained(true).module(module);
+        let expected = build.ops(folder.join("ops")).render().expect("the specs are right").files["mod.rs"].clone();
+        let inside = format!("{}/", folder.display());
+        assert!(text == expected.replace(&inside, ""), "{file} is not the module `{module}`");
+    }
+    let (code, printed, _) = run(&["render", "ops", "--portable", "--module", "nn::deep"]);
+    assert!(code == Some(0) && printed == std::fs::read_to_string(folder.join("src/nn/deep.rs")).unwrap());
+
+    let check = ["render", "ops", "--portable", "-o", "src/nn/deep.rs", "--check"];
+    assert_eq!(run(&check), (Some(0), String::new(), String::new()));
+    let spec = folder.join("ops/softmax.yaml");
+    std::fs::write(&spec, OPS[2].1.replace("J: 33", "J: 34")).expect("the spec is written");
+    let (code, _, error) = run(&check);
+    let expected = "error: src/nn/deep.rs is not what the specs and options give: render it again\n";
+    assert_eq!((code, error.as_str()), (Some(1), expected));
+    std::fs::write(&spec, OPS[2].1.replace("J: 33, ", "")).expect("the spec is written");
+    let (code, out, error) = run(&["render", "ops"]);
+    assert!(code == Some(1) && out.is_empty() && error.starts_with("error[E023]"), "{error}");
+}
+
+#[test]
+fn a_wrong_command_line_is_told_so() {
+    let folder = folder("render_usage", &OPS[2..]);
+    for (arguments, message) in [
+        (&["render"] as &[&str], "error: render takes spec files or folders\n"),
+        (&["render", "ops", "--check"], "error: --check takes -o FILE\n"),
+        (&["render", "ops", "--dtype", "f16"], "error: cannot parse argument \"f16\": it is f32 or f64\n"),
+        (
+            &["render", "ops", "--instruction-sets", "avx2,sse"],
+            "error: cannot parse argument \"avx2,sse\": no instruction set `sse`: there are portable, avx2, avx512, neon\n",
+        ),
+        (&["check", "ops", "--portable"], "error: --portable is an option of render\n"),
+        (&["show", "ops", "--stage", "rust", "-o", "x.rs"], "error: -o is an option of render\n"),
+    ] {
+        let (code, out, error) = cotangent(&folder, arguments);
+        assert!(code == Some(2) && out.is_empty() && error.starts_with(message), "{arguments:?}: {error}");
+    }
 }

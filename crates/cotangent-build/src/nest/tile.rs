@@ -100,6 +100,11 @@ impl Group<'_> {
     fn guarded_in(&self, v: usize) -> bool {
         self.segments.contains_key(&v)
     }
+    /// Whether splitting a variable by its guards leaves most of it for lanes.
+    fn splits_lanes(&self, v: usize) -> bool {
+        let longest = self.segments[&v].iter().map(|s| s.1).max().unwrap_or(0);
+        self.splits(v) && longest >= 4 && 2 * longest >= self.extent(v)
+    }
     /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
@@ -130,7 +135,7 @@ fn along(a: &plain::Access, v: usize) -> Along {
         a.positions.iter().enumerate().map(|(d, p)| (d, p.numerator.coefficient(v))).filter(|(_, c)| *c != 0).collect();
     match moving.as_slice() {
         [] => Along::Still,
-        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 && !a.positions[*d].guard.any() => Along::Contiguous,
+        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 => Along::Contiguous,
         _ => Along::Strided,
     }
 }
@@ -389,9 +394,10 @@ impl Scheduler<'_> {
             let guarded = g.guarded_in(lane);
             let reads = &g.reads;
             let moving = reads.iter().filter(|a| along(a, lane) != Along::Still).count();
-            if !targets_fit || moving == 0 || guarded && !(free && g.splits(lane)) {
+            if !targets_fit || moving == 0 || guarded && !(free && g.splits_lanes(lane)) {
                 continue;
             }
+            // Where a guard depends on the lanes, their range is split until none does; what moves in strides is not there to be packed then.
             let strided: Vec<plain::Access> =
                 reads.iter().filter(|a| along(a, lane) == Along::Strided).map(|a| (*a).clone()).collect();
             if !free && !strided.is_empty() || strided.iter().any(|a| a.guarded()) {
