@@ -73,7 +73,7 @@ report() {
   newest() { ls -t "$@" | head -1; }
   "$footprint" table "$program" >"$work/$target.table"
   emulate "$target" -plugin "$work/libinstructions.so,table=$work/$target.table" "$program" 2>"$work/$target.counts" >/dev/null
-  "$footprint" report "$work/$target.counts" "$(newest "$deps"/fixture-*.o)" "$(newest "$deps"/libcotangent-*.rlib)" \
+  "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$(newest "$deps"/fixture-*.o)" "$(newest "$deps"/libcotangent-*.rlib)" \
     "$sysroot/lib/rustlib/$target"/lib/*.rlib >"$work/$target.report"
 }
 

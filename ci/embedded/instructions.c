@@ -2,6 +2,7 @@
  *   gcc -O2 -shared -fPIC -o libinstructions.so instructions.c
  *   qemu-arm -plugin ./libinstructions.so,table=FILE PROGRAM
  * FILE has a line `address name` for each function, addresses in hexadecimal; the function `counted` ends the count of the last one that began.
+ * Functions whose code is one are one, under several names.
  * Gives a line `name instructions` on standard error for each that ran. Debian packages no header of the plugin interface; these are its
  * declarations (https://www.qemu.org/docs/master/devel/tcg-plugins.html). */
 #include <inttypes.h>
@@ -39,7 +40,8 @@ static void at(unsigned cpu, void *data) {
     last = f;
     began = executed;
   } else if (last) {
-    fprintf(stderr, "%s %" PRIu64 "\n", last->name, executed - began);
+    for (size_t i = 0; i < count; i++)
+      if (functions[i].address == last->address) fprintf(stderr, "%s %" PRIu64 "\n", functions[i].name, executed - began);
     last = NULL;
   }
 }

@@ -35,13 +35,18 @@ impl Text {
         text.bytes().fold(self, Self::byte)
     }
 
-    /// So many digits of a number.
-    fn digits(self, n: u32, count: u32) -> Self {
-        (0..count).rev().fold(self, |line, place| line.byte(b'0' + (n / 10u32.wrapping_pow(place) % 10) as u8))
+    /// The last digits of a number, so many.
+    fn digits(self, mut n: u32, count: usize) -> Self {
+        let mut digits = [0; 10];
+        for digit in digits.iter_mut().rev() {
+            *digit = b'0' + (n % 10) as u8;
+            n /= 10;
+        }
+        digits.into_iter().skip(digits.len().saturating_sub(count)).fold(self, Self::byte)
     }
 
     pub fn number(self, n: u32) -> Self {
-        self.digits(n, n.checked_ilog10().unwrap_or(0) + 1)
+        self.digits(n, n.checked_ilog10().map_or(1, |log| log as usize + 1))
     }
 
     /// A number of ten-thousandths.
@@ -82,8 +87,8 @@ pub fn memory() -> Memory {
     let initial = at(&raw const __edata) - at(&raw const __sdata);
     let (lowest, top) = (&raw const __sheap, &raw const _stack_start);
     let mut untouched = lowest;
-    // SAFETY: the words between the variables and the start of the stack are RAM, which was filled with `STACK_PAINT_VALUE` before `main`.
-    while untouched < top && unsafe { untouched.read_volatile() } == cortex_m_rt_paint() {
+    // SAFETY: the words between the variables and the start of the stack are RAM, which was filled with `PAINT` before `main`.
+    while untouched < top && unsafe { untouched.read_volatile() } == PAINT {
         untouched = untouched.wrapping_add(1);
     }
     Memory {
@@ -93,10 +98,8 @@ pub fn memory() -> Memory {
     }
 }
 
-/// What `paint-stack` fills the stack with, by the documentation of `cortex-m-rt`.
-const fn cortex_m_rt_paint() -> u32 {
-    0xCCCC_CCCC
-}
+/// What `cortex-m-rt` fills the stack with, by its feature `paint-stack`.
+const PAINT: u32 = 0xCCCC_CCCC;
 
 /// Ends the emulator, with its exit code.
 pub fn exit(well: bool) -> ! {
