@@ -35,9 +35,12 @@ fn main() {
         let certified = pipeline::certified(id, &sources, &mut errors).expect("a bundled op");
         let kernels = pipeline::kernels(&certified, &mut errors);
         let mut all = String::new();
-        for (line, compiled) in
-            list.lines().filter(|l| l.contains("name:")).zip(pipeline::schedule(&certified, kernels, &Options::default(), &mut errors))
-        {
+        for (line, compiled) in list.lines().filter(|l| l.contains("name:")).zip(pipeline::schedule(
+            &certified,
+            kernels,
+            &Options::default(),
+            &mut errors,
+        )) {
             // By number, the schedule of each function.
             let mut numbered: BTreeMap<usize, Vec<String>> = BTreeMap::new();
             for nest in compiled.nests.iter().flatten().filter(|n| n.machines.contains(machine)) {

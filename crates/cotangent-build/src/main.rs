@@ -28,6 +28,8 @@ Options of render:
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
   --std                      choose instructions at run time and make zeros on the heap
+  --c-header FILE            wrappers for C too, and the header that declares them
+  --c-prefix WORD            what names in the header begin with (cotangent_)
   --templates FOLDER         templates that replace the shipped ones of the same name
 
 Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
@@ -110,6 +112,8 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
+            Long("c-header") => render.build = render.build.c_header(parser.value()?),
+            Long("c-prefix") => render.build = render.build.c_prefix(parser.value()?.string()?),
             Long("templates") => render.build = render.build.templates(parser.value()?),
             Value(word) => words.push(word.into()),
             other => return Err(other.unexpected()),
@@ -147,7 +151,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 10] = [
+    const LONG: [&str; 12] = [
         "--output",
         "--check",
         "--module",
@@ -157,6 +161,8 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--portable",
         "--inline-limit",
         "--std",
+        "--c-header",
+        "--c-prefix",
         "--templates",
     ];
     match arg {
@@ -190,19 +196,22 @@ fn render(build: &Build, output: Option<&Path>, check: bool) -> ExitCode {
         }
     };
     eprint!("{}", made.warnings);
-    let text = &made.files[pipeline::ROOT];
-    match output {
-        None => say(text),
-        Some(file) if check => {
-            if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
-                eprintln!("error: {} is not what the specs and options give: render it again", file.display());
-                return ExitCode::FAILURE;
+    for (name, text) in &made.files {
+        // Beside the root there is the C header, which has a path of its own.
+        let file = if name == pipeline::ROOT { output } else { Some(Path::new(name)) };
+        match file {
+            None => say(text),
+            Some(file) if check => {
+                if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
+                    eprintln!("error: {} is not what the specs and options give: render it again", file.display());
+                    return ExitCode::FAILURE;
+                }
             }
-        }
-        Some(file) => {
-            if let Err(e) = write_changed(file, text) {
-                eprintln!("error: cannot write {}: {e}", file.display());
-                return ExitCode::FAILURE;
+            Some(file) => {
+                if let Err(e) = write_changed(file, text) {
+                    eprintln!("error: cannot write {}: {e}", file.display());
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
