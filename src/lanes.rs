@@ -50,17 +50,7 @@ macro_rules! trigonometric {
             $(#[$doc])*
             #[inline(always)]
             pub fn $name<S: Isa>(self) -> Self {
-                let mut out = self.0;
-                if self.moderate::<S>() {
-                    for x in &mut out {
-                        *x = T::$moderate::<S>(*x);
-                    }
-                } else {
-                    for x in &mut out {
-                        *x = T::$name::<S>(*x);
-                    }
-                }
-                Lanes(out)
+                if self.moderate::<S>() { self.map(T::$moderate::<S>) } else { self.rarely(T::$name::<S>) }
             }
         )*
     };
@@ -134,6 +124,13 @@ impl<T: Real, const N: usize> Lanes<T, N> {
             *x = f(*x);
         }
         Lanes(out)
+    }
+
+    /// The same out of line: where it is rare, callers stay small and keep their registers.
+    #[cold]
+    #[inline(never)]
+    fn rarely(self, f: impl Fn(T) -> T) -> Self {
+        self.map(f)
     }
 
     /// Applies `f` to each pair of lanes.

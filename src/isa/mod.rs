@@ -29,7 +29,17 @@ pub enum Machine {
     Wide,
     /// 32 registers of 64 bytes.
     Widest,
+    /// Registers of one scalar, 32 of them.
+    Scalar,
 }
+
+/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the same bits.
+const BASELINE: Machine =
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")) {
+        Machine::Narrow
+    } else {
+        Machine::Scalar
+    };
 
 /// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
 pub trait Isa: Sealed + Copy + 'static {
@@ -151,7 +161,7 @@ pub trait Isa: Sealed + Copy + 'static {
     /// The sums of the lanes of each row, as [`Isa::sum`] adds them.
     #[inline(always)]
     fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
-        Lanes::from_fn(|r| Self::sum(rows[r]))
+        Lanes::from_array(rows.map(|row| Self::sum(row)))
     }
     /// Row `i` of the result is column `i` of the arguments.
     #[inline(always)]
@@ -200,7 +210,7 @@ pub struct Portable;
 impl Sealed for Portable {}
 impl Isa for Portable {
     const NAME: &'static str = "portable";
-    const MACHINE: Machine = Machine::Narrow;
+    const MACHINE: Machine = BASELINE;
     const FUSED: bool = false;
 }
 

@@ -181,7 +181,7 @@ macro_rules! isa {
                         (4, 16, 8) if $wide => transmute_copy(&sums_8s(halved_s(transmute_copy(&rows)))),
                         (8, 4, 4) => transmute_copy(&sums_4d(transmute_copy(&rows))),
                         (8, 8, 4) if $wide => transmute_copy(&sums_4d(halved_d(transmute_copy(&rows)))),
-                        _ => Lanes::from_fn(|r| Self::sum(rows[r])),
+                        _ => Lanes::from_array(rows.map(|row| Self::sum(row))),
                     }
                 }
             }

@@ -62,6 +62,8 @@ const PIO2_FUSED: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f32 = 6000.0;
 
+super::trial! { f32, u32 }
+
 /// The absolute value. Exact.
 #[inline(always)]
 pub const fn abs<S: Isa>(x: f32) -> f32 {
@@ -374,21 +376,21 @@ pub fn tan_moderate<S: Isa>(x: f32) -> f32 {
 #[cold]
 #[inline]
 fn sin_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     f32::from_bits(sin_reduced::<S>(q, r as f32).to_bits() ^ (x.to_bits() & SIGN))
 }
 
 #[cold]
 #[inline]
 fn cos_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     sin_reduced::<S>(q.wrapping_add(1), r as f32)
 }
 
 #[cold]
 #[inline]
 fn tan_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     let y = wide::tan_reduced::<S>(q, r) as f32;
     f32::from_bits(y.to_bits() ^ (x.to_bits() & SIGN))
 }

@@ -1,6 +1,8 @@
 //! Reduction of huge angles: takes any finite number `a >= 0`, gives `(quadrant, hi, lo)` with
 //! `a = quadrant pi/2 + hi + lo` modulo `2 pi`, `|hi + lo| <= pi/4`, to about 2^-100.
 //!
+//! [`reduce_single`] does the same for numbers that were `f32`, to about 2^-31 of the remainder.
+//!
 //! The method of Payne and Hanek (1983): of the binary expansion of 2/pi only those words are multiplied that
 //! matter modulo 4. Integer arithmetic in 32-bit words. NaN and infinity give NaN.
 
@@ -64,4 +66,31 @@ pub(super) fn reduce<S: Isa>(a: f64) -> (u32, f64, f64) {
     let tail = (p - y) + rest;
     let y = if a < f64::INFINITY { y } else { f64::NAN };
     if up == 1 { (quadrant, -y, -tail) } else { (quadrant, y, tail) }
+}
+
+/// The remainder of an `f32` of at least 1: `(quadrant, r)` with `a = quadrant pi/2 + r` modulo `2 pi`, `|r| <= pi/4`.
+///
+/// The remainder is off by 2^-61, and no `f32` comes closer to a multiple of pi/2 than 2^-30.
+#[inline(always)]
+pub(super) fn reduce_single(a: f32) -> (u32, f64) {
+    // Zeros before the point, then as many digits as the largest number reaches.
+    const DIGITS: [u32; 8] = {
+        let t = TWO_OVER_PI;
+        [0, t[0], t[1], t[2], t[3], t[4], t[5], t[6]]
+    };
+    let bits = a.to_bits();
+    let m = ((bits & 0x007f_ffff) | 0x0080_0000) as u64;
+    // a = m 2^e. The digits that count start with the one that m 2^e takes to 2^1: those before give multiples of 4.
+    let start = (bits >> 23).wrapping_sub(150 - 30);
+    let (at, shift) = ((start >> 5) as usize, start & 31);
+    let window = |n: usize| {
+        let digit = |n: usize| DIGITS[n & 7] as u64;
+        (((digit(at + n) << 32) | digit(at + n + 1)) << shift) >> 32
+    };
+    // In units of 2^-62; what overflows is a multiple of 4.
+    let product = ((m * window(0)) << 32).wrapping_add(m * window(1)).wrapping_add((m * window(2)) >> 32);
+    let quadrant = (product.wrapping_add(1 << 61) >> 62) as u32;
+    let rest = product.wrapping_sub((quadrant as u64) << 62) as i64;
+    let r = rest as f64 * (core::f64::consts::FRAC_PI_2 / 4_611_686_018_427_387_904.0);
+    (quadrant, if a < f32::INFINITY { r } else { f64::NAN })
 }

@@ -2,7 +2,8 @@
 //!
 //! Takes plain numbers, gives plain numbers; nothing can panic. Every function is generic over an instruction set, whose multiply-add and
 //! square root it uses, and is a straight line of arithmetic and selects, so that a loop over an array turns into vector code. The only
-//! branch is in `sin`, `cos` and `tan`, for arguments beyond `TRIG_LIMIT`; the lane types test it once for a whole vector.
+//! branch is in `sin`, `cos` and `tan`, for arguments beyond `TRIG_LIMIT`; the lane types test it once for a whole vector, a `Trial` once for
+//! a whole loop.
 //!
 //! Under [`Portable`](crate::isa::Portable) no fused multiply-add is used: results are the same bits on every IEEE machine in round-to-nearest
 //! mode, with and without `std`. Where a target has no square root and there is no `std`, it is computed in integers, correctly rounded too
@@ -21,6 +22,53 @@ mod wide;
 fn pick<T: Copy>(test: bool, yes: T, no: T) -> T {
     core::hint::select_unpredictable(test, yes, no)
 }
+
+/// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test after it.
+macro_rules! trial {
+    ($T:ident, $Bits:ident) => {
+        /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions themselves as long as no
+        /// argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that one was, all results are to be computed again.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Trial($Bits);
+
+        impl Trial {
+            /// Before the first argument.
+            #[inline(always)]
+            pub const fn new() -> Self {
+                Trial(0)
+            }
+            /// Whether some argument was beyond the limit.
+            #[inline(always)]
+            pub const fn failed(self) -> bool {
+                self.0 & SIGN != 0
+            }
+            /// Both are positive as integers, so the sign of their difference says which is larger; a union of signs needs no comparison.
+            #[inline(always)]
+            const fn note(&mut self, x: $T) {
+                self.0 |= TRIG_LIMIT.to_bits().wrapping_sub(x.to_bits() & !SIGN);
+            }
+            /// [`sin`].
+            #[inline(always)]
+            pub fn sin<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                sin_moderate::<S>(x)
+            }
+            /// [`cos`].
+            #[inline(always)]
+            pub fn cos<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                cos_moderate::<S>(x)
+            }
+            /// [`tan`].
+            #[inline(always)]
+            pub fn tan<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                tan_moderate::<S>(x)
+            }
+        }
+    };
+}
+pub(crate) use trial;
 
 /// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written out, lest a loop be
 /// left in the way of vectorising the caller's.

@@ -118,6 +118,14 @@ impl Build {
         self
     }
 
+    /// The most bytes of scratch that a schedule may want in a function for packed operands, on the stack; 0 allows none. Unless said otherwise
+    /// what pays, up to 224 KiB. Locals of a formula that have to stand whole are not counted; `KERNEL.functions` tells what each function has.
+    #[must_use]
+    pub fn scratch_limit(mut self, bytes: usize) -> Self {
+        self.options.scratch_limit = bytes;
+        self
+    }
+
     /// One file, `mod.rs`, that holds what kernels stand on too and needs no crate but `core`: to be vendored, or read.
     #[must_use]
     pub fn self_contained(mut self, yes: bool) -> Self {

@@ -27,6 +27,7 @@ Options of render:
   --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
+  --scratch-limit BYTES      a function's packed operands take at most so much of the stack (what pays)
   --std                      choose instructions at run time and make zeros on the heap
   --c-header FILE            wrappers for C too, and the header that declares them
   --c-prefix WORD            what names in the header begin with (cotangent_)
@@ -111,6 +112,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             }
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
+            Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
             Long("c-header") => render.build = render.build.c_header(parser.value()?),
             Long("c-prefix") => render.build = render.build.c_prefix(parser.value()?.string()?),
@@ -151,7 +153,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 12] = [
+    const LONG: [&str; 13] = [
         "--output",
         "--check",
         "--module",
@@ -160,6 +162,7 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--instruction-sets",
         "--portable",
         "--inline-limit",
+        "--scratch-limit",
         "--std",
         "--c-header",
         "--c-prefix",

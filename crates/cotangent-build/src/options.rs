@@ -70,6 +70,8 @@ pub struct Options {
     /// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use
     /// the same instructions, so that what one computes again of another has the same bits.
     pub inline_limit: u64,
+    /// The most bytes of packed operands that a function may have on the stack.
+    pub scratch_limit: usize,
     /// One file with the runtime in it, which needs no crate.
     pub self_contained: bool,
     /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
@@ -92,6 +94,7 @@ impl Default for Options {
             dtype: DType::F32,
             instruction_sets: InstructionSet::ALL.to_vec(),
             inline_limit: 1024,
+            scratch_limit: usize::MAX,
             self_contained: false,
             std: false,
             c_header: None,

@@ -96,7 +96,9 @@ pub fn schedule<'a>(
         .iter()
         .zip(kernels)
         .map(|(instance, kernel)| {
-            let mut scheduled = nest::schedule::schedule(&kernel);
+            // Every class, so that a schedule asked for is found whatever the build wants.
+            let target = nest::schedule::Target { scratch_limit: options.scratch_limit, ..Default::default() };
+            let mut scheduled = nest::schedule::schedule(&kernel, &target);
             scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
             for (function, text) in &instance.schedule {
                 let known = kernel.functions.iter().any(|f| f.name == function.value);

@@ -1,6 +1,7 @@
 //! The build: spec folders in, files out, as a build script runs it.
 
-use cotangent_build::{Build, Output};
+use cotangent_build::diagnostic::Code;
+use cotangent_build::{Build, DType, InstructionSet, Output};
 use std::path::PathBuf;
 
 /// A folder of its own for a test, emptied.
@@ -84,5 +85,200 @@ fn a_template_of_ones_own_replaces_the_shipped_one() {
     assert_eq!(files["square.rs"], "// square: small\n");
     std::fs::write(templates.join("op.rs.tera"), "{{ nothing_of_the_kind }}").unwrap();
     let failure = Build::new().ops(&ops).templates(&templates).render().unwrap_err();
-    assert!(failure.to_string().contains("op.rs.tera"), "{failure}");
+    assert!(failure.to_string().starts_with("error[E038]: template op.rs.tera"), "{failure}");
+}
+
+/// The files of a build of one spec.
+fn render(name: &str, spec: &str, options: impl Fn(Build) -> Build) -> Output {
+    let ops = folder(name);
+    std::fs::write(ops.join("square.yaml"), spec).unwrap();
+    options(Build::new().ops(&ops)).render().unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn a_build_without_a_script_says_where_it_cannot_write() {
+    if std::env::var_os("OUT_DIR").is_some() {
+        // Cargo sets it for tests too.
+        let mut this = std::process::Command::new(std::env::current_exe().expect("the path of the test binary"));
+        let run = this.arg("a_build_without_a_script").env_remove("OUT_DIR").output().expect("the test binary runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        return;
+    }
+    let report = Build::new().cargo_metadata(false).try_compile().unwrap_err();
+    let codes: Vec<Code> = report.diagnostics().iter().map(|d| d.code).collect();
+    assert_eq!((codes, report.errors()), (vec![Code::Io], 1));
+    assert!(report.to_string().starts_with("error[E033]: OUT_DIR is not set"), "{report}");
+}
+
+#[test]
+fn diagnostics_are_data_too() {
+    let ops = folder("as_data");
+    std::fs::write(ops.join("square.yaml"), SQUARE.replace("x[i]^2", "x[q]^2")).unwrap();
+    let report = Build::new().ops(&ops).render().unwrap_err();
+    let d = report.diagnostics().iter().next().expect("one finding");
+    let span = d.labels[0].span;
+    assert_eq!(report.sources().line_column(span), (5, 14));
+    assert_eq!((report.sources().snippet(span), d.code), ("q", Code::UnknownIndex));
+}
+
+#[test]
+fn a_folder_of_ones_own_keeps_what_is_not_generated() {
+    let (ops, out) = (folder("out_ops"), folder("out_dir"));
+    std::fs::write(ops.join("square.yaml"), SQUARE).unwrap();
+    std::fs::write(out.join("by_hand.rs"), "// Ours.\n").unwrap();
+    let build = Build::new().ops(&ops).out_dir(&out).cargo_metadata(false);
+    build.try_compile().unwrap();
+    let made = |name: &str| out.join(name).exists();
+    assert!(made("square.rs") && made("mod.rs") && made("by_hand.rs"));
+    build.clone().prefix("my_").try_compile().unwrap();
+    assert!(made("my_square.rs") && !made("square.rs") && made("by_hand.rs"));
+    let report = build.out_dir(out.join("by_hand.rs")).try_compile().unwrap_err();
+    assert!(report.to_string().starts_with("error[E033]: cannot write to"), "{report}");
+}
+
+#[test]
+fn names_of_two_sets_in_one_module_differ() {
+    let plain = render("prefix_none", SQUARE, |b| b);
+    let mine = render("prefix_my", SQUARE, |b| b.prefix("my_").module("nn::kernels"));
+    let items = |output: &Output| -> Vec<String> {
+        let lines = output.files["mod.rs"].lines();
+        let named =
+            lines.filter(|l| ["pub mod", "pub static", "macro_rules!", "pub use"].iter().any(|k| l.starts_with(k)));
+        named.map(|l| l.split([':', '{']).next().unwrap_or("").trim().to_string()).collect()
+    };
+    let (plain, mine) = (items(&plain), items(&mine));
+    assert_eq!(
+        mine,
+        [
+            "pub mod my_square",
+            "pub static MY_KERNELS",
+            "macro_rules! __cotangent_nn_kernels_my_for_each_kernel",
+            "pub use __cotangent_nn_kernels_my_for_each_kernel as my_for_each_kernel;"
+        ]
+    );
+    assert_eq!(plain.len(), mine.len());
+    assert!(plain.iter().all(|item| !mine.contains(item)));
+}
+
+#[test]
+fn dtype_is_that_of_instances_without_one() {
+    let spec = SQUARE.to_string() + "  - {name: fine, I: 5, dtype: f64}\n  - {name: coarse, I: 5, dtype: f32}\n";
+    let types = |output: Output| -> Vec<String> {
+        let lines = output.files["square.rs"].lines();
+        lines.filter_map(|l| l.trim().strip_prefix("pub type X = ")).map(str::to_string).collect()
+    };
+    assert_eq!(types(render("dtype_f32", &spec, |b| b)), ["[f32; 5];", "[f64; 5];", "[f32; 5];"]);
+    assert_eq!(types(render("dtype_f64", &spec, |b| b.dtype(DType::F64))), ["[f64; 5];", "[f64; 5];", "[f32; 5];"]);
+}
+
+const PRODUCT: &str = "op: square
+inputs: {x: [I, J], y: [J, K]}
+outputs: {z: [I, K]}
+forward:
+  - z[i,k] = sum(j) x[i,j] * y[j,k]
+adjoint: derived
+instances:
+  - {name: small, I: 32, J: 32, K: 32}
+";
+
+#[test]
+fn instruction_sets_decide_which_nests_are_there() {
+    use InstructionSet::{Avx2, Avx512, Neon, Portable};
+    let text = |name: &str, sets: &[InstructionSet]| {
+        render(name, PRODUCT, |b| b.instruction_sets(sets.iter().copied())).files["square.rs"].clone()
+    };
+    let every = text("sets_all", &InstructionSet::ALL);
+    assert!(
+        every.contains("Machine::Narrow") && every.contains("Machine::Wide)") && every.contains("Machine::Widest)")
+    );
+    assert!(!every.contains("SETS"));
+    let narrow = text("sets_portable", &[Portable]);
+    assert!(!narrow.contains("f32, 8>") && !narrow.contains("isa::dispatch"));
+    assert!(narrow.contains("::run::<::cotangent::isa::Portable>"));
+    assert!(text("sets_none", &[]).replace("sets_none", "sets_portable") == narrow);
+    // A machine without a nest of its own has that of the widest which have one.
+    let wide = text("sets_avx2", &[Avx2]);
+    assert!(wide.contains("Machine::Narrow)") && wide.contains("Machine::Wide | ::cotangent::isa::Machine::Widest)"));
+    assert!(wide.contains("const SETS: u8 = ::cotangent::isa::sets::AVX2;"));
+    let two = text("sets_two", &[Portable, Avx512, Neon]);
+    assert!(two.contains("sets::AVX512 | ::cotangent::isa::sets::NEON;"));
+    let lines = |text: &str| text.lines().count();
+    assert!(lines(&narrow) < lines(&wide) && lines(&wide) < lines(&every));
+}
+
+#[test]
+fn inline_limit_decides_who_is_inlined() {
+    let dispatched = |limit: Option<u64>| {
+        let options = |b: Build| if let Some(limit) = limit { b.inline_limit(limit) } else { b };
+        let name = format!("inline_{}", limit.unwrap_or(1024));
+        render(&name, SQUARE, options).files["square.rs"].contains("isa::dispatch")
+    };
+    assert!(!dispatched(None) && dispatched(Some(0)) && !dispatched(Some(40)));
+}
+
+#[test]
+fn options_that_rust_would_refuse_are_errors() {
+    let report = |name: &str, options: &dyn Fn(Build) -> Build| {
+        let ops = folder(name);
+        std::fs::write(ops.join("mod_.yaml"), SQUARE.replace("op: square", "op: mod_")).unwrap();
+        std::fs::write(ops.join("gent.yaml"), SQUARE.replace("op: square", "op: gent")).unwrap();
+        let report = options(Build::new().ops(&ops)).render().unwrap_err();
+        assert!(report.diagnostics().iter().all(|d| d.code == Code::BadOption), "{report}");
+        let text = report.to_string();
+        text.replace(&format!("{}/", ops.display()), "").replace(" \n", "\n")
+    };
+    assert_eq!(
+        report("option_module", &|b| b.module("crate::kernels")),
+        "error[E037]: `crate::kernels` cannot be the module of the kernels
+ |
+help: a path from the crate's root: `kernels`, `nn::kernels`
+"
+    );
+    assert_eq!(
+        report("option_prefix", &|b| b.prefix("My-")),
+        "error[E037]: `My-` cannot begin the names of modules
+ |
+help: lower-case letters, digits and `_`: `net_`
+"
+    );
+    assert_eq!(
+        report("option_std", &|b| b.std(true)),
+        "error[E037]: `std` is an option of self-contained output
+ |
+help: elsewhere it is a feature of the crate `cotangent`
+"
+    );
+    let text = report("option_runtime", &|b| b.prefix("cotan").self_contained(true));
+    assert!(text.starts_with("error[E037]: the module of this op would be called `cotangent`\n"), "{text}");
+    assert!(text.contains("so is that of the runtime") && text.contains("help: choose another prefix"), "{text}");
+    let ops = folder("option_keyword");
+    std::fs::write(ops.join("tch.yaml"), SQUARE.replace("op: square", "op: tch")).unwrap();
+    let text = Build::new().ops(&ops).prefix("ma").render().unwrap_err().to_string();
+    assert!(text.contains("would be called `match`") && text.contains("a keyword of Rust"), "{text}");
+}
+
+#[test]
+fn files_that_use_one_op_are_merged() {
+    let ops = folder("merged");
+    let used = |name: &str, size: u32| format!("use: matvec\ninstances:\n  - {{name: {name}, I: {size}, J: 3}}\n");
+    std::fs::write(ops.join("a.yaml"), used("encoder", 2)).unwrap();
+    std::fs::write(ops.join("b.yml"), used("decoder", 4)).unwrap();
+    std::fs::write(ops.join("square.yaml"), SQUARE).unwrap();
+    let Output { files, warnings } = Build::new().ops(&ops).render().unwrap();
+    assert_eq!(warnings.to_string(), "");
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["matvec.rs", "mod.rs", "square.rs"]);
+    let kernels: Vec<&str> = files["matvec.rs"].lines().filter_map(|l| l.strip_prefix("pub mod ")).collect();
+    assert_eq!(kernels, ["encoder {", "decoder {"]);
+}
+
+#[test]
+fn an_op_of_ones_own_is_used_before_the_shipped_one() {
+    let ops = folder("own_matvec");
+    let own = SQUARE.replace("op: square", "op: matvec").replace("small", "own");
+    std::fs::write(ops.join("matvec.yaml"), own).unwrap();
+    std::fs::write(ops.join("sizes.yaml"), "use: matvec\ninstances:\n  - {name: used, I: 7}\n").unwrap();
+    let Output { files, warnings } = Build::new().ops(&ops).render().unwrap();
+    let codes: Vec<Code> = warnings.diagnostics().iter().map(|d| d.code).collect();
+    assert_eq!((codes, warnings.errors()), (vec![Code::OwnOpUsed], 0));
+    assert!(files["matvec.rs"].contains("pub mod used {") && files["matvec.rs"].contains("y[i] = x[i]^2"));
 }

@@ -43,10 +43,10 @@ fn softmax_at_every_stage() {
 
 #[test]
 fn convolution_at_every_stage() {
-    golden("conv", "stride2_asymmetric");
+    golden("conv", "signal_stride3");
 }
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
-    assert_eq!(show("conv", "stride2_asymmetric", "rust"), show("conv", "stride2_asymmetric", "rust"));
+    assert_eq!(show("conv", "signal_stride3", "rust"), show("conv", "signal_stride3", "rust"));
 }

@@ -5,7 +5,7 @@
 /// The op `matvec`.
 ///
 /// Product of a matrix and a vector over the axes J. J may have several dimensions, as when an image is multiplied by a weight without being flattened first.
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod matvec {
 
@@ -422,26 +422,66 @@ pub mod layer {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
-                for i in 0..9 {
-                    let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
-                    let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
-                    acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
-                    let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
-                    acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
-                    let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
-                    acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
-                    let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
-                    acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
+                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64", target_arch = "x86_64"))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
+                    // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+                    let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
+                    for i in 0..9 {
+                        let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
+                        let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
+                        acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
+                        let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
+                        acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
+                        let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
+                        acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
+                        let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
+                        acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
+                    }
+                    Isa_::add_to(acc0, &mut v_bar[..], 0);
+                    Isa_::add_to(acc1, &mut v_bar[..], 4);
+                    Isa_::add_to(acc2, &mut v_bar[..], 8);
+                    Isa_::add_part(acc3, &mut v_bar[..], 10, 2, 4);
                 }
-                Isa_::add_to(acc0, &mut v_bar[..], 0);
-                Isa_::add_to(acc1, &mut v_bar[..], 4);
-                Isa_::add_to(acc2, &mut v_bar[..], 8);
-                Isa_::add_part(acc3, &mut v_bar[..], 10, 2, 4);
+                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
+                    // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+                    for j_tile in 0..2 {
+                        let mut acc0 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc1 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc2 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc3 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc4 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc5 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc6 = Isa_::splat::<f32, 1>(0.0_f32);
+                        for i in 0..9 {
+                            let mut a7 = Isa_::splat::<f32, 1>(y_bar[i]);
+                            let mut b8 = Isa_::read::<f32, 1>(&w[i], j_tile * 7);
+                            acc0 = Isa_::lanes_mul_add(a7, b8, acc0);
+                            let mut b9 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 1);
+                            acc1 = Isa_::lanes_mul_add(a7, b9, acc1);
+                            let mut b10 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 2);
+                            acc2 = Isa_::lanes_mul_add(a7, b10, acc2);
+                            let mut b11 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 3);
+                            acc3 = Isa_::lanes_mul_add(a7, b11, acc3);
+                            let mut b12 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 4);
+                            acc4 = Isa_::lanes_mul_add(a7, b12, acc4);
+                            let mut b13 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 5);
+                            acc5 = Isa_::lanes_mul_add(a7, b13, acc5);
+                            let mut b14 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 6);
+                            acc6 = Isa_::lanes_mul_add(a7, b14, acc6);
+                        }
+                        Isa_::add_to(acc0, &mut v_bar[..], j_tile * 7);
+                        Isa_::add_to(acc1, &mut v_bar[..], j_tile * 7 + 1);
+                        Isa_::add_to(acc2, &mut v_bar[..], j_tile * 7 + 2);
+                        Isa_::add_to(acc3, &mut v_bar[..], j_tile * 7 + 3);
+                        Isa_::add_to(acc4, &mut v_bar[..], j_tile * 7 + 4);
+                        Isa_::add_to(acc5, &mut v_bar[..], j_tile * 7 + 5);
+                        Isa_::add_to(acc6, &mut v_bar[..], j_tile * 7 + 6);
+                    }
+                }
             }
         }
         <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, y_bar, v_bar);
@@ -460,26 +500,66 @@ pub mod layer {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
-                let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
-                for i in 0..9 {
-                    let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
-                    let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
-                    acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
-                    let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
-                    acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
-                    let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
-                    acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
-                    let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
-                    acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
+                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64", target_arch = "x86_64"))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
+                    // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+                    let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
+                    let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
+                    for i in 0..9 {
+                        let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
+                        let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
+                        acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
+                        let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
+                        acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
+                        let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
+                        acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
+                        let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
+                        acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
+                    }
+                    Isa_::write(acc0, &mut v_bar[..], 0);
+                    Isa_::write(acc1, &mut v_bar[..], 4);
+                    Isa_::write(acc2, &mut v_bar[..], 8);
+                    Isa_::write_part(acc3, &mut v_bar[..], 10, 2, 4);
                 }
-                Isa_::write(acc0, &mut v_bar[..], 0);
-                Isa_::write(acc1, &mut v_bar[..], 4);
-                Isa_::write(acc2, &mut v_bar[..], 8);
-                Isa_::write_part(acc3, &mut v_bar[..], 10, 2, 4);
+                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
+                    // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+                    for j_tile in 0..2 {
+                        let mut acc0 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc1 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc2 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc3 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc4 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc5 = Isa_::splat::<f32, 1>(0.0_f32);
+                        let mut acc6 = Isa_::splat::<f32, 1>(0.0_f32);
+                        for i in 0..9 {
+                            let mut a7 = Isa_::splat::<f32, 1>(y_bar[i]);
+                            let mut b8 = Isa_::read::<f32, 1>(&w[i], j_tile * 7);
+                            acc0 = Isa_::lanes_mul_add(a7, b8, acc0);
+                            let mut b9 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 1);
+                            acc1 = Isa_::lanes_mul_add(a7, b9, acc1);
+                            let mut b10 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 2);
+                            acc2 = Isa_::lanes_mul_add(a7, b10, acc2);
+                            let mut b11 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 3);
+                            acc3 = Isa_::lanes_mul_add(a7, b11, acc3);
+                            let mut b12 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 4);
+                            acc4 = Isa_::lanes_mul_add(a7, b12, acc4);
+                            let mut b13 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 5);
+                            acc5 = Isa_::lanes_mul_add(a7, b13, acc5);
+                            let mut b14 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 6);
+                            acc6 = Isa_::lanes_mul_add(a7, b14, acc6);
+                        }
+                        Isa_::write(acc0, &mut v_bar[..], j_tile * 7);
+                        Isa_::write(acc1, &mut v_bar[..], j_tile * 7 + 1);
+                        Isa_::write(acc2, &mut v_bar[..], j_tile * 7 + 2);
+                        Isa_::write(acc3, &mut v_bar[..], j_tile * 7 + 3);
+                        Isa_::write(acc4, &mut v_bar[..], j_tile * 7 + 4);
+                        Isa_::write(acc5, &mut v_bar[..], j_tile * 7 + 5);
+                        Isa_::write(acc6, &mut v_bar[..], j_tile * 7 + 6);
+                    }
+                }
             }
         }
         <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, y_bar, v_bar);
@@ -492,7 +572,7 @@ pub mod layer {
 /// The op `softsign`.
 ///
 /// x / (1 + |x|).
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod softsign {
 
@@ -742,7 +822,8 @@ pub mod nine {
 }
 
 /// Every kernel of this module.
-#[allow(dead_code)]
+#[allow(dead_code, unreachable_pub)]
+#[rustfmt::skip]
 pub static KERNELS: &[crate::vendored::cotangent::KernelInfo] = &[
     matvec::layer::KERNEL,
     softsign::nine::KERNEL,
@@ -750,6 +831,7 @@ pub static KERNELS: &[crate::vendored::cotangent::KernelInfo] = &[
 
 #[doc(hidden)]
 #[allow(unused_macros)]
+#[rustfmt::skip]
 macro_rules! __cotangent_vendored_for_each_kernel {
     ($($callback:tt)+) => {
         $($callback)+! {
@@ -794,6 +876,7 @@ macro_rules! __cotangent_vendored_for_each_kernel {
 /// Each function lists what it reads, then what it writes, with the types of the kernel's module.
 #[doc(inline)]
 #[allow(unused_imports)]
+#[rustfmt::skip]
 pub(crate) use __cotangent_vendored_for_each_kernel as for_each_kernel;
 
 /// What the kernels stand on: the crate `cotangent`, of which only the part that every machine can run.
@@ -814,7 +897,17 @@ pub enum Machine {
     Wide,
     /// 32 registers of 64 bytes.
     Widest,
+    /// Registers of one scalar, 32 of them.
+    Scalar,
 }
+
+/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the same bits.
+const BASELINE: Machine =
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")) {
+        Machine::Narrow
+    } else {
+        Machine::Scalar
+    };
 
 /// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
 pub trait Isa: Sealed + Copy + 'static {
@@ -934,7 +1027,7 @@ pub trait Isa: Sealed + Copy + 'static {
     /// The sums of the lanes of each row, as [`Isa::sum`] adds them.
     #[inline(always)]
     fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
-        Lanes::from_fn(|r| Self::sum(rows[r]))
+        Lanes::from_array(rows.map(|row| Self::sum(row)))
     }
     /// Row `i` of the result is column `i` of the arguments.
     #[inline(always)]
@@ -983,7 +1076,7 @@ pub struct Portable;
 impl Sealed for Portable {}
 impl Isa for Portable {
     const NAME: &'static str = "portable";
-    const MACHINE: Machine = Machine::Narrow;
+    const MACHINE: Machine = BASELINE;
     const FUSED: bool = false;
 }
 
@@ -1270,17 +1363,7 @@ macro_rules! trigonometric {
             $(#[$doc])*
             #[inline(always)]
             pub fn $name<S: Isa>(self) -> Self {
-                let mut out = self.0;
-                if self.moderate::<S>() {
-                    for x in &mut out {
-                        *x = T::$moderate::<S>(*x);
-                    }
-                } else {
-                    for x in &mut out {
-                        *x = T::$name::<S>(*x);
-                    }
-                }
-                Lanes(out)
+                if self.moderate::<S>() { self.map(T::$moderate::<S>) } else { self.rarely(T::$name::<S>) }
             }
         )*
     };
@@ -1354,6 +1437,13 @@ impl<T: Real, const N: usize> Lanes<T, N> {
             *x = f(*x);
         }
         Lanes(out)
+    }
+
+    /// The same out of line: where it is rare, callers stay small and keep their registers.
+    #[cold]
+    #[inline(never)]
+    fn rarely(self, f: impl Fn(T) -> T) -> Self {
+        self.map(f)
     }
 
     /// Applies `f` to each pair of lanes.
@@ -1658,6 +1748,8 @@ const PIO2_FUSED: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
 
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f32 = 6000.0;
+
+super::trial! { f32, u32 }
 
 /// The absolute value. Exact.
 #[inline(always)]
@@ -1969,21 +2061,21 @@ pub fn tan_moderate<S: Isa>(x: f32) -> f32 {
 #[cold]
 #[inline]
 fn sin_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     f32::from_bits(sin_reduced::<S>(q, r as f32).to_bits() ^ (x.to_bits() & SIGN))
 }
 
 #[cold]
 #[inline]
 fn cos_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     sin_reduced::<S>(q.wrapping_add(1), r as f32)
 }
 
 #[cold]
 #[inline]
 fn tan_huge<S: Isa>(x: f32) -> f32 {
-    let (q, r, _) = huge::reduce::<S>(abs::<S>(x) as f64);
+    let (q, r) = huge::reduce_single(abs::<S>(x));
     let y = wide::tan_reduced::<S>(q, r) as f32;
     f32::from_bits(y.to_bits() ^ (x.to_bits() & SIGN))
 }
@@ -2353,6 +2445,8 @@ const PIO2: [f64; 4] = [1.5707963267341256, 6.077100506303966e-11, 2.02226624871
 
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f64 = 1_000_000.0;
+
+super::trial! { f64, u64 }
 
 /// The absolute value. Exact.
 #[inline(always)]
@@ -3144,6 +3238,33 @@ pub(super) fn reduce<S: Isa>(a: f64) -> (u32, f64, f64) {
     let y = if a < f64::INFINITY { y } else { f64::NAN };
     if up == 1 { (quadrant, -y, -tail) } else { (quadrant, y, tail) }
 }
+
+/// The remainder of an `f32` of at least 1: `(quadrant, r)` with `a = quadrant pi/2 + r` modulo `2 pi`, `|r| <= pi/4`.
+///
+/// The remainder is off by 2^-61, and no `f32` comes closer to a multiple of pi/2 than 2^-30.
+#[inline(always)]
+pub(super) fn reduce_single(a: f32) -> (u32, f64) {
+    // Zeros before the point, then as many digits as the largest number reaches.
+    const DIGITS: [u32; 8] = {
+        let t = TWO_OVER_PI;
+        [0, t[0], t[1], t[2], t[3], t[4], t[5], t[6]]
+    };
+    let bits = a.to_bits();
+    let m = ((bits & 0x007f_ffff) | 0x0080_0000) as u64;
+    // a = m 2^e. The digits that count start with the one that m 2^e takes to 2^1: those before give multiples of 4.
+    let start = (bits >> 23).wrapping_sub(150 - 30);
+    let (at, shift) = ((start >> 5) as usize, start & 31);
+    let window = |n: usize| {
+        let digit = |n: usize| DIGITS[n & 7] as u64;
+        (((digit(at + n) << 32) | digit(at + n + 1)) << shift) >> 32
+    };
+    // In units of 2^-62; what overflows is a multiple of 4.
+    let product = ((m * window(0)) << 32).wrapping_add(m * window(1)).wrapping_add((m * window(2)) >> 32);
+    let quadrant = (product.wrapping_add(1 << 61) >> 62) as u32;
+    let rest = product.wrapping_sub((quadrant as u64) << 62) as i64;
+    let r = rest as f64 * (core::f64::consts::FRAC_PI_2 / 4_611_686_018_427_387_904.0);
+    (quadrant, if a < f32::INFINITY { r } else { f64::NAN })
+}
 }
 
 mod wide {
@@ -3312,6 +3433,53 @@ pub(super) fn pow<S: Isa>(x: f32, y: f64) -> f32 {
 fn pick<T: Copy>(test: bool, yes: T, no: T) -> T {
     core::hint::select_unpredictable(test, yes, no)
 }
+
+/// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test after it.
+macro_rules! trial {
+    ($T:ident, $Bits:ident) => {
+        /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions themselves as long as no
+        /// argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that one was, all results are to be computed again.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Trial($Bits);
+
+        impl Trial {
+            /// Before the first argument.
+            #[inline(always)]
+            pub const fn new() -> Self {
+                Trial(0)
+            }
+            /// Whether some argument was beyond the limit.
+            #[inline(always)]
+            pub const fn failed(self) -> bool {
+                self.0 & SIGN != 0
+            }
+            /// Both are positive as integers, so the sign of their difference says which is larger; a union of signs needs no comparison.
+            #[inline(always)]
+            const fn note(&mut self, x: $T) {
+                self.0 |= TRIG_LIMIT.to_bits().wrapping_sub(x.to_bits() & !SIGN);
+            }
+            /// [`sin`].
+            #[inline(always)]
+            pub fn sin<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                sin_moderate::<S>(x)
+            }
+            /// [`cos`].
+            #[inline(always)]
+            pub fn cos<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                cos_moderate::<S>(x)
+            }
+            /// [`tan`].
+            #[inline(always)]
+            pub fn tan<S: Isa>(&mut self, x: $T) -> $T {
+                self.note(x);
+                tan_moderate::<S>(x)
+            }
+        }
+    };
+}
+pub(crate) use trial;
 
 /// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written out, lest a loop be
 /// left in the way of vectorising the caller's.
@@ -3572,4 +3740,3 @@ pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;
 }
-

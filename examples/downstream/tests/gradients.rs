@@ -95,8 +95,7 @@ fn of_several_kernels_in_sequence() {
 #[test]
 fn every_kernel_is_listed() {
     let names: Vec<_> = kernels::KERNELS.iter().map(|k| format!("{}::{}", k.op, k.name)).collect();
-    let expected =
-        ["conv::edges", "conv::halve", "softmax_cross_entropy::ten_classes", "swish::hidden", "swish::fine"];
+    let expected = ["conv::edges", "conv::halve", "softmax_cross_entropy::ten_classes", "swish::hidden", "swish::fine"];
     assert_eq!(names, expected);
     assert_eq!(kernels::KERNELS[0].source, "ops/conv.yaml:4");
     assert!(kernels::KERNELS[0].forward[0].source.starts_with("<cotangent>/ops/conv.yaml:"));

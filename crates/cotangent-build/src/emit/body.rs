@@ -12,7 +12,7 @@ use crate::spec::DType;
 
 /// The lines of the body, indented by `depth` steps of four spaces; `runtime` is the path of what it stands on.
 pub fn lines(sources: &Sources, runtime: &str, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
-    let mut w = Writer { sources, runtime, k, n, names, out: String::new() };
+    let mut w = Writer { sources, runtime, k, n, names, tried: Tried::No, out: String::new() };
     for l in &n.locals {
         let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
         if l.shape.is_empty() {
@@ -44,7 +44,18 @@ struct Writer<'a> {
     k: &'a Kernel,
     n: &'a Nest,
     names: &'a Names,
+    tried: Tried,
     out: String,
+}
+
+/// Where the text stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Tried {
+    No,
+    /// Within a trial.
+    First,
+    /// Where it is run again.
+    Again,
 }
 
 impl Writer<'_> {
@@ -57,6 +68,8 @@ impl Writer<'_> {
     fn nodes(&mut self, nodes: &[Node], depth: usize) {
         for node in nodes {
             match node {
+                // Said once.
+                Node::Comment(..) if self.tried == Tried::Again => {}
                 Node::Comment(text, span) => {
                     let place = span.map_or(String::new(), |s| format!("    {}", super::place(self.sources, s)));
                     self.line(depth, &format!("// {text}{place}"));
@@ -70,6 +83,16 @@ impl Writer<'_> {
                     let tests: Vec<_> = tests.iter().map(|t| self.test(t, true)).collect();
                     self.line(depth, &format!("if {} {{", tests.join(" && ")));
                     self.nodes(body, depth + 1);
+                    self.line(depth, "}");
+                }
+                Node::Trial { body } => {
+                    self.line(depth, "let mut trial = math::Trial::new();");
+                    self.tried = Tried::First;
+                    self.nodes(body, depth);
+                    self.line(depth, "if trial.failed() {");
+                    self.tried = Tried::Again;
+                    self.nodes(body, depth + 1);
+                    self.tried = Tried::No;
                     self.line(depth, "}");
                 }
                 Node::Init { register, value } => {
@@ -276,6 +299,9 @@ impl Writer<'_> {
             Value::Load(a) => self.access(a, false),
             Value::Register(r) => self.names.register(*r).to_string(),
             Value::Unary(Unary::Neg, a) => format!("-{}", self.operand(a)),
+            Value::Unary(f, a) if f.branches() && self.tried == Tried::First => {
+                format!("trial.{}::<Isa_>({})", f.name(), self.value(a))
+            }
             Value::Unary(f, a) => format!("math::{}::<Isa_>({})", f.name(), self.value(a)),
             Value::Binary(f, a, b) => {
                 let symbol = match f {
@@ -304,7 +330,7 @@ impl Writer<'_> {
         }
     }
 
-    /// A value of several lanes; functions go lane by lane.
+    /// A value of several lanes.
     fn lanes(&self, v: &Value) -> String {
         let ty = scalar(self.k.dtype);
         let arithmetic =
@@ -321,7 +347,7 @@ impl Writer<'_> {
             }
             Value::Splat(a, width) => format!("Isa_::splat::<{ty}, {width}>({})", self.value(a)),
             Value::Unary(Unary::Neg, a) => format!("-{}", self.lanes(a)),
-            Value::Unary(f, a) => format!("{}.map(|a| math::{}::<Isa_>(a))", self.lanes(a), f.name()),
+            Value::Unary(f, a) => format!("{}.{}::<Isa_>()", self.lanes(a), f.name()),
             Value::Binary(f, a, b) => match f {
                 Binary::Add => arithmetic("add", a, b),
                 Binary::Sub => arithmetic("sub", a, b),

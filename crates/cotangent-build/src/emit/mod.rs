@@ -13,7 +13,7 @@ mod vendor;
 use crate::certify::Certified;
 use crate::index::{self, Op, Role, TensorId};
 use crate::nest::Nest;
-use crate::nest::machine::MACHINES;
+use crate::nest::machine::{MACHINES, Machine};
 use crate::options::{InstructionSet, Options};
 use crate::pipeline::{Files, ROOT};
 use crate::plain::{Function, Kernel, Kind};
@@ -164,6 +164,8 @@ struct ReferenceContext {
 struct BodyContext {
     /// The classes of machines that it is for.
     machines: Vec<&'static str>,
+    /// The targets that have one of them, as a condition of `cfg`: for others the compiler does not look at it.
+    cfg: String,
     text: String,
 }
 
@@ -397,15 +399,18 @@ fn function_context(
     let runtime = runtime(options);
     // Machines without a nest of their own take that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
-    let left_out: Vec<&str> =
-        MACHINES.iter().filter(|m| !nests.iter().any(|n| n.machines.contains(m))).map(|m| m.name).collect();
+    let left_out: Vec<&Machine> =
+        MACHINES.iter().copied().filter(|m| !nests.iter().any(|n| n.machines.contains(m))).collect();
     let body = |n: &Nest| {
-        let mut machines: Vec<&str> = n.machines.iter().map(|m| m.name).collect();
+        let mut of: Vec<&Machine> = n.machines.clone();
         if widest.is_some_and(|w| std::ptr::eq(w, n)) {
-            machines.extend(&left_out);
+            of.extend(&left_out);
         }
+        let machines = of.iter().map(|m| m.name).collect();
+        let cfgs: Vec<_> = of.iter().map(|m| m.cfg).collect();
         let (names, depth) = (names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 });
-        BodyContext { machines, text: body::lines(sources, &runtime, kernel, n, &names, depth) }
+        let cfg = format!("any({})", cfgs.join(", "));
+        BodyContext { machines, cfg, text: body::lines(sources, &runtime, kernel, n, &names, depth) }
     };
     let reference = |t: &TensorId, how: &str| {
         let a = argument(t);

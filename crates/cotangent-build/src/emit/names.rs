@@ -6,13 +6,13 @@ use crate::nest::Nest;
 use crate::plain::Kernel;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What may not name a variable; the last four are used by the body's own text.
+/// What may not name a variable; the last five are used by the body's own text.
 const RESERVED: &[&str] = &[
     "as", "break", "const", "continue", "crate", "else", "enum", "extern", "false", "fn", "for", "if", "impl", "in",
     "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "return", "self", "static", "struct", "super", "trait",
     "true", "type", "unsafe", "use", "where", "while", "async", "await", "dyn", "abstract", "become", "box", "do",
     "final", "macro", "override", "priv", "typeof", "unsized", "virtual", "yield", "try", "gen", "a", "b", "turned",
-    "beside",
+    "beside", "trial",
 ];
 
 /// The names of one function.

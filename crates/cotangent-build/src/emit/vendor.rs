@@ -228,7 +228,7 @@ impl Vendor<'_> {
                     let end = closing(&tokens, at + 1);
                     let content = &tokens[at + 2..end];
                     match content.first().map(|t| t.text) {
-                        Some("cfg") => match self.predicate(&content[2..content.len() - 1]) {
+                        Some("cfg") => match self.predicate(&content[2..content.len() - 1], true) {
                             Predicate::Known(true) => at = solid(&tokens, end + 1) - 1,
                             Predicate::Known(false) => {
                                 out.truncate(before.take().unwrap_or(out.len()));
@@ -245,7 +245,7 @@ impl Vendor<'_> {
                             let attribute: String =
                                 inside[(comma + 1).min(inside.len())..].iter().map(|t| t.text).collect();
                             let attribute = attribute.trim();
-                            match self.predicate(&inside[..comma]) {
+                            match self.predicate(&inside[..comma], true) {
                                 Predicate::Known(true) => out.push_str(&format!("#[{attribute}]")),
                                 Predicate::Known(false) => {}
                                 p => out.push_str(&format!("#[cfg_attr({p}, {attribute})]")),
@@ -272,7 +272,7 @@ impl Vendor<'_> {
                         at += 1;
                     } else if token.text == "cfg" && next(1) == "!" && next(2) == "(" {
                         let end = closing(&tokens, at + 2);
-                        match self.predicate(&tokens[at + 3..end]) {
+                        match self.predicate(&tokens[at + 3..end], false) {
                             Predicate::Known(value) => out.push_str(&value.to_string()),
                             p => out.push_str(&format!("cfg!({p})")),
                         }
@@ -298,11 +298,13 @@ impl Vendor<'_> {
         if *fenced && inner == "```" { format!("{text}text") } else { text }
     }
 
-    fn predicate(&self, tokens: &[Token]) -> Predicate {
+    /// What is known of a predicate. `code`: it stands before code, which goes if it is for instruction sets that were left out; else it asks what
+    /// the target is, which only the target's compiler knows.
+    fn predicate(&self, tokens: &[Token], code: bool) -> Predicate {
         let tokens: Vec<Token> = tokens.iter().copied().filter(|t| t.kind != Kind::Space).collect();
         let text = |tokens: &[Token]| tokens.iter().map(|t| t.text).collect::<Vec<_>>().join(" ");
         let parts = || -> Vec<Predicate> {
-            split(&tokens[2..tokens.len() - 1]).into_iter().map(|part| self.predicate(part)).collect()
+            split(&tokens[2..tokens.len() - 1]).into_iter().map(|part| self.predicate(part, code)).collect()
         };
         // A list with what is known taken out: `decided` decides it alone.
         let list = |decided: bool| {
@@ -328,13 +330,13 @@ impl Vendor<'_> {
             },
             "test" => Predicate::Known(false),
             "feature" => Predicate::Known(self.options.std && tokens.last().is_some_and(|t| t.text == "\"std\"")),
-            "target_arch" if tokens.last().is_some_and(|t| t.text == "\"x86_64\"") => {
+            "target_arch" if code && tokens.last().is_some_and(|t| t.text == "\"x86_64\"") => {
                 match has(InstructionSet::Avx2) || has(InstructionSet::Avx512) {
                     true => Predicate::Atom(text(&tokens)),
                     false => Predicate::Known(false),
                 }
             }
-            "target_arch" if tokens.last().is_some_and(|t| t.text == "\"aarch64\"") => {
+            "target_arch" if code && tokens.last().is_some_and(|t| t.text == "\"aarch64\"") => {
                 match has(InstructionSet::Neon) {
                     true => Predicate::Atom(text(&tokens)),
                     false => Predicate::Known(false),

@@ -195,6 +195,12 @@ macro_rules! functions {
 functions!(Unary: Neg "neg", Abs "abs", Sign "sign", Exp "exp", Expm1 "expm1", Log "log", Log1p "log1p", Sqrt "sqrt", Rsqrt "rsqrt", Cbrt "cbrt",
     Sin "sin", Cos "cos", Tan "tan", Asin "asin", Acos "acos", Atan "atan", Sinh "sinh", Cosh "cosh", Tanh "tanh", Asinh "asinh", Acosh "acosh",
     Atanh "atanh", Logistic "logistic", Softplus "softplus", Erf "erf", Floor "floor");
+impl Unary {
+    /// Whether the runtime's function has a branch for rare arguments, and a form without it for all others.
+    pub fn branches(self) -> bool {
+        matches!(self, Unary::Sin | Unary::Cos | Unary::Tan)
+    }
+}
 functions!(Binary: Add "add", Sub "sub", Mul "mul", Div "div", Pow "pow", Atan2 "atan2", Min "min", Max "max");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,6 +10,20 @@ pub fn check(k: &Kernel, n: &Nest) -> Result<(), String> {
     c.nodes(&n.body).map_err(|what| format!("{}::{}::{}: {what}", k.op, k.name, n.name))
 }
 
+/// Whether the nodes add only to what they have set.
+fn repeatable<'a>(nodes: &'a [Node], set: &mut Vec<&'a Access>) -> Result<(), String> {
+    for node in nodes {
+        match node {
+            Node::Comment(..) => {}
+            Node::Loop { body, .. } | Node::If { body, .. } => repeatable(body, set)?,
+            Node::Update { place: Place::Element(a), how: Update::Set, .. } => set.push(a),
+            Node::Update { place: Place::Element(a), .. } if set.contains(&a) => {}
+            _ => return Err("a trial that cannot run again".into()),
+        }
+    }
+    Ok(())
+}
+
 struct Checker<'a> {
     k: &'a Kernel,
     n: &'a Nest,
@@ -39,6 +53,10 @@ impl Checker<'_> {
                     }
                     self.nodes(body)?;
                     self.tests.truncate(known);
+                }
+                Node::Trial { body } => {
+                    repeatable(body, &mut Vec::new())?;
+                    self.nodes(body)?;
                 }
                 Node::Init { register, value } => {
                     self.value(value)?;

@@ -60,6 +60,11 @@ impl Machine<'_> {
                         self.nodes(body);
                     }
                 }
+                // Twice, as it may have to.
+                Node::Trial { body } => {
+                    self.nodes(body);
+                    self.nodes(body);
+                }
                 Node::Init { register, value } => self.registers[*register] = self.value(value),
                 Node::Update { place, how, value } => {
                     let v = self.value(value);

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod print;
 pub mod schedule;
 mod tile;
+mod trial;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::plain::{Kernel, Kind, Linear};
@@ -71,6 +72,10 @@ pub enum Node {
     /// Where every test holds.
     If {
         tests: Vec<Test>,
+        body: Vec<Node>,
+    },
+    /// Runs without the branches that functions have for rare arguments, and again with them if one of the arguments was rare.
+    Trial {
         body: Vec<Node>,
     },
     /// A register's first value: of its width.

@@ -43,6 +43,11 @@ impl Printer<'_> {
                     self.nodes(body, depth + 1, out);
                     done
                 }
+                Node::Trial { body } => {
+                    let done = writeln!(out, "{pad}try");
+                    self.nodes(body, depth + 1, out);
+                    done
+                }
                 Node::Init { register, value } => {
                     let r = &self.n.registers[*register];
                     let lanes = r.lanes.map_or(String::new(), |l| format!("<{l}>"));

@@ -21,19 +21,35 @@ pub struct Scheduled {
     pub unmet: Vec<(String, Vec<String>)>,
 }
 
+/// What schedules are made for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The classes of machines that get a nest.
+    pub machines: Vec<&'static Machine>,
+    /// The most bytes of panels that a function may have on the stack.
+    pub scratch_limit: usize,
+}
+
+impl Default for Target {
+    /// Every class, and as much scratch as pays.
+    fn default() -> Self {
+        Target { machines: MACHINES.to_vec(), scratch_limit: usize::MAX }
+    }
+}
+
 /// Schedules every function of a kernel.
-pub fn schedule(kernel: &Kernel) -> Scheduled {
+pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
     let mut unmet = Vec::new();
-    let nests = kernel.functions.iter().map(|f| variants(kernel, f, &mut unmet)).collect();
+    let nests = kernel.functions.iter().map(|f| variants(kernel, f, target, &mut unmet)).collect();
     Scheduled { nests, unmet }
 }
 
 /// Nests that do not differ are one.
-fn variants(kernel: &Kernel, f: &Function, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
+fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
     let mut out: Vec<Nest> = Vec::new();
     let mut met = !kernel.schedule.contains_key(&f.name);
-    for machine in MACHINES {
-        let (nest, as_asked) = function(kernel, f, machine);
+    for machine in target.machines.iter().copied() {
+        let (nest, as_asked) = function(kernel, f, machine, target.scratch_limit);
         met |= as_asked;
         match out.iter_mut().find(|n| n.body == nest.body && n.registers == nest.registers && n.vars == nest.vars) {
             Some(same) => same.machines.push(machine),
@@ -54,7 +70,7 @@ fn text_of(note: &str) -> String {
     text.rsplit_once(": ").map_or(text, |(text, _)| text).to_string()
 }
 
-fn function(kernel: &Kernel, f: &Function, machine: &'static Machine) -> (Nest, bool) {
+fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_limit: usize) -> (Nest, bool) {
     let mut fused = fuse(&f.steps, &f.locals);
     let mut space = Space::new(kernel);
     let mut locals = Vec::new();
@@ -80,8 +96,19 @@ fn function(kernel: &Kernel, f: &Function, machine: &'static Machine) -> (Nest, 
         body: Vec::new(),
     };
     let source = kernel;
-    let mut s = Scheduler { source, space, machine, nest, loops: BTreeMap::new(), tails: Vec::new(), as_asked: false };
-    s.nest.body = s.trees(&fused.trees);
+    let mut s = Scheduler {
+        source,
+        space,
+        machine,
+        scratch: scratch_limit,
+        taken: Vec::new(),
+        nest,
+        loops: BTreeMap::new(),
+        tails: Vec::new(),
+        as_asked: false,
+    };
+    let body = s.trees(&fused.trees);
+    s.nest.body = s.trials(body);
     let mut nest = s.nest;
     distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
     (nest, s.as_asked)
@@ -115,7 +142,7 @@ fn distinct_names(nodes: &[Node], vars: &mut [Var], outer: &mut Vec<String>) {
                 distinct_names(body, vars, outer);
                 outer.pop();
             }
-            Node::If { body, .. } => distinct_names(body, vars, outer),
+            Node::If { body, .. } | Node::Trial { body } => distinct_names(body, vars, outer),
             _ => {}
         }
     }
@@ -126,6 +153,10 @@ pub(super) struct Scheduler<'a> {
     pub source: &'a Kernel,
     pub space: Space,
     pub machine: &'static Machine,
+    /// Bytes of panels that may still be added.
+    pub scratch: usize,
+    /// The panels of the tile at hand.
+    pub taken: Vec<TensorId>,
     pub nest: Nest,
     /// The nest variable of each fused loop.
     loops: BTreeMap<usize, VarId>,

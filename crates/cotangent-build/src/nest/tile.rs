@@ -2,31 +2,31 @@
 //!
 //! One scheme for every contraction. Lanes run along one variable: a free one, along which the targets are contiguous, or a bound one (a dot
 //! product), along which reads are. Other free variables give the tile its rows. The reduction runs inside, results are stored once. Reads that
-//! are not contiguous along the lanes, or whose rows collide in the cache, are packed into a panel first. Extents are split into pieces of
+//! are not contiguous along the lanes, or whose rows collide in the cache, are packed into a panel first; so are the scalars of the rows, tile
+//! by tile, where they stand far apart. Extents are split into pieces of
 //! nearly equal size, the last vector moved back to end with the extent; where a guard depends on a variable of the tile, its range is split
 //! so that the guard is always or never met.
 //!
 //! Candidates are enumerated, costed in cycles, and the cheapest is taken.
 
 use super::coalesce::{coalesce, restrict, rewrite};
+use super::machine::Cache;
 use super::schedule::{Map, Scheduler, bound_outside, nest};
 use super::*;
 use crate::plain::{self, Expr, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A panel is at most this large: what the second-level cache holds besides other data.
-const PANEL_BYTES: usize = 96 * 1024;
-/// A reduction longer than this is split where the panel of it is packed or falls out of the first-level cache.
-const BLOCK: usize = 320;
+/// So many turns of the reduction are packed for all tiles of rows before the next.
+const CHUNK: usize = 16;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// A cache: bytes, ways, cycles that a line from the next level takes.
-const L1: (usize, usize, f64) = (32 * 1024, 8, 1.0);
-const L2: (usize, usize, f64) = (512 * 1024, 8, 4.0);
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
 const CUTS: usize = 2;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
+
+/// What makes the nodes of one tile: where it is, and how many rows of each variable it has.
+type OfTile<'a, S> = dyn FnMut(&mut S, Map, &[usize]) -> Vec<Node> + 'a;
 
 /// Marks what moves with the lanes while a term is lowered; no loop's variable.
 const LANE: VarId = usize::MAX;
@@ -42,9 +42,19 @@ pub struct Plan {
     rows: Vec<(usize, usize)>,
     /// The reads that are packed.
     pack: Vec<plain::Access>,
+    /// The reads of one scalar a row that are packed, and how many rows of the first variable at a time.
+    row_pack: Vec<plain::Access>,
+    row_block: usize,
     /// A bound variable that is split, and the size of a block.
     block: Option<(usize, usize)>,
     cost: f64,
+}
+
+impl Plan {
+    /// The variables of the tile.
+    fn tile(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
+    }
 }
 
 /// Reads to pack, and a bound variable to split with the size of a block.
@@ -212,8 +222,7 @@ impl Scheduler<'_> {
                 several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, cuts)).collect(),
             };
         };
-        let tile: Vec<usize> = plan.rows.iter().map(|(v, _)| *v).chain([plan.lane]).collect();
-        let Some(v) = tile.into_iter().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
+        let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
         // Each segment is a problem of its own: at a border another tile may fit better.
         let mut out = Vec::new();
         for (from, extent) in &group.segments[&v] {
@@ -289,29 +298,9 @@ impl Scheduler<'_> {
     // ---- candidates ----
 
     fn best(&mut self, g: &Group) -> Option<Plan> {
-        let size = if self.space.kernel.dtype == crate::spec::DType::F32 { 4 } else { 8 };
-        let mut plans = self.plans(g, size);
-        if g.stmts.len() > 1 {
-            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
-            for s in &g.stmts {
-                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
-                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
-                let order = |p: &Plan| (p.lane, p.width, p.vectors);
-                let free = g.is_free(like.lane);
-                plans.retain(|p| {
-                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
-                });
-            }
-        }
-        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let asked = self.source.schedule.get(&self.nest.name);
-        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
-            let plan = plans.remove(at);
-            plans.insert(0, plan);
-            self.as_asked = true;
-        }
+        let plans = self.ranked(g)?;
         // Beside the chosen one the best of other kinds: those that differ in rows only say little.
-        let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.block);
+        let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.row_pack.len(), p.block);
         let mut told: Vec<&Plan> = Vec::new();
         for p in &plans {
             if told.len() < 4 && told.iter().all(|q| kind(q) != kind(p)) {
@@ -325,6 +314,48 @@ impl Scheduler<'_> {
         plans.into_iter().next()
     }
 
+    /// The candidates, the cheapest first, the one that the instance asks for before it.
+    fn ranked(&mut self, g: &Group) -> Option<Vec<Plan>> {
+        let size = self.size();
+        self.taken.clear();
+        let mut plans = self.plans(g, size);
+        let order = |p: &Plan| (p.lane, p.width, p.vectors);
+        if let Some(model) = self.machine.keeps {
+            let own = std::mem::replace(&mut self.machine, model);
+            let like = self.ranked(g);
+            self.machine = own;
+            let like = like?.into_iter().next()?;
+            // Cut by the same guards, then summed in the same order.
+            let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
+            let free = g.is_free(like.lane);
+            plans.retain(|p| {
+                let same = if free { g.is_free(p.lane) } else { order(p) == order(&like) };
+                p.block == like.block && cut(p) == cut(&like) && same
+            });
+            if plans.is_empty() {
+                plans.push(like);
+            }
+        } else if g.stmts.len() > 1 {
+            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+            for s in &g.stmts {
+                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
+                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                let free = g.is_free(like.lane);
+                plans.retain(|p| {
+                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
+                });
+            }
+        }
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let asked = self.source.schedule.get(&self.nest.name);
+        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
+            let plan = plans.remove(at);
+            plans.insert(0, plan);
+            self.as_asked = true;
+        }
+        Some(plans)
+    }
+
     fn describe(&self, g: &Group, p: &Plan) -> String {
         let name = |v: usize| &g.first().vars[v].name;
         let kind = if g.is_free(p.lane) { "lanes" } else { "dot" };
@@ -334,6 +365,9 @@ impl Scheduler<'_> {
         }
         for a in &p.pack {
             out += &format!(", pack {}", self.space.kernel.tensor(a.tensor).name);
+        }
+        for a in &p.row_pack {
+            out += &format!(", pack rows {} of {}", p.row_block, self.space.kernel.tensor(a.tensor).name);
         }
         if let Some((v, n)) = p.block {
             out += &format!(", block {} {n}", name(v));
@@ -357,7 +391,8 @@ impl Scheduler<'_> {
         if !g.stmts.iter().all(plain) || g.stmts.iter().any(|s| super::coalesce::has_index_test(&s.value)) {
             return out;
         }
-        let full = self.machine.bytes / size;
+        // Without vectors lanes are single scalars, but for a dot product, whose lanes are its order of summation.
+        let full = |free: bool| (self.machine.keeps.filter(|_| !free).unwrap_or(self.machine).bytes / size).max(1);
         let own = g.own.clone();
         for lane in own.iter().copied() {
             let free = g.is_free(lane);
@@ -379,8 +414,12 @@ impl Scheduler<'_> {
                 .filter(|a| along(a, lane) == Along::Contiguous && !a.guarded())
                 .map(|a| (*a).clone())
                 .collect();
+            // A single scalar is read from anywhere.
+            let (strided, contiguous) =
+                if free && full(free) == 1 { Default::default() } else { (strided, contiguous) };
             let extent = g.extent(lane);
-            let mut widths: Vec<usize> = std::iter::successors(Some(full), |w| (*w > 2).then_some(w / 2)).collect();
+            let mut widths: Vec<usize> =
+                std::iter::successors(Some(full(free)), |w| (*w > 2).then_some(w / 2)).collect();
             widths.retain(|w| *w <= extent || free && *w < 2 * extent && *w > 2);
             // Narrower ones only lose.
             widths.truncate(2);
@@ -390,12 +429,18 @@ impl Scheduler<'_> {
                 for vectors in (1..=most.min(if free { 4 } else { 8 }))
                     .chain([6, 8, 10, 12].into_iter().filter(|v| free && *v <= most))
                 {
-                    for rows in self.row_sets(g, lane, vectors * g.stmts.len(), &own) {
+                    let registers = self.machine.parts(width, size) * vectors;
+                    for rows in self.row_sets(g, lane, registers * g.stmts.len(), &own) {
                         for (pack, block) in self.packings(g, lane, &strided, &contiguous, vectors * width, size) {
-                            let mut plan = Plan { lane, width, vectors, rows: rows.clone(), pack, block, cost: 0.0 };
-                            if let Some(cost) = self.cost(g, &plan, &work, size) {
-                                plan.cost = cost;
-                                out.push(plan);
+                            let row_pack = Vec::new();
+                            let rows = rows.clone();
+                            let plan =
+                                Plan { lane, width, vectors, rows, pack, row_pack, row_block: 0, block, cost: 0.0 };
+                            for mut plan in self.with_row_packs(g, plan, size) {
+                                if let Some(cost) = self.cost(g, &plan, &work, size) {
+                                    plan.cost = cost;
+                                    out.push(plan);
+                                }
                             }
                         }
                     }
@@ -451,27 +496,69 @@ impl Scheduler<'_> {
             sets.push(strided.iter().chain(contiguous).cloned().collect());
         }
         for set in sets {
-            let bound = |a: &plain::Access| {
-                g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect::<Vec<_>>()
-            };
             let elements = |block: Option<(usize, usize)>| -> usize {
                 let rows = |v: usize| block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
-                set.iter().map(|a| lanes * bound(a).into_iter().map(rows).product::<usize>()).max().unwrap_or(0)
+                set.iter().map(|a| lanes * bound(g, a).into_iter().map(rows).product::<usize>()).max().unwrap_or(0)
             };
-            // The longest reduction variable in equal blocks, if there is a divisor of a fitting size.
-            let longest = g.own.iter().copied().filter(|v| !g.is_free(*v)).max_by_key(|v| g.extent(*v));
             let mut blocks = vec![None];
-            if let Some(v) = longest
-                && g.extent(v) > BLOCK
-                && g.op == ReduceOp::Sum
-            {
-                let extent = g.extent(v);
-                let n = (extent.div_ceil(BLOCK)..=extent / 64).find(|n| extent.is_multiple_of(*n));
-                blocks.extend(n.map(|n| Some((v, extent / n))));
+            if g.op == ReduceOp::Sum {
+                blocks.extend(self.block(g, self.machine.block() / size).map(Some));
             }
-            out.extend(blocks.into_iter().filter(|b| elements(*b) * size <= PANEL_BYTES).map(|b| (set.clone(), b)));
+            out.extend(
+                blocks.into_iter().filter(|b| elements(*b) * size <= self.machine.panel()).map(|b| (set.clone(), b)),
+            );
         }
         out
+    }
+
+    /// A long reduction in equal blocks, if there is a divisor of a fitting size: blocks of its longest variable, or of the outermost one where
+    /// only all of them together are long.
+    fn block(&self, g: &Group, most: usize) -> Option<(usize, usize)> {
+        let bound: Vec<usize> = g.own.iter().copied().filter(|v| !g.is_free(*v)).collect();
+        let longest = bound.iter().copied().max_by_key(|v| g.extent(*v))?;
+        let (v, turns) = if g.extent(longest) > most {
+            (longest, 1)
+        } else {
+            (bound[0], bound[1..].iter().map(|v| g.extent(*v)).product())
+        };
+        let (extent, all) = (g.extent(v), g.extent(v) * turns);
+        // Loops of several variables start again and again: blocks of them pay where all is far beyond the cache.
+        if all <= if turns == 1 { most } else { 4 * most } {
+            return None;
+        }
+        let least = all.div_ceil(most).max(2);
+        (least..=(all * 5 / most).min(extent)).find(|n| extent.is_multiple_of(*n)).map(|n| (v, extent / n))
+    }
+
+    /// The plan, and where scalars of its rows stand far apart, the plan that packs them.
+    fn with_row_packs(&self, g: &Group, plan: Plan, size: usize) -> Vec<Plan> {
+        let Some((v, n)) = plan.rows.first().copied().filter(|_| g.is_free(plan.lane)) else { return vec![plan] };
+        let all: Vec<usize> = plan.rows.iter().map(|(_, n)| *n).collect();
+        let far = |a: &&plain::Access| {
+            let scalars: usize = plan.rows.iter().filter(|(w, _)| a.vars().any(|u| u == *w)).map(|(_, n)| n).product();
+            a.vars().any(|w| w == v)
+                && along(a, plan.lane) == Along::Still
+                && !a.guarded()
+                && (self.misses(g, &plan, a, scalars, size) > 0.0 || self.rows_collide(&plan, &all, a, size) > 0.5)
+        };
+        let row_pack: Vec<plain::Access> = g.reads.iter().filter(far).cloned().collect();
+        // Elements of one row of the first variable.
+        let each = |a: &plain::Access| -> usize {
+            let moves = g.own.iter().copied().filter(|w| *w != v && a.vars().any(|u| u == *w));
+            moves
+                .filter(|w| !g.is_free(*w) || plan.rows.iter().any(|(r, _)| r == w))
+                .map(|w| plan.rows_in(g, w))
+                .product()
+        };
+        let Some(each) = row_pack.iter().map(each).max() else { return vec![plan] };
+        let (most, extent) = (self.machine.row_panel() / size / each.max(1), g.extent(v));
+        if most < n.max(16).min(extent) {
+            return vec![plan];
+        }
+        let even =
+            (1..=most.min(extent)).rev().find(|r| extent.is_multiple_of(*r)).filter(|r| 2 * r >= most.min(extent));
+        let row_block = even.unwrap_or_else(|| extent.div_ceil(extent.div_ceil(most)));
+        vec![plan.clone(), Plan { row_pack, row_block, ..plan }]
     }
 
     /// Cycles, roughly; `None` for what cannot be.
@@ -479,9 +566,18 @@ impl Scheduler<'_> {
         let m = self.machine;
         let free = g.is_free(p.lane);
         let unit = if p.width * size > 32 { m.full } else { 0.5 };
+        let parts = m.parts(p.width, size) as f64;
         let tile: Vec<usize> = p.rows.iter().map(|(v, _)| *v).collect();
-        let packed_moves = |v: usize| p.pack.iter().any(|a| a.vars().any(|w| w == v));
-        if p.pack.iter().any(|a| a.guarded()) || tile.iter().any(|v| packed_moves(*v)) {
+        let moves = |all: &[plain::Access], v: usize| all.iter().any(|a| a.vars().any(|w| w == v));
+        let packed_moves = |v: usize| moves(&p.pack, v) || moves(&p.row_pack, v);
+        if p.pack.iter().any(|a| a.guarded()) || tile.iter().any(|v| moves(&p.pack, *v)) {
+            return None;
+        }
+        let panels = p.pack.iter().chain(&p.row_pack).map(|a| -> usize {
+            let shape: Vec<usize> = p.panel_dims(g, a).iter().map(|(_, n)| *n).collect();
+            if self.left(&self.panel_name(p, a), &shape).is_some() { 0 } else { shape.iter().product() }
+        });
+        if panels.sum::<usize>() * size > self.scratch {
             return None;
         }
         let extent = g.extent(p.lane);
@@ -514,12 +610,13 @@ impl Scheduler<'_> {
                 match along(a, p.lane) {
                     Along::Still => {
                         let misses = self.misses(g, p, a, of(a) as usize, size);
-                        load += of(a) * (0.5 + self.rows_collide(p, rows, a, size)) + misses;
+                        let collide = if p.row_pack.contains(a) { 0.0 } else { self.rows_collide(p, rows, a, size) };
+                        load += of(a) * (0.5 + collide) + misses;
                         missing += misses;
                         uops += of(a);
                     }
                     _ => {
-                        let lines = vectors * of(a);
+                        let lines = vectors * of(a) * parts;
                         let misses = self.misses(g, p, a, p.vectors * p.width, size);
                         load += lines * unit + misses;
                         missing += misses;
@@ -527,10 +624,10 @@ impl Scheduler<'_> {
                     }
                 }
             }
-            let arithmetic = accs / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
+            let arithmetic = accs * parts / g.stmts.len() as f64 * (fused as f64 + plain as f64 + 10.0 * calls as f64);
             uops += arithmetic;
             // Lines from further away are waited for now and then, however much there is to do.
-            (arithmetic * unit).max(load).max(uops / 5.0).max(chain * m.latency) + 0.1 * missing
+            (arithmetic * unit).max(load).max(uops / m.issue).max(chain * m.latency) + 0.1 * missing
         };
         let stores = |accs: f64| {
             let accumulate = g.stmts.iter().any(|s| s.accumulate) || p.block.is_some();
@@ -585,25 +682,25 @@ impl Scheduler<'_> {
             tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| g.segments[v].len()).product();
         total *= others * (1.0 + 0.004 * (segments - 1) as f64);
         // Packing: elements moved, by blocks where a bound variable is contiguous.
+        let product = |of: &dyn Fn(usize) -> bool| -> f64 {
+            g.own.iter().copied().filter(|v| *v != p.lane && of(*v)).map(|v| g.extent(v) as f64).product()
+        };
+        let in_access = |a: &plain::Access, v: usize| a.vars().any(|w| w == v);
+        // Filled again for what other panels depend on.
+        let again =
+            |a: &plain::Access| product(&|v| g.is_free(v) && packed_moves(v) && !in_access(a, v) && !tile.contains(&v));
+        let row_blocks = if p.row_pack.is_empty() { 1 } else { g.extent(tile[0]).div_ceil(p.row_block) };
+        for a in &p.row_pack {
+            let contiguous = p.rows.iter().any(|(v, _)| along(a, *v) == Along::Contiguous);
+            total += product(&|v| in_access(a, v)) * again(a) * if contiguous { 0.6 } else { 1.2 };
+        }
         for a in &p.pack {
             let vectors = extent.div_ceil(p.width) * p.width;
-            let dims: f64 = g
-                .own
-                .iter()
-                .copied()
-                .filter(|v| *v != p.lane && a.vars().any(|w| w == *v))
-                .map(|v| g.extent(v) as f64)
-                .product();
-            let outer: f64 = g
-                .own
-                .iter()
-                .copied()
-                .filter(|v| g.is_free(*v) && *v != p.lane && packed_moves(*v) && !a.vars().any(|w| w == *v))
-                .map(|v| g.extent(v) as f64)
-                .product();
+            let dims = product(&|v| in_access(a, v));
+            let outer = again(a) * row_blocks as f64;
             let each = match along(a, p.lane) {
                 Along::Contiguous => 1.5 / p.width as f64,
-                _ if self.turned(g, a, p.width).is_some() => 4.0 / p.width.min(8) as f64,
+                _ if self.turned(g, p, a).is_some() => 4.0 / p.width.min(8) as f64,
                 _ => 1.5,
             };
             // Tiles wait for the first panel; the others are filled while tiles run.
@@ -618,17 +715,18 @@ impl Scheduler<'_> {
             return 0.0;
         }
         let lanes = (elements * size).div_ceil(LINE).max(1);
-        let rows = |v: usize| p.block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
-        let over: Vec<usize> = g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
-        let count: usize = over.iter().map(|v| rows(*v)).product();
+        let over = bound(g, a);
+        let count: usize = over.iter().map(|v| p.rows_in(g, *v)).product();
+        let together = p.row_pack.contains(a);
         let step = over.iter().map(|v| self.stride(a, *v, size)).filter(|s| *s > 0).min().unwrap_or(size);
+        let step = if together { elements * size } else { step };
         let lines = if step < LINE { (count * step).div_ceil(LINE) * lanes } else { count * lanes };
-        let cost = |(bytes, ways, cycles): (usize, usize, f64)| {
-            let holds = if p.pack.contains(a) || step <= LINE {
+        let cost = |Cache { bytes, ways, cycles }: &Cache| {
+            let holds = if together || p.pack.contains(a) || step <= LINE {
                 bytes / LINE
             } else {
                 // Each row has so many lines beside each other; those of one column fall into few sets.
-                let sets = bytes / ways / LINE;
+                let sets = (bytes / ways / LINE).max(1);
                 let apart = sets_apart(step, sets);
                 apart * ways * lanes.min(sets / apart)
             };
@@ -636,7 +734,7 @@ impl Scheduler<'_> {
         };
         // A line that lasts for several turns is fetched once in them.
         let turns = (LINE / step.min(LINE)) as f64;
-        (cost(L1) + cost(L2)) / turns
+        self.machine.caches.iter().map(cost).sum::<f64>() / turns
     }
 
     /// Bytes between the elements of a read at two values of a variable.
@@ -652,8 +750,8 @@ impl Scheduler<'_> {
 
     /// Cycles that a scalar of each row costs beyond its load, where the rows' lines push each other out of the cache before they are used up.
     fn rows_collide(&self, p: &Plan, rows: &[usize], a: &plain::Access, size: usize) -> f64 {
-        let (bytes, ways, _) = L1;
-        let sets = bytes / ways / LINE;
+        let Cache { bytes, ways, .. } = self.machine.caches[0];
+        let sets = (bytes / ways / LINE).max(1);
         let moved: Vec<(usize, usize)> = p
             .rows
             .iter()
@@ -669,11 +767,11 @@ impl Scheduler<'_> {
     }
 
     /// The bound variable along which a read is contiguous, if whole blocks of it can be turned.
-    fn turned(&self, g: &Group, a: &plain::Access, width: usize) -> Option<usize> {
+    fn turned(&self, g: &Group, p: &Plan, a: &plain::Access) -> Option<usize> {
         g.own
             .iter()
             .copied()
-            .find(|v| !g.is_free(*v) && along(a, *v) == Along::Contiguous && g.extent(*v) >= width.min(8))
+            .find(|v| !g.is_free(*v) && along(a, *v) == Along::Contiguous && p.rows_in(g, *v) >= p.width.min(8))
     }
 
     // ---- the nest of a plan ----
@@ -681,41 +779,66 @@ impl Scheduler<'_> {
     fn tile(&mut self, g: &Group, p: &Plan) -> Vec<Node> {
         let mut map = self.fixed_map(g.first(), g.fixed);
         let mut stmts = g.stmts.clone();
-        // Variables beside the statement's: the lane within a panel, and the split variable within its block.
-        let lane_in = stmts[0].vars.len();
-        let row_in = lane_in + 1;
-        let panels: Vec<Panel> = p.pack.iter().map(|a| self.panel(g, p, a, lane_in, row_in)).collect();
+        self.taken.clear();
+        let panels: Vec<Panel> = p.pack.iter().map(|a| self.panel(g, p, a)).collect();
+        let row_panels: Vec<Panel> = p.row_pack.iter().map(|a| self.panel(g, p, a)).collect();
         for s in &mut stmts {
-            s.vars.push(plain::Var { name: "lane".into(), extent: p.vectors * p.width });
-            s.vars.push(plain::Var { name: "row".into(), extent: p.block.map_or(1, |(_, n)| n) });
+            let mut add = |name: &str, extent: usize| s.vars.push(plain::Var { name: name.into(), extent });
+            add("lane", p.vectors * p.width);
+            add("row", p.block.map_or(1, |(_, n)| n));
+            for (q, (_, n)) in p.rows.iter().enumerate() {
+                add("tile", p.tiles(g, q));
+                add("scalar", *n);
+            }
             let replace = |a: &plain::Access| {
-                panels.iter().find(|q| q.from == *a).map_or_else(|| a.clone(), |q| q.access.clone())
+                let panel = panels.iter().chain(&row_panels).find(|q| q.from == *a);
+                panel.map_or_else(|| a.clone(), |q| q.access.clone())
             };
             let target = s.target.clone();
             rewrite(s, &mut |a| if *a == target { a.clone() } else { replace(a) });
         }
-        map.extend([Linear::default(), Linear::default()]);
-        let t = Tile { g, p, stmts, panels, lane_in, row_in };
+        map.resize(stmts[0].vars.len(), Linear::default());
+        let t = Tile { g, p, stmts, panels, row_panels, lane_in: lane_in(g), row_in: row_in(g) };
         self.blocks(&t, map)
     }
 
-    fn panel(&mut self, g: &Group, p: &Plan, a: &plain::Access, lane_in: usize, row_in: usize) -> Panel {
-        let bound: Vec<usize> = g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect();
-        let split = |v: usize| p.block.filter(|(b, _)| *b == v);
-        let lanes = p.vectors * p.width;
-        let shape: Vec<usize> =
-            bound.iter().map(|v| split(*v).map_or(g.extent(*v), |(_, n)| n)).chain([lanes]).collect();
-        let name = format!("{}_panel", self.space.kernel.tensor(a.tensor).name);
-        let tensor = self.space.add(name.clone(), shape.clone());
-        self.nest.locals.push(Local { tensor, name, shape });
-        let plain =
-            |v: usize| plain::Position { numerator: Linear::var(v), divisor: 1, guard: plain::Guard::default() };
-        let positions = bound
-            .iter()
-            .map(|v| if split(*v).is_some() { plain(row_in) } else { plain(*v) })
-            .chain([plain(lane_in)])
-            .collect();
-        Panel { from: a.clone(), bound, access: plain::Access { tensor, positions } }
+    /// The local in the place of a packed read; one that a tile before has left is used again.
+    fn panel(&mut self, g: &Group, p: &Plan, a: &plain::Access) -> Panel {
+        let dims = p.panel_dims(g, a);
+        let shape: Vec<usize> = dims.iter().map(|(_, n)| *n).collect();
+        let name = self.panel_name(p, a);
+        let tensor = match self.left(&name, &shape) {
+            Some(tensor) => tensor,
+            None => {
+                let tensor = self.space.add(name.clone(), shape.clone());
+                self.scratch -= shape.iter().product::<usize>() * self.size();
+                self.nest.locals.push(Local { tensor, name, shape });
+                tensor
+            }
+        };
+        self.taken.push(tensor);
+        let plain = |v| plain::Position { numerator: Linear::var(v), divisor: 1, guard: plain::Guard::default() };
+        let positions = dims.iter().map(|(v, _)| plain(*v)).collect();
+        Panel { from: a.clone(), bound: bound(g, a), access: plain::Access { tensor, positions } }
+    }
+
+    fn panel_name(&self, p: &Plan, a: &plain::Access) -> String {
+        format!("{}_{}", self.space.kernel.tensor(a.tensor).name, if p.row_pack.contains(a) { "rows" } else { "panel" })
+    }
+
+    /// A panel of this name and shape that the tile at hand does not use.
+    fn left(&self, name: &str, shape: &[usize]) -> Option<TensorId> {
+        let fits = |l: &&Local| l.name == name && l.shape == shape && !self.taken.contains(&l.tensor);
+        self.nest.locals.iter().filter(|l| self.is_panel(l.tensor)).find(fits).map(|l| l.tensor)
+    }
+
+    fn is_panel(&self, t: TensorId) -> bool {
+        t.0 >= self.source.tensors.len()
+    }
+
+    /// Bytes of an element.
+    fn size(&self) -> usize {
+        if self.space.kernel.dtype == crate::spec::DType::F32 { 4 } else { 8 }
     }
 
     /// Loops over the pieces of a variable.
@@ -741,25 +864,87 @@ impl Scheduler<'_> {
 
     /// Blocks of the reduction, then loops on which panels depend.
     fn blocks(&mut self, t: &Tile, map: Map) -> Vec<Node> {
-        let Some((v, n)) = t.p.block else { return self.outer(t, map, None, 0) };
+        let rows = |block| Range {
+            block,
+            first: Linear::default(),
+            count: t.p.rows.first().map_or(1, |(v, _)| t.g.extent(*v)),
+        };
+        let Some((v, n)) = t.p.block else { return self.outer(t, map, &rows(None), 0) };
         let var = self.var(&format!("{}_block", t.name(v)), t.g.extent(v) / n);
         let mut inside = map;
         inside[v] = Linear::new([(var, n as i64)], 0);
-        let body = self.outer(t, inside, Some(var), 0);
+        let body = self.outer(t, inside, &rows(Some(var)), 0);
         vec![Node::Loop { var, body }]
     }
 
-    fn outer(&mut self, t: &Tile, mut map: Map, block: Option<VarId>, from: usize) -> Vec<Node> {
+    fn outer(&mut self, t: &Tile, mut map: Map, range: &Range, from: usize) -> Vec<Node> {
         let next = t.outer_vars().into_iter().filter(|v| t.packed(*v)).nth(from);
         if let Some(v) = next {
             let var = self.var(t.name(v), t.g.extent(v));
             map[v] = Linear::var(var);
-            let body = self.outer(t, map, block, from + 1);
+            let body = self.outer(t, map, range, from + 1);
             return vec![Node::Loop { var, body }];
         }
         if !t.free() {
-            return self.others(t, map, &[], block, 0);
+            return self.others(t, map, &[], range, 0);
         }
+        if t.row_panels.is_empty() {
+            return self.groups(t, map, range);
+        }
+        // Blocks of rows: their scalars are packed once for all groups.
+        let name = format!("{}_block", t.name(t.p.rows[0].0));
+        self.over(&name, &pieces(range.count, t.p.row_block), |this, first, count| {
+            let range = Range { first, count, ..*range };
+            let mut out = Vec::new();
+            for panel in &t.row_panels {
+                out.extend(this.pack_rows(t, panel, &map, &range));
+            }
+            out.extend(this.groups(t, map.clone(), &range));
+            out
+        })
+    }
+
+    /// Fills a panel of scalars for a range of rows: some turns of the reduction for all tiles, then the next ones, so that a line that holds
+    /// scalars of several tiles is there when each wants it.
+    fn pack_rows(&mut self, t: &Tile, panel: &Panel, map: &Map, range: &Range) -> Vec<Node> {
+        let holds = |v: usize| panel.from.vars().any(|w| w == v);
+        let mut map = map.clone();
+        let last = panel.bound.last().copied();
+        let loops = self.rows_of(t, panel, last, &mut map);
+        let (chunks, name) = match last {
+            Some(v) => (pieces(t.p.rows_in(t.g, v), CHUNK), t.name(v).to_string()),
+            None => (vec![Piece { first: 0, count: 1, size: 1 }], String::new()),
+        };
+        let body = self.over(&name, &chunks, |this, first, size| {
+            this.rows(t, map.clone(), range, &holds, &mut Vec::new(), &mut |this, mut map, sizes| {
+                let mut loops = Vec::new();
+                if let Some(v) = last {
+                    let var = this.var(&name, size);
+                    loops.push(var);
+                    let at = add(&first, &Linear::var(var));
+                    if t.p.is_split(v) {
+                        map[v] = add(&map[v], &at);
+                        map[t.row_in] = at;
+                    } else {
+                        map[v] = at;
+                    }
+                }
+                for (q, (v, _)) in t.p.rows.iter().enumerate().filter(|(_, (v, _))| holds(*v)) {
+                    let var = this.var("scalar", sizes[q]);
+                    loops.push(var);
+                    map[*v] = add(&map[*v], &Linear::var(var));
+                    map[scalar_in(t.g, q)] = Linear::var(var);
+                }
+                let value = Value::Load(this.access(&panel.from, &map));
+                let place = Place::Element(this.access(&panel.access, &map));
+                let copy = vec![Node::Update { place, how: Update::Set, value }];
+                nest(&loops, Vec::new(), &bound_outside(&map, &loops), copy)
+            })
+        });
+        nest(&loops, Vec::new(), &bound_outside(&map, &loops), body)
+    }
+
+    fn groups(&mut self, t: &Tile, map: Map, range: &Range) -> Vec<Node> {
         // Groups of vectors; the last one apart where its last vector ends with the extent instead.
         let extent = t.g.extent(t.p.lane);
         let (width, whole) = (t.p.width, extent.is_multiple_of(t.p.width));
@@ -791,7 +976,7 @@ impl Scheduler<'_> {
                     }
                 }
                 let mut body = this.packs(t, &map, &vectors);
-                body.extend(this.others(t, map.clone(), &vectors, block, 0));
+                body.extend(this.others(t, map.clone(), &vectors, range, 0));
                 body
             }));
         }
@@ -802,19 +987,21 @@ impl Scheduler<'_> {
     fn packs(&mut self, t: &Tile, map: &Map, vectors: &[Vector]) -> Vec<Node> {
         let mut out = Vec::new();
         for panel in &t.panels {
-            let mut s = t.stmts[0].clone();
-            s.target = panel.access.clone();
-            let turned = self.turned(t.g, &panel.from, t.p.width);
+            let turned = self.turned(t.g, t.p, &panel.from);
             let copied = along(&panel.from, t.p.lane) == Along::Contiguous;
+            let whole = |v: &Vector| v.lanes.start > 0 || v.lanes.end == t.p.width;
+            if copied && vectors.iter().all(whole) {
+                out.extend(self.copy_lanes(t, panel, map, vectors));
+                continue;
+            }
             for v in vectors {
                 let mut map = map.clone();
                 map[t.p.lane] = v.at.clone();
                 map[t.lane_in] = Linear::constant(v.lane as i64);
-                let partial = v.lanes.start == 0 && v.lanes.end < t.p.width;
-                let filled = if partial { v.lanes.end } else { t.p.width };
-                match turned.filter(|_| !copied && !partial) {
+                let filled = if whole(v) { t.p.width } else { v.lanes.end };
+                match turned.filter(|_| !copied && whole(v)) {
                     Some(along) => out.extend(self.turn(t, panel, along, map)),
-                    None => out.extend(self.copy(t, panel, map, filled, copied)),
+                    None => out.extend(self.copy(t, panel, map, filled)),
                 }
             }
         }
@@ -839,20 +1026,31 @@ impl Scheduler<'_> {
         loops
     }
 
-    /// A panel's rows copied, or gathered element by element.
-    fn copy(&mut self, t: &Tile, panel: &Panel, mut map: Map, lanes: usize, contiguous: bool) -> Vec<Node> {
+    /// A panel's rows copied, all vectors of one before the next.
+    fn copy_lanes(&mut self, t: &Tile, panel: &Panel, map: &Map, vectors: &[Vector]) -> Vec<Node> {
+        let mut map = map.clone();
         let loops = self.rows_of(t, panel, None, &mut map);
-        let node = if contiguous && lanes == t.p.width {
-            let value = Value::Lanes(self.access(&panel.from, &map), lanes, lanes);
-            Node::Update { place: Place::Lanes(self.access(&panel.access, &map), 0..lanes), how: Update::Set, value }
-        } else {
-            let lane = self.var("lane", lanes);
-            map[t.p.lane] = add(&map[t.p.lane], &Linear::var(lane));
-            map[t.lane_in] = add(&map[t.lane_in], &Linear::var(lane));
-            let value = Value::Load(self.access(&panel.from, &map));
-            let place = Place::Element(self.access(&panel.access, &map));
-            Node::Loop { var: lane, body: vec![Node::Update { place, how: Update::Set, value }] }
+        let copy = |this: &mut Self, v: &Vector| {
+            let mut map = map.clone();
+            map[t.p.lane] = v.at.clone();
+            map[t.lane_in] = Linear::constant(v.lane as i64);
+            let value = Value::Lanes(this.access(&panel.from, &map), t.p.width, t.p.width);
+            let place = Place::Lanes(this.access(&panel.access, &map), 0..t.p.width);
+            Node::Update { place, how: Update::Set, value }
         };
+        let copies = vectors.iter().map(|v| copy(self, v)).collect();
+        nest(&loops, Vec::new(), &bound_outside(&map, &loops), copies)
+    }
+
+    /// A vector's part of a panel's rows gathered element by element.
+    fn copy(&mut self, t: &Tile, panel: &Panel, mut map: Map, lanes: usize) -> Vec<Node> {
+        let loops = self.rows_of(t, panel, None, &mut map);
+        let lane = self.var("lane", lanes);
+        map[t.p.lane] = add(&map[t.p.lane], &Linear::var(lane));
+        map[t.lane_in] = add(&map[t.lane_in], &Linear::var(lane));
+        let value = Value::Load(self.access(&panel.from, &map));
+        let place = Place::Element(self.access(&panel.access, &map));
+        let node = Node::Loop { var: lane, body: vec![Node::Update { place, how: Update::Set, value }] };
         nest(&loops, Vec::new(), &bound_outside(&map, &loops), vec![node])
     }
 
@@ -890,28 +1088,55 @@ impl Scheduler<'_> {
     }
 
     /// The other free variables: plain loops, then the rows of the tile.
-    fn others(&mut self, t: &Tile, mut map: Map, vectors: &[Vector], block: Option<VarId>, from: usize) -> Vec<Node> {
+    fn others(&mut self, t: &Tile, mut map: Map, vectors: &[Vector], range: &Range, from: usize) -> Vec<Node> {
         let plain: Vec<usize> = t.outer_vars().into_iter().filter(|v| !t.packed(*v)).collect();
         if let Some(v) = plain.get(from) {
             let var = self.var(t.name(*v), t.g.extent(*v));
             map[*v] = Linear::var(var);
-            let body = self.others(t, map, vectors, block, from + 1);
+            let body = self.others(t, map, vectors, range, from + 1);
             return vec![Node::Loop { var, body }];
         }
-        self.rows(t, map, vectors, block, &[])
+        self.rows(t, map, range, &|_| true, &mut Vec::new(), &mut |this, map, sizes| {
+            this.body(t, map, vectors, range.block, sizes)
+        })
     }
 
-    fn rows(&mut self, t: &Tile, map: Map, vectors: &[Vector], block: Option<VarId>, sizes: &[usize]) -> Vec<Node> {
-        let Some((v, n)) = t.p.rows.get(sizes.len()).copied() else { return self.body(t, map, vectors, block, sizes) };
+    /// Loops over the tiles of the rows; a variable that is not `wanted` stands still.
+    fn rows(
+        &mut self,
+        t: &Tile,
+        map: Map,
+        range: &Range,
+        wanted: &dyn Fn(usize) -> bool,
+        sizes: &mut Vec<usize>,
+        tile: &mut OfTile<Self>,
+    ) -> Vec<Node> {
+        let q = sizes.len();
+        let Some((v, n)) = t.p.rows.get(q).copied() else { return tile(self, map, sizes) };
+        if !wanted(v) {
+            sizes.push(1);
+            let out = self.rows(t, map, range, wanted, sizes, tile);
+            sizes.pop();
+            return out;
+        }
         let name = t.name(v).to_string();
-        let before = sizes.to_vec();
-        self.over(&name, &pieces(t.g.extent(v), n), |this, base, size| {
-            let mut map = map.clone();
-            map[v] = base;
-            let mut sizes = before.clone();
-            sizes.push(size);
-            this.rows(t, map, vectors, block, &sizes)
-        })
+        let (first, count) =
+            if q == 0 { (range.first.clone(), range.count) } else { (Linear::default(), t.g.extent(v)) };
+        let mut before = 0;
+        let mut out = Vec::new();
+        for piece in pieces(count, n) {
+            out.extend(self.over(&name, &[piece], |this, base, size| {
+                let mut map = map.clone();
+                map[tile_in(t.g, q)] = Linear::new(base.terms.iter().map(|(var, _)| (*var, 1)), before);
+                map[v] = add(&first, &base);
+                sizes.push(size);
+                let out = this.rows(t, map, range, wanted, sizes, tile);
+                sizes.pop();
+                out
+            }));
+            before += piece.count as i64;
+        }
+        out
     }
 
     /// One tile: accumulators, the reduction, the results.
@@ -923,6 +1148,7 @@ impl Scheduler<'_> {
                     (0..*size).map(|r| {
                         let mut m = m.clone();
                         m[v] = shifted(&m[v], r);
+                        m[scalar_in(t.g, n)] = Linear::constant(r as i64);
                         m
                     })
                 })
@@ -962,7 +1188,7 @@ impl Scheduler<'_> {
                 m.iter()
                     .zip(&around)
                     .enumerate()
-                    .map(|(v, (own, outer))| if t.is_row(v) { own.clone() } else { outer.clone() })
+                    .map(|(v, (own, outer))| if t.is_row(v) || v > t.row_in { own.clone() } else { outer.clone() })
                     .collect()
             })
             .collect();
@@ -1125,10 +1351,10 @@ impl Scheduler<'_> {
         let mut go = |this: &mut Self, v: Box<Value>| Box::new(this.lanes(*v, width, partial, step.as_deref_mut()));
         match v {
             Value::Load(mut a) => {
-                let last = &mut a.positions.last_mut().expect("what moves has a position").numerator;
-                last.terms.retain(|(v, _)| *v != LANE);
+                // In the last position alone, or there is only the first lane.
+                a.positions.iter_mut().for_each(|p| p.numerator.terms.retain(|(v, _)| *v != LANE));
                 // A panel is as wide as its vectors; an argument may end before.
-                let whole = self.nest.local(a.tensor).is_some_and(|l| l.tensor.0 >= self.source.tensors.len());
+                let whole = self.is_panel(a.tensor);
                 let count = partial.filter(|_| !whole).unwrap_or(width);
                 self.once(Value::Lanes(a, width, count), width, step)
             }
@@ -1194,8 +1420,68 @@ struct Tile<'a> {
     p: &'a Plan,
     stmts: Vec<Stmt>,
     panels: Vec<Panel>,
+    row_panels: Vec<Panel>,
     lane_in: usize,
     row_in: usize,
+}
+
+// Variables beside the statement's: of panels, and of tiles.
+
+/// The lane within a panel.
+fn lane_in(g: &Group) -> usize {
+    g.first().vars.len()
+}
+/// The split variable within its block.
+fn row_in(g: &Group) -> usize {
+    lane_in(g) + 1
+}
+/// The number of the tile along the rows `q`.
+fn tile_in(g: &Group, q: usize) -> usize {
+    row_in(g) + 1 + 2 * q
+}
+/// The scalar within a tile along the rows `q`.
+fn scalar_in(g: &Group, q: usize) -> usize {
+    row_in(g) + 2 + 2 * q
+}
+
+/// The variables of the reduction that move a read.
+fn bound(g: &Group, a: &plain::Access) -> Vec<usize> {
+    g.own.iter().copied().filter(|v| !g.is_free(*v) && a.vars().any(|w| w == *v)).collect()
+}
+
+/// What a tile runs within: the block of the reduction, and the rows of the first variable.
+struct Range {
+    block: Option<VarId>,
+    first: Linear,
+    count: usize,
+}
+
+impl Plan {
+    fn is_split(&self, v: usize) -> bool {
+        self.block.is_some_and(|(b, _)| b == v)
+    }
+    /// The extent of a bound variable, or of its block.
+    fn rows_in(&self, g: &Group, v: usize) -> usize {
+        self.block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n)
+    }
+    /// The dimensions of the local in the place of a packed read: variables and extents. Scalars of a tile's rows stand beside each other.
+    fn panel_dims(&self, g: &Group, a: &plain::Access) -> Vec<(usize, usize)> {
+        let inner = bound(g, a).into_iter().map(|v| (if self.is_split(v) { row_in(g) } else { v }, self.rows_in(g, v)));
+        if !self.row_pack.contains(a) {
+            return inner.chain([(lane_in(g), self.vectors * self.width)]).collect();
+        }
+        let rows: Vec<usize> = (0..self.rows.len()).filter(|q| a.vars().any(|w| w == self.rows[*q].0)).collect();
+        let tiles = rows.iter().map(|q| (tile_in(g, *q), self.tiles(g, *q)));
+        let scalars = rows.iter().map(|q| (scalar_in(g, *q), self.rows[*q].1));
+        tiles.chain(inner).chain(scalars).collect()
+    }
+
+    /// How many tiles a panel of scalars has along one of the variables of the rows.
+    fn tiles(&self, g: &Group, q: usize) -> usize {
+        let (v, n) = self.rows[q];
+        let extent = if q == 0 && !self.row_pack.is_empty() { self.row_block } else { g.extent(v) };
+        extent.div_ceil(n)
+    }
 }
 
 impl Tile<'_> {
@@ -1224,7 +1510,7 @@ impl Tile<'_> {
     }
     /// Whether a panel depends on it.
     fn packed(&self, v: usize) -> bool {
-        self.panels.iter().any(|p| p.from.vars().any(|w| w == v))
+        self.panels.iter().chain(&self.row_panels).any(|p| p.from.vars().any(|w| w == v))
     }
 }
 

@@ -1,0 +1,295 @@
+//! Trials: takes the loops of a function, gives them with those cut into blocks that call functions with a branch for rare arguments, each
+//! block a [`Node::Trial`]. The branch would keep the compiler from running the loop in lanes; so a whole block is tried without it.
+//!
+//! Holds after it: a trial can run again. What it writes it sets, and it reads of that only what it has set before. An element that is added
+//! to is set to its sum in scratch, from where it is copied once the trial holds.
+
+use super::schedule::Scheduler;
+use super::*;
+
+/// Turns of a block at most: many beside the test at its end, few to do again where an argument is rare.
+const BLOCK: usize = 256;
+/// Blocks are multiples of this where they can be: whole vectors of any machine.
+const GRAIN: usize = 16;
+
+impl Scheduler<'_> {
+    /// Tries every innermost loop that can be tried and gains by it.
+    pub(super) fn trials(&mut self, nodes: Vec<Node>) -> Vec<Node> {
+        let mut out = Vec::new();
+        for node in nodes {
+            match node {
+                Node::Loop { var, body } => match sums(var, &body) {
+                    Some(sums) => out.extend(self.in_blocks(var, &body, &sums)),
+                    None => {
+                        let body = self.trials(body);
+                        out.push(Node::Loop { var, body });
+                    }
+                },
+                Node::If { tests, body } => {
+                    let body = self.trials(body);
+                    out.push(Node::If { tests, body });
+                }
+                node => out.push(node),
+            }
+        }
+        out
+    }
+
+    /// A loop as blocks of equal size and a rest.
+    fn in_blocks(&mut self, var: VarId, body: &[Node], sums: &[Access]) -> Vec<Node> {
+        let Var { name, extent } = self.nest.vars[var].clone();
+        let divides = |size: &usize| extent.is_multiple_of(*size);
+        let size = match extent {
+            ..=BLOCK => extent,
+            _ => (BLOCK / 4..=BLOCK).rev().step_by(GRAIN).find(divides).unwrap_or(BLOCK),
+        };
+        let scratch: Vec<TensorId> = sums.iter().map(|a| self.scratch(a, size)).collect();
+        let (count, rest) = (extent / size, extent % size);
+        let mut out = if count == 1 {
+            self.try_block(var, Linear::default(), size, body, sums, &scratch)
+        } else {
+            let block = self.var(&format!("{name}_block"), count);
+            let body = self.try_block(var, Linear::new([(block, size as i64)], 0), size, body, sums, &scratch);
+            vec![Node::Loop { var: block, body }]
+        };
+        if rest > 0 {
+            let silent: Vec<Node> = body.iter().filter(|n| !matches!(n, Node::Comment(..))).cloned().collect();
+            out.extend(self.try_block(var, Linear::constant((count * size) as i64), rest, &silent, sums, &scratch));
+        }
+        out
+    }
+
+    /// The turns of the loop over `var` from `start` on, `size` of them.
+    fn try_block(
+        &mut self,
+        var: VarId,
+        start: Linear,
+        size: usize,
+        body: &[Node],
+        sums: &[Access],
+        scratch: &[TensorId],
+    ) -> Vec<Node> {
+        let turn = self.var(&self.nest.vars[var].name.clone(), size);
+        let at = Linear::new(start.terms.into_iter().chain([(turn, 1)]), start.constant);
+        let moved = |l: &Linear| l.substitute(&|v| if v == var { at.clone() } else { Linear::var(v) });
+        let slot = |a: &Access| {
+            let at = Position { numerator: Linear::var(turn), divisor: 1, guarded: false };
+            let n = sums.iter().position(|sum| sum == a)?;
+            Some(Access { tensor: scratch[n], positions: vec![at], joined: vec![1] })
+        };
+        let mut begun = Vec::new();
+        let mut tried = body.to_vec();
+        replace(&mut tried, &mut |place, how, value| {
+            let Some(slot) = slot(&place) else {
+                return vec![Node::Update { place: Place::Element(place), how, value }];
+            };
+            let add = Node::Update { place: Place::Element(slot.clone()), how, value };
+            if begun.contains(&slot) {
+                return vec![add];
+            }
+            begun.push(slot.clone());
+            vec![set(slot, Value::Load(place)), add]
+        });
+        let mut out = vec![Node::Trial { body: vec![Node::Loop { var: turn, body: tried }] }];
+        if !sums.is_empty() {
+            let mut copies: Vec<Node> = body.iter().filter(|n| !matches!(n, Node::Comment(..))).cloned().collect();
+            replace(&mut copies, &mut |place, _, _| {
+                // Once each, where the first addition stands.
+                let Some(slot) = slot(&place).filter(|slot| begun.contains(slot)) else { return Vec::new() };
+                begun.retain(|b| *b != slot);
+                vec![set(place, Value::Load(slot))]
+            });
+            out.push(Node::Loop { var: turn, body: copies });
+        }
+        substitute(&mut out, &moved);
+        out
+    }
+
+    /// Room for the sums of a block, one a turn.
+    fn scratch(&mut self, to: &Access, size: usize) -> TensorId {
+        let name = format!("{}_sums", self.space.kernel.tensor(to.tensor).name);
+        let tensor = self.space.add(name.clone(), vec![size]);
+        self.nest.locals.push(Local { tensor, name, shape: vec![size] });
+        tensor
+    }
+}
+
+fn set(place: Access, value: Value) -> Node {
+    Node::Update { place: Place::Element(place), how: Update::Set, value }
+}
+
+/// The elements that a turn of the loop over `var` adds to, if its body can be tried and calls a function that has a branch.
+fn sums(var: VarId, body: &[Node]) -> Option<Vec<Access>> {
+    let mut r =
+        Reader { var, targets: Vec::new(), set: Vec::new(), begun: Vec::new(), sums: Vec::new(), branches: false };
+    r.targets(body)?;
+    r.read(body, true)?;
+    r.branches.then_some(r.sums)
+}
+
+/// Follows a body in its order; `None` from its functions says that it cannot be tried.
+struct Reader<'a> {
+    var: VarId,
+    /// Every element that the body writes, and how.
+    targets: Vec<(&'a Access, Update)>,
+    /// What is set by now, and what is added to, whatever the tests were.
+    set: Vec<&'a Access>,
+    begun: Vec<&'a Access>,
+    sums: Vec<Access>,
+    branches: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn targets(&mut self, body: &'a [Node]) -> Option<()> {
+        body.iter().try_for_each(|node| match node {
+            Node::Comment(..) => Some(()),
+            Node::If { body, .. } => self.targets(body),
+            Node::Update { place: Place::Element(a), how, .. } => {
+                self.targets.push((a, *how));
+                Some(())
+            }
+            _ => None,
+        })
+    }
+
+    /// `still`: no test so far reads an element, so all of them can be made once more where sums are copied.
+    fn read(&mut self, body: &'a [Node], still: bool) -> Option<()> {
+        for node in body {
+            match node {
+                Node::If { tests, body } => {
+                    let mut still = still;
+                    for t in tests {
+                        t.loads(&mut |_| still = false);
+                        self.branches |= test_branches(t);
+                        let mut ok = true;
+                        t.loads(&mut |a| ok &= self.readable(a));
+                        ok.then_some(())?;
+                    }
+                    let known = (self.set.len(), self.begun.len());
+                    self.read(body, still)?;
+                    self.set.truncate(known.0);
+                    self.begun.truncate(known.1);
+                }
+                Node::Update { place: Place::Element(a), how, value } => {
+                    let mut ok = true;
+                    value.loads(&mut |a| ok &= self.readable(a));
+                    self.branches |= branches(value);
+                    match how {
+                        Update::Set => self.set.push(a),
+                        Update::Reduce(_) if self.set.contains(&a) || self.begun.contains(&a) => {}
+                        Update::Reduce(_) => {
+                            ok &= still && self.apart(a) && !self.sums.contains(a);
+                            self.begun.push(a);
+                            self.sums.push(a.clone());
+                        }
+                    }
+                    ok.then_some(())?;
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    }
+
+    /// Whether a turn reads the same when it runs again.
+    fn readable(&self, a: &Access) -> bool {
+        self.targets.iter().all(|(t, _)| t.tensor != a.tensor) || self.set.contains(&a)
+    }
+
+    /// Whether each turn has an element of its own, and the tensor is only added to, there.
+    fn apart(&self, a: &Access) -> bool {
+        let moves = |p: &Position| p.divisor == 1 && p.numerator.coefficient(self.var) != 0;
+        let added = |(t, how): &(&Access, Update)| t.tensor != a.tensor || (*t == a && *how != Update::Set);
+        self.targets.iter().all(added) && a.positions.iter().any(moves)
+    }
+}
+
+/// Whether a function within has a branch.
+fn branches(v: &Value) -> bool {
+    match v {
+        Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) => false,
+        Value::Unary(f, a) => f.branches() || branches(a),
+        Value::Powf(a, _) | Value::Splat(a, _) => branches(a),
+        Value::Binary(_, a, b) => branches(a) || branches(b),
+        Value::Select(t, a, b) => test_branches(t) || branches(a) || branches(b),
+    }
+}
+
+fn test_branches(t: &Test) -> bool {
+    match t {
+        Test::Within { .. } | Test::Index(..) => false,
+        Test::Value(_, a, b) => branches(a) || branches(b),
+        Test::And(ts) | Test::Or(ts) => ts.iter().any(test_branches),
+        Test::Not(t) => test_branches(t),
+    }
+}
+
+/// Every update of an element as `f` gives it.
+fn replace(nodes: &mut Vec<Node>, f: &mut impl FnMut(Access, Update, Value) -> Vec<Node>) {
+    *nodes = std::mem::take(nodes)
+        .into_iter()
+        .flat_map(|node| match node {
+            Node::Update { place: Place::Element(a), how, value } => f(a, how, value),
+            Node::If { tests, mut body } => {
+                replace(&mut body, f);
+                if body.is_empty() { Vec::new() } else { vec![Node::If { tests, body }] }
+            }
+            node => vec![node],
+        })
+        .collect();
+}
+
+/// Every coordinate through `f`.
+fn substitute(nodes: &mut [Node], f: &impl Fn(&Linear) -> Linear) {
+    for node in nodes {
+        match node {
+            Node::Loop { body, .. } | Node::Trial { body } => substitute(body, f),
+            Node::If { tests, body } => {
+                tests.iter_mut().for_each(|t| in_test(t, f));
+                substitute(body, f);
+            }
+            Node::Update { place: Place::Element(a), value, .. } => {
+                in_access(a, f);
+                in_value(value, f);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn in_access(a: &mut Access, f: &impl Fn(&Linear) -> Linear) {
+    a.positions.iter_mut().for_each(|p| p.numerator = f(&p.numerator));
+}
+
+fn in_value(v: &mut Value, f: &impl Fn(&Linear) -> Linear) {
+    match v {
+        Value::Const(_) | Value::Register(_) => {}
+        Value::Load(a) | Value::Lanes(a, ..) => in_access(a, f),
+        Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => in_value(a, f),
+        Value::Binary(_, a, b) => {
+            in_value(a, f);
+            in_value(b, f);
+        }
+        Value::Select(t, a, b) => {
+            in_test(t, f);
+            in_value(a, f);
+            in_value(b, f);
+        }
+    }
+}
+
+fn in_test(t: &mut Test, f: &impl Fn(&Linear) -> Linear) {
+    match t {
+        Test::Within { numerator, .. } => *numerator = f(numerator),
+        Test::Index(_, a, b) => {
+            *a = f(a);
+            *b = f(b);
+        }
+        Test::Value(_, a, b) => {
+            in_value(a, f);
+            in_value(b, f);
+        }
+        Test::And(ts) | Test::Or(ts) => ts.iter_mut().for_each(|t| in_test(t, f)),
+        Test::Not(t) => in_test(t, f),
+    }
+}

@@ -1,0 +1,123 @@
+//! Tiles on machines made at random: takes contractions of some size and classes of machines with few registers and tiny caches, so that blocks,
+//! panels and borders appear that real caches want at large sizes only; demands that each nest computes what the plain statements say.
+
+use cotangent_build::certify::Sampler;
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::nest::machine::{Cache, Machine};
+use cotangent_build::nest::schedule::{Target, schedule};
+use cotangent_build::source::Sources;
+use cotangent_build::{nest, pipeline, plain};
+use std::collections::{BTreeMap, BTreeSet};
+
+const PRODUCT: &str = "\
+op: random
+inputs: {x: [B, I, J], y: [J, K]}
+outputs: {z: [B, I, K]}
+forward:
+  - z[b,i,k] = sum(j) x[b,i,j] * y[j,k]
+adjoint:
+  - x_bar[b,i,j] += sum(k) z_bar[b,i,k] * y[j,k]
+  - y_bar[j,k] += sum(b,i) x[b,i,j] * z_bar[b,i,k]
+";
+
+const WINDOW: &str = "\
+op: random
+inputs: {x: [N, S, C], k: [T, C, D]}
+outputs: {y: [N, S, D]}
+forward:
+  - y[n,s,d] = sum(t,c) x[n, s + t - 1, c] * k[t,c,d]
+adjoint:
+  - x_bar[n, s + t - 1, c] += sum(d) y_bar[n,s,d] * k[t,c,d]
+  - k_bar[t,c,d] += sum(n,s) y_bar[n,s,d] * x[n, s + t - 1, c]
+";
+
+fn below(random: &mut Sampler, n: usize) -> usize {
+    (random.bits() % n as u64) as usize
+}
+
+fn pick<T: Copy>(random: &mut Sampler, all: &[T]) -> T {
+    all[below(random, all.len())]
+}
+
+fn machine(random: &mut Sampler) -> &'static Machine {
+    let cache = |bytes: usize| Cache { bytes, ways: 2, cycles: 4.0 };
+    let (first, second) = (pick(random, &[256, 512, 1024]), pick(random, &[4096, 16384, 65536]));
+    let machine = Machine {
+        name: "Wide",
+        bytes: pick(random, &[8, 16, 32]),
+        registers: pick(random, &[8, 16, 32]),
+        latency: 4.0,
+        full: 0.5,
+        issue: 5.0,
+        keeps: None,
+        cfg: "all()",
+        caches: [cache(first), cache(second)],
+    };
+    // Nests refer to their machine for as long as the program runs.
+    Box::leak(Box::new(machine))
+}
+
+fn specs(random: &mut Sampler) -> Vec<String> {
+    let mut extent = |most: usize| 1 + below(random, most);
+    let (b, i, j, k) = (extent(3), extent(48), extent(64), extent(32));
+    let product = format!("{PRODUCT}instances: [{{name: p, B: [{b}], I: [{i}], J: [{j}], K: [{k}]}}]\n");
+    let (n, s, r, c, d) = (extent(2), extent(9), extent(9), extent(12), extent(12));
+    let window = format!("{WINDOW}instances: [{{name: w, N: [{n}], S: [{s}, {r}], T: [3, 3], C: [{c}], D: [{d}]}}]\n");
+    vec![product, window]
+}
+
+#[test]
+fn nests_of_any_machine_mean_the_statements() {
+    let mut random = Sampler::new(7);
+    let mut seen = BTreeSet::new();
+    for round in 0..6 {
+        let limit = pick(&mut random, &[0, 1000, usize::MAX]);
+        let target = Target { machines: vec![machine(&mut random), machine(&mut random)], scratch_limit: limit };
+        for text in specs(&mut random) {
+            let mut sources = Sources::default();
+            let mut out = Diagnostics::default();
+            let spec = sources.add("random.yaml", text);
+            let certified = pipeline::certified(spec, &sources, &mut out);
+            let certified = certified.unwrap_or_else(|| panic!("{}", out.render(&sources)));
+            for kernel in pipeline::kernels(&certified, &mut out) {
+                let nests = schedule(&kernel, &target).nests;
+                for (f, nests) in kernel.functions.iter().zip(nests) {
+                    let mut tensor = |t: &_| {
+                        let n = kernel.tensor(*t).shape.iter().product();
+                        (*t, (0..n).map(|_| random.ordinary(None)).collect::<Vec<f64>>())
+                    };
+                    let given: BTreeMap<_, _> = f.reads.iter().chain(&f.writes).map(&mut tensor).collect();
+                    let mut meaning = given.clone();
+                    plain::eval::run(&kernel, f, &mut meaning);
+                    for n in nests {
+                        nest::check::check(&kernel, &n).unwrap_or_else(|e| panic!("round {round}, {}: {e}", f.name));
+                        let panels: usize = n
+                            .locals
+                            .iter()
+                            .filter(|l| l.tensor.0 >= kernel.tensors.len())
+                            .map(|l| l.shape.iter().product::<usize>())
+                            .sum();
+                        assert!(panels * 4 <= limit, "{}: {} elements of panels within {limit} bytes", f.name, panels);
+                        seen.extend(
+                            n.locals.iter().filter_map(|l| l.name.rsplit_once('_').map(|(_, kind)| kind.to_string())),
+                        );
+                        let mut got = given.clone();
+                        nest::eval::run(&kernel, &n, &mut got);
+                        for t in &f.writes {
+                            let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-9 * (1.0 + b.abs());
+                            assert!(
+                                got[t].iter().zip(&meaning[t]).all(near),
+                                "round {round}, {} of {:?}\n{}",
+                                f.name,
+                                kernel.extents,
+                                nest::print::nest(&kernel, &n)
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // Otherwise the rounds show nothing.
+    assert!(seen.contains("panel") && seen.contains("rows"), "{seen:?}");
+}

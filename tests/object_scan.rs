@@ -1,0 +1,192 @@
+//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, compiles them to objects at
+//! optimisation levels 3 and 2, and follows the relocations from each. All that may be reached is the crate's own code and data, and the
+//! memory intrinsics; a bounds check that the compiler did not prove shows as a call of `core::panicking`, and the function is named.
+//!
+//! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a library of mathematics.
+
+use cotangent_build::Build;
+use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolIndex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What compilers call of their own accord, on targets without an operating system too.
+const MEMORY: &[&str] = &["memcpy", "memmove", "memset", "memcmp", "bcmp"];
+
+/// Where a scan ends: the choice of the instruction set, made once in a program, asks the system.
+const CHOICE: &str = "isa::x86::chosen::choose";
+
+/// Before the names of the functions that keep the kernels' alive.
+const PREFIX: &str = "kernel ";
+
+/// Appended to the crate: a function of a known name for each function of each kernel, so that inlined ones are compiled too.
+const TABLE: &str = r#"
+macro_rules! keep {
+    ($({
+        $($segment:tt)::+, $op:ident, $kernel:ident, $scalar:ident;
+        $(fn $function:ident($($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)*);)*
+    })*) => {$(const _: () = {
+        use $($segment)::+ as kernel;
+        $(
+            #[unsafe(export_name = concat!("kernel ", stringify!($op), "::", stringify!($kernel), "::", stringify!($function)))]
+            pub fn $function($($read: &kernel::$read_type,)* $($write: &mut kernel::$write_type,)*) {
+                kernel::$function($($read,)* $($write,)*);
+            }
+        )*
+    };)*};
+}
+kernels::for_each_kernel!(keep);
+"#;
+
+/// The object of the whole crate with the kernels of `generated`, a folder as the build script's `OUT_DIR`. With `std`, so that it holds each
+/// kernel for every instruction set, the portable one included.
+fn compile(folder: &Path, generated: &Path, level: &str) -> Vec<u8> {
+    let sources = folder.join("src");
+    copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &sources);
+    let root = sources.join("lib.rs");
+    let text = std::fs::read_to_string(&root).expect("the copy of the crate's root") + TABLE;
+    std::fs::write(&root, text).expect("the copy can be written");
+    let object = folder.join("kernels.o");
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args(["--crate-name=cotangent", "--crate-type=lib", "--edition=2024", "--emit=obj", "--cap-lints=allow"]);
+    rustc.args(["-Cpanic=abort", "-Ccodegen-units=1", "-Cembed-bitcode=no", "-Cdebuginfo=0"]);
+    rustc.args(["--cfg", "feature=\"std\""]).arg(format!("-Copt-level={level}"));
+    let run = rustc.arg(&root).arg("-o").arg(&object).env("OUT_DIR", generated).output().expect("rustc runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    std::fs::read(&object).expect("the object")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("the sources") {
+        let path = entry.expect("an entry").path();
+        let into = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &into);
+        } else {
+            std::fs::copy(&path, into).expect("a copy");
+        }
+    }
+}
+
+/// What a scan saw.
+struct Scan {
+    /// `op::kernel::function` of each.
+    functions: BTreeSet<String>,
+    /// What is reached and must not be: the kernel's function, the code that refers to it, and its name.
+    faults: Vec<String>,
+}
+
+/// Follows the relocations of each kernel's functions. Every function has a section of its own.
+fn scan(bytes: &[u8]) -> Scan {
+    let file = object::File::parse(bytes).expect("an object");
+    let named = |at: usize| file.symbol_by_index(SymbolIndex(at)).expect("a symbol");
+    let name = |at: usize| named(at).name().expect("a name").to_string();
+    let mut functions = BTreeMap::new();
+    let mut owners: BTreeMap<usize, String> = BTreeMap::new();
+    for s in file.symbols() {
+        if let (Some(section), Ok(symbol), true) = (s.section_index(), s.name(), s.is_definition()) {
+            owners.insert(section.0, format!("{:#}", rustc_demangle::demangle(symbol)));
+            if let Some(function) = symbol.strip_prefix(PREFIX) {
+                functions.insert(function.to_string(), section.0);
+            }
+        }
+    }
+    let edges: BTreeMap<usize, BTreeSet<usize>> = file
+        .sections()
+        .map(|s| {
+            let to = s.relocations().filter_map(|(_, r)| match r.target() {
+                RelocationTarget::Symbol(to) => Some(to.0),
+                _ => None,
+            });
+            (s.index().0, to.collect())
+        })
+        .collect();
+    let mut faults = Vec::new();
+    for (function, section) in &functions {
+        let (mut seen, mut next) = (BTreeSet::from([*section]), vec![*section]);
+        while let Some(at) = next.pop() {
+            for to in &edges[&at] {
+                let owner = owners.get(&at).map_or("data", String::as_str);
+                match named(*to).section_index() {
+                    Some(SectionIndex(to)) => {
+                        let opaque = owners.get(&to).is_some_and(|name| name.ends_with(CHOICE));
+                        if !opaque && seen.insert(to) {
+                            next.push(to);
+                        }
+                    }
+                    None if MEMORY.contains(&name(*to).as_str()) => {}
+                    None => faults
+                        .push(format!("{function}: `{owner}` refers to `{:#}`", rustc_demangle::demangle(&name(*to)))),
+                }
+            }
+        }
+    }
+    Scan { functions: functions.into_keys().collect(), faults }
+}
+
+/// The functions of the bundled kernels by the crate's own enumeration.
+fn enumerated() -> BTreeSet<String> {
+    let kernels = cotangent::kernels::KERNELS.iter();
+    kernels.flat_map(|k| k.functions.iter().map(move |f| format!("{}::{}::{}", k.op, k.name, f.name))).collect()
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("object_scan").join(name)
+}
+
+fn bundled(level: &str) {
+    let seen = scan(&compile(&folder(&format!("level_{level}")), Path::new(env!("OUT_DIR")), level));
+    let wanted = enumerated();
+    assert!(wanted.len() > 100, "the enumeration has {} functions", wanted.len());
+    assert_eq!(seen.functions, wanted, "functions in the object, and enumerated");
+    assert!(seen.faults.is_empty(), "level {level}: {} faults\n{}", seen.faults.len(), seen.faults.join("\n"));
+    println!("level {level}: {} functions of {} enumerated, no faults", seen.functions.len(), wanted.len());
+}
+
+// Two tests, so that two compilers run side by side.
+
+#[test]
+fn kernels_reach_nothing_else_at_level_3() {
+    bundled("3");
+}
+
+#[test]
+fn kernels_reach_nothing_else_at_level_2() {
+    bundled("2");
+}
+
+/// Compiles one op with a line of Rust at the start of every function's body, and scans it.
+fn planted(name: &str, line: &str) -> Scan {
+    let folder = folder(name);
+    let (templates, generated) = (folder.join("templates"), folder.join("cotangent"));
+    let shipped = include_str!("../templates/op.rs.tera");
+    let body = "fn run<Isa_: ::cotangent::isa::Isa>";
+    let start = shipped.find(body).and_then(|at| Some(at + shipped[at..].find('\n')? + 1)).expect("a body");
+    std::fs::create_dir_all(&templates).expect("a folder");
+    std::fs::create_dir_all(&generated).expect("a folder");
+    std::fs::write(templates.join("op.rs.tera"), format!("{}{line}\n{}", &shipped[..start], &shipped[start..]))
+        .expect("a template");
+    let op = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/square.yaml");
+    let (files, _) = Build::new().ops(op).templates(&templates).render().expect("the op compiles");
+    for (name, text) in files {
+        std::fs::write(generated.join(name), text).expect("a generated file");
+    }
+    scan(&compile(&folder, &folder, "3"))
+}
+
+#[test]
+fn a_bounds_check_that_can_fail_is_found() {
+    let clean = planted("clean", "");
+    assert!(!clean.functions.is_empty() && clean.faults.is_empty(), "{}", clean.faults.join("\n"));
+    // The index comes from the data: no compiler can prove it.
+    let line = "let all = ::cotangent::Tensor::flat(x); let _ = ::core::hint::black_box(all[all[0] as usize]);";
+    let bad = planted("bounds", line);
+    assert_eq!(bad.functions, clean.functions);
+    for function in &bad.functions {
+        let named = |f: &&String| {
+            f.starts_with(&format!("{function}: ")) && f.ends_with("`core::panicking::panic_bounds_check`")
+        };
+        assert!(bad.faults.iter().any(|f| named(&f)), "no fault of {function} in\n{}", bad.faults.join("\n"));
+    }
+}
