@@ -54,12 +54,20 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Each case: its name, where its text is, and its files.
-fn cases() -> Vec<(String, PathBuf, Vec<(String, String)>)> {
+/// A spec, or a folder of them that are built together.
+struct Case {
+    name: String,
+    /// Where its text is.
+    expected: PathBuf,
+    /// Path and text of each file.
+    files: Vec<(String, String)>,
+}
+
+fn cases() -> Vec<Case> {
     let mut all = Vec::new();
     for path in specs("tests/ui") {
         let file = (format!("ui/{}.yaml", stem(&path)), read(&path));
-        all.push((stem(&path), path.with_extension("txt"), vec![file]));
+        all.push(Case { name: stem(&path), expected: path.with_extension("txt"), files: vec![file] });
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ui");
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -67,7 +75,7 @@ fn cases() -> Vec<(String, PathBuf, Vec<(String, String)>)> {
         let name = stem(&path);
         let files = specs(&format!("tests/ui/{name}"));
         let files = files.iter().map(|file| (format!("{name}/{}.yaml", stem(file)), read(file))).collect();
-        all.push((name, path.with_extension("txt"), files));
+        all.push(Case { name, expected: path.with_extension("txt"), files });
     }
     all
 }
@@ -76,7 +84,7 @@ fn cases() -> Vec<(String, PathBuf, Vec<(String, String)>)> {
 fn every_spec_prints_the_text_beside_it() {
     let bless = std::env::var_os("BLESS").is_some();
     let mut wrong = Vec::new();
-    for (name, expected, files) in cases() {
+    for Case { name, expected, files } in cases() {
         let (out, sources, _) = run(&files);
         let text = out.render(&sources);
         if bless {
@@ -95,7 +103,7 @@ fn every_spec_prints_the_text_beside_it() {
 #[test]
 fn every_code_is_shown() {
     let mut shown = BTreeSet::new();
-    for (name, _, files) in cases() {
+    for Case { name, files, .. } in cases() {
         let (out, ..) = run(&files);
         let codes: BTreeSet<Code> = out.iter().map(|d| d.code).collect();
         let code = name.split('_').next().unwrap_or("");
