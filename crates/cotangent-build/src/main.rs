@@ -39,7 +39,7 @@ Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 enum Command {
     Check(Vec<PathBuf>),
     Show { path: PathBuf, stage: String, instance: Option<String> },
-    Render { build: Build, output: Option<PathBuf>, check: bool },
+    Render { build: Box<Build>, output: Option<PathBuf>, check: bool },
     Explain(String),
     Print(String),
 }
@@ -134,7 +134,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             let module = render.module.unwrap_or_else(|| module(render.output.as_deref()));
             let build = render.build.self_contained(true).module(module);
             let build = rest.into_iter().fold(build, Build::ops);
-            Ok(Command::Render { build, output: render.output, check: render.check })
+            Ok(Command::Render { build: Box::new(build), output: render.output, check: render.check })
         }
         (Some("check"), [_, ..]) => Ok(Command::Check(rest)),
         (Some("check"), []) => Err("check takes spec files or folders".into()),

@@ -62,7 +62,7 @@ fn library(name: &str) -> (PathBuf, Vec<String>) {
     )
     .expect("the program's root");
     let (_, said) = run(rustc()
-        .args(["--edition=2024", "--crate-type=staticlib", "--crate-type=rlib", "-Copt-level=1"])
+        .args(["--edition=2024", "--crate-type=staticlib", "--crate-type=rlib", "-Copt-level=0"])
         .args(["-Dwarnings", "--print=native-static-libs", "every.rs"])
         .current_dir(&folder));
     let libraries = said.lines().find_map(|l| l.split_once("native-static-libs:")).expect("what to link").1;
@@ -111,6 +111,38 @@ fn c_programs_compute_what_their_own_loops_and_rust_do() {
 
 fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
+}
+
+/// A crate with a build script, its library linked to a program in C: `examples/c`.
+#[test]
+fn the_example_is_built_by_cargo_and_fits_its_weights() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/c");
+    let header = || std::fs::read_to_string(example.join("include/layer.h")).expect("the header");
+    let committed = header();
+    // The folder of this build, so that dependencies are compiled once.
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder");
+    let said = run(Command::new(env!("CARGO"))
+        .args(["rustc", "--offline", "--color=never", "--manifest-path"])
+        .arg(example.join("Cargo.toml"))
+        .args(["--", "--print=native-static-libs"])
+        .env("CARGO_TARGET_DIR", target))
+    .1;
+    assert_eq!(header(), committed, "the header has changed with the specs: commit it");
+    let folder = folder("c_example");
+    // Cargo repeats what it said where it has built this before.
+    let libraries = said.lines().find_map(|l| l.split_once("native-static-libs:")).expect("what to link").1;
+    run(cc()
+        .args(["-std=c99", "-O1", "-I"])
+        .arg(example.join("include"))
+        .args(STRICT)
+        .arg(example.join("main.c"))
+        .arg(target.join("debug/liblayer.a"))
+        .arg("-o")
+        .arg(folder.join("layer"))
+        .args(libraries.split_whitespace()));
+    let (out, _) = run(&mut Command::new(folder.join("layer")));
+    println!("{out}");
+    assert_eq!(out.lines().count(), 6, "{out}");
 }
 
 /// The header alone, under every standard that compilers have a name for.
