@@ -50,7 +50,7 @@ fn compile(folder: &Path, generated: &Path, level: &str) -> Vec<u8> {
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc.args(["--crate-name=cotangent", "--crate-type=lib", "--edition=2024", "--emit=obj", "--cap-lints=allow"]);
     rustc.args(["-Cpanic=abort", "-Ccodegen-units=1", "-Cembed-bitcode=no", "-Cdebuginfo=0"]);
-    rustc.args(["--cfg", "feature=\"std\""]).arg(format!("-Copt-level={level}"));
+    rustc.args(["--cfg", "feature=\"std\"", "--cfg", "feature=\"bundled\""]).arg(format!("-Copt-level={level}"));
     let run = rustc.arg(&root).arg("-o").arg(&object).env("OUT_DIR", generated).output().expect("rustc runs");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     std::fs::read(&object).expect("the object")

@@ -120,32 +120,45 @@ pub trait Isa: Sealed + Copy + 'static {
     /// `a * b + c` in each lane, rounded as [`Isa::mul_add`].
     #[inline(always)]
     fn lanes_mul_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>, c: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| Self::mul_add(a[l], b[l], c[l]))
+        // No closure: one that is not inlined has bounds to check.
+        let mut out = c.to_array();
+        for ((c, a), b) in out.iter_mut().zip(&a.to_array()).zip(&b.to_array()) {
+            *c = Self::mul_add(*a, *b, *c);
+        }
+        Lanes::from_array(out)
     }
     /// Sums.
     #[inline(always)]
     fn lanes_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] + b[l])
+        a + b
     }
     /// Differences.
     #[inline(always)]
     fn lanes_sub<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] - b[l])
+        a - b
     }
     /// Products.
     #[inline(always)]
     fn lanes_mul<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] * b[l])
+        a * b
     }
     /// The larger of each pair; NaN if either is NaN.
     #[inline(always)]
     fn lanes_max<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| T::max::<Self>(a[l], b[l]))
+        let mut out = a.to_array();
+        for (a, b) in out.iter_mut().zip(&b.to_array()) {
+            *a = T::max::<Self>(*a, *b);
+        }
+        Lanes::from_array(out)
     }
     /// The smaller of each pair; NaN if either is NaN.
     #[inline(always)]
     fn lanes_min<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| T::min::<Self>(a[l], b[l]))
+        let mut out = a.to_array();
+        for (a, b) in out.iter_mut().zip(&b.to_array()) {
+            *a = T::min::<Self>(*a, *b);
+        }
+        Lanes::from_array(out)
     }
     /// The sum of the lanes: lane `i + N/2` is added to lane `i`, then again with half as many, until one is left.
     #[inline(always)]

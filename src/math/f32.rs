@@ -4,7 +4,7 @@
 //! stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
 //!
 //! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were checked over every
-//! argument (`sin`, `cos`, `tan`, `cbrt` and `atanh` over a stride of them), with and without fused multiply-adds. Special values follow C99, Annex F.
+//! argument, with and without fused multiply-adds. Special values follow C99, Annex F.
 
 use super::{even_odd, horner, huge, pick, wide};
 use crate::isa::Isa;

@@ -3,7 +3,7 @@
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::nest::machine::{Cache, Machine};
+use cotangent_build::nest::machine::{Cache, Machine, NARROW, SCALAR};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
@@ -47,11 +47,8 @@ fn machine(random: &mut Sampler) -> &'static Machine {
         bytes: pick(random, &[8, 16, 32]),
         registers: pick(random, &[8, 16, 32]),
         latency: 4.0,
-        full: 0.5,
-        issue: 5.0,
-        keeps: None,
-        cfg: "all()",
         caches: [cache(first), cache(second)],
+        ..NARROW
     };
     // Nests refer to their machine for as long as the program runs.
     Box::leak(Box::new(machine))
@@ -72,7 +69,11 @@ fn nests_of_any_machine_mean_the_statements() {
     let mut seen = BTreeSet::new();
     for round in 0..6 {
         let limit = pick(&mut random, &[0, 1000, usize::MAX]);
-        let target = Target { machines: vec![machine(&mut random), machine(&mut random)], scratch_limit: limit };
+        let machines = vec![machine(&mut random), machine(&mut random)];
+        // One without vectors, that adds as the first.
+        let scalar = Machine { keeps: Some(machines[0]), caches: machines[0].caches, ..SCALAR };
+        let machines = [machines, vec![Box::leak(Box::new(scalar))]].concat();
+        let target = Target { machines, scratch_limit: limit };
         for text in specs(&mut random) {
             let mut sources = Sources::default();
             let mut out = Diagnostics::default();
@@ -89,6 +90,7 @@ fn nests_of_any_machine_mean_the_statements() {
                     let given: BTreeMap<_, _> = f.reads.iter().chain(&f.writes).map(&mut tensor).collect();
                     let mut meaning = given.clone();
                     plain::eval::run(&kernel, f, &mut meaning);
+                    let mut results = Vec::new();
                     for n in nests {
                         nest::check::check(&kernel, &n).unwrap_or_else(|e| panic!("round {round}, {}: {e}", f.name));
                         let panels: usize = n
@@ -113,7 +115,16 @@ fn nests_of_any_machine_mean_the_statements() {
                                 nest::print::nest(&kernel, &n)
                             );
                         }
+                        results.push((n, got));
                     }
+                    let of =
+                        |m: &Machine| results.iter().find(|(n, _)| n.machines.contains(&m)).expect("a nest for each");
+                    let (own, kept) = (of(target.machines[2]), of(target.machines[0]));
+                    let bits = |r: &BTreeMap<_, Vec<f64>>| -> Vec<u64> {
+                        f.writes.iter().flat_map(|t| r[t].iter().map(|x| x.to_bits())).collect()
+                    };
+                    let (a, b) = (nest::print::nest(&kernel, &own.0), nest::print::nest(&kernel, &kept.0));
+                    assert_eq!(bits(&own.1), bits(&kept.1), "round {round}, bits of\n{a}\nand of\n{b}");
                 }
             }
         }

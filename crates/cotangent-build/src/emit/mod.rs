@@ -164,8 +164,8 @@ struct ReferenceContext {
 struct BodyContext {
     /// The classes of machines that it is for.
     machines: Vec<&'static str>,
-    /// The targets that have one of them, as a condition of `cfg`: for others the compiler does not look at it.
-    cfg: String,
+    /// The targets that have one of them, as conditions of `cfg`: for others the compiler does not look at it.
+    targets: String,
     text: String,
 }
 
@@ -402,15 +402,19 @@ fn function_context(
     let left_out: Vec<&Machine> =
         MACHINES.iter().copied().filter(|m| !nests.iter().any(|n| n.machines.contains(m))).collect();
     let body = |n: &Nest| {
-        let mut of: Vec<&Machine> = n.machines.clone();
+        let mut all: Vec<&Machine> = n.machines.clone();
         if widest.is_some_and(|w| std::ptr::eq(w, n)) {
-            of.extend(&left_out);
+            all.extend(&left_out);
         }
-        let machines = of.iter().map(|m| m.name).collect();
-        let cfgs: Vec<_> = of.iter().map(|m| m.cfg).collect();
+        let machines = all.iter().map(|m| m.name).collect();
+        let mut targets: Vec<&str> = all.iter().map(|m| m.cfg).collect();
+        targets.dedup();
         let (names, depth) = (names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 });
-        let cfg = format!("any({})", cfgs.join(", "));
-        BodyContext { machines, cfg, text: body::lines(sources, &runtime, kernel, n, &names, depth) }
+        BodyContext {
+            machines,
+            targets: targets.join(", "),
+            text: body::lines(sources, &runtime, kernel, n, &names, depth),
+        }
     };
     let reference = |t: &TensorId, how: &str| {
         let a = argument(t);

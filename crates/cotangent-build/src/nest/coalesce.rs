@@ -16,8 +16,16 @@ pub struct Space {
 
 impl Space {
     pub fn new(kernel: &plain::Kernel) -> Self {
-        let mut kernel = kernel.clone();
-        kernel.functions.clear();
+        let plain::Kernel { op, name, dtype, extents, tensors, schedule, functions: _ } = kernel;
+        let kernel = plain::Kernel {
+            op: op.clone(),
+            name: name.clone(),
+            dtype: *dtype,
+            extents: extents.clone(),
+            tensors: tensors.clone(),
+            functions: Vec::new(),
+            schedule: schedule.clone(),
+        };
         Space { kernel, aliases: BTreeMap::new() }
     }
     /// The tensor behind an alias, and the joined dimensions.

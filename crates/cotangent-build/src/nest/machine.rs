@@ -17,22 +17,65 @@ pub struct Machine {
     pub full: f64,
     /// Instructions that start in a cycle.
     pub issue: f64,
-    /// The class whose order of summation it keeps, so that the two give the same bits.
-    pub keeps: Option<&'static Machine>,
-    /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same.
-    pub cfg: &'static str,
     /// The first- and the second-level cache.
     pub caches: [Cache; 2],
+    /// The class whose order of summation it keeps, so that the two give the same bits.
+    pub keeps: Option<&'static Machine>,
+    /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same (`cotangent::isa::Portable`).
+    pub cfg: &'static str,
 }
 
 /// A cache.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cache {
     pub bytes: usize,
     pub ways: usize,
     /// Cycles that a line from the next level takes.
     pub cycles: f64,
 }
+
+/// What most cores have at least.
+const CACHES: [Cache; 2] =
+    [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }];
+
+/// Targets whose registers hold several scalars.
+macro_rules! vectors {
+    () => {
+        r#"any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")"#
+    };
+}
+
+/// SSE2, NEON, SIMD128.
+pub const NARROW: Machine = Machine {
+    name: "Narrow",
+    bytes: 16,
+    registers: 16,
+    latency: 8.0,
+    full: 0.5,
+    issue: 5.0,
+    caches: CACHES,
+    keeps: None,
+    cfg: vectors!(),
+};
+/// AVX2 with FMA.
+pub const WIDE: Machine = Machine { name: "Wide", bytes: 32, latency: 4.0, cfg: r#"target_arch = "x86_64""#, ..NARROW };
+/// AVX-512. Its full registers take two of the units that half of them take.
+pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
+/// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Its tiles add in the order of `Narrow`, and so have its bits.
+pub const SCALAR: Machine = Machine {
+    name: "Scalar",
+    bytes: 4,
+    registers: 32,
+    latency: 1.0,
+    full: 1.0,
+    issue: 1.0,
+    keeps: Some(&NARROW),
+    cfg: concat!("not(", vectors!(), ")"),
+    ..NARROW
+};
+
+/// Every class.
+pub const MACHINES: [&Machine; 4] = [&NARROW, &WIDE, &WIDEST, &SCALAR];
 
 impl Machine {
     /// How many registers so many scalars take.
@@ -55,43 +98,3 @@ impl Machine {
         self.caches[0].bytes / 128 * 5
     }
 }
-
-/// Targets whose registers hold several scalars.
-macro_rules! vectors {
-    () => {
-        r#"any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")"#
-    };
-}
-
-/// SSE2, NEON, SIMD128.
-pub const NARROW: Machine = Machine {
-    name: "Narrow",
-    bytes: 16,
-    registers: 16,
-    latency: 8.0,
-    full: 0.5,
-    issue: 5.0,
-    keeps: None,
-    cfg: vectors!(),
-    // What most cores have at least.
-    caches: [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }],
-};
-/// AVX2 with FMA.
-pub const WIDE: Machine = Machine { name: "Wide", bytes: 32, latency: 4.0, cfg: r#"target_arch = "x86_64""#, ..NARROW };
-/// AVX-512. Its full registers take two of the units that half of them take.
-pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
-/// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Its tiles add in the order of `Narrow`, and so have its bits.
-pub const SCALAR: Machine = Machine {
-    name: "Scalar",
-    bytes: 4,
-    registers: 32,
-    latency: 1.0,
-    full: 1.0,
-    issue: 1.0,
-    keeps: Some(&NARROW),
-    cfg: concat!("not(", vectors!(), ")"),
-    ..NARROW
-};
-
-/// Every class.
-pub const MACHINES: [&Machine; 4] = [&NARROW, &WIDE, &WIDEST, &SCALAR];

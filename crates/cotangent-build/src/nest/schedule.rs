@@ -9,6 +9,7 @@ use super::coalesce::{Space, coalesce, rewrite};
 use super::fuse::{Tree, fuse};
 use super::lower::{or_zero, tests_of};
 use super::machine::{MACHINES, Machine};
+use super::tile::Plan;
 use super::*;
 use crate::plain::{self, Function, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,6 +72,13 @@ fn text_of(note: &str) -> String {
 }
 
 fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_limit: usize) -> (Nest, bool) {
+    let s = scheduled(kernel, f, machine, scratch_limit);
+    let mut nest = s.nest;
+    distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
+    (nest, s.as_asked)
+}
+
+fn scheduled<'a>(kernel: &'a Kernel, f: &Function, machine: &'static Machine, scratch_limit: usize) -> Scheduler<'a> {
     let mut fused = fuse(&f.steps, &f.locals);
     let mut space = Space::new(kernel);
     let mut locals = Vec::new();
@@ -102,6 +110,8 @@ fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_li
         machine,
         scratch: scratch_limit,
         taken: Vec::new(),
+        model: machine.keeps.map(|m| scheduled(kernel, f, m, scratch_limit).chosen.into_iter()),
+        chosen: Vec::new(),
         nest,
         loops: BTreeMap::new(),
         tails: Vec::new(),
@@ -109,9 +119,7 @@ fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_li
     };
     let body = s.trees(&fused.trees);
     s.nest.body = s.trials(body);
-    let mut nest = s.nest;
-    distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
-    (nest, s.as_asked)
+    s
 }
 
 fn drop_dimensions(tree: &mut Tree, t: TensorId, keep: &[usize]) {
@@ -157,6 +165,10 @@ pub(super) struct Scheduler<'a> {
     pub scratch: usize,
     /// The panels of the tile at hand.
     pub taken: Vec<TensorId>,
+    /// What the class whose order of summation this one keeps takes for each group of reductions.
+    pub model: Option<std::vec::IntoIter<Option<Plan>>>,
+    /// What is taken for each.
+    pub chosen: Vec<Option<Plan>>,
     pub nest: Nest,
     /// The nest variable of each fused loop.
     loops: BTreeMap<usize, VarId>,

@@ -50,13 +50,6 @@ pub struct Plan {
     cost: f64,
 }
 
-impl Plan {
-    /// The variables of the tile.
-    fn tile(&self) -> impl Iterator<Item = usize> {
-        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
-    }
-}
-
 /// Reads to pack, and a bound variable to split with the size of a block.
 type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
 
@@ -107,6 +100,11 @@ impl Group<'_> {
     fn guarded_in(&self, v: usize) -> bool {
         self.segments.contains_key(&v)
     }
+    /// Whether splitting a variable by its guards leaves most of it for lanes.
+    fn splits_lanes(&self, v: usize) -> bool {
+        let longest = self.segments[&v].iter().map(|s| s.1).max().unwrap_or(0);
+        self.splits(v) && longest >= 4 && 2 * longest >= self.extent(v)
+    }
     /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
@@ -137,7 +135,7 @@ fn along(a: &plain::Access, v: usize) -> Along {
         a.positions.iter().enumerate().map(|(d, p)| (d, p.numerator.coefficient(v))).filter(|(_, c)| *c != 0).collect();
     match moving.as_slice() {
         [] => Along::Still,
-        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 && !a.positions[*d].guard.any() => Along::Contiguous,
+        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 => Along::Contiguous,
         _ => Along::Strided,
     }
 }
@@ -297,8 +295,45 @@ impl Scheduler<'_> {
 
     // ---- candidates ----
 
+    /// The plan to take, if there is any; of a class that keeps another's order of summation, one that adds as that other's.
     fn best(&mut self, g: &Group) -> Option<Plan> {
-        let plans = self.ranked(g)?;
+        let like = self.model.as_mut().map(|model| model.next().expect("the same groups for both classes"));
+        let plan = match like {
+            Some(None) => None,
+            like => self.ranked(g, like.flatten().as_ref()),
+        };
+        self.chosen.push(plan.clone());
+        plan
+    }
+
+    fn ranked(&mut self, g: &Group, like: Option<&Plan>) -> Option<Plan> {
+        let size = self.size();
+        self.taken.clear();
+        let mut plans = self.plans(g, size);
+        if let Some(like) = like {
+            let same = |p: &Plan| p.adds_as(like, g);
+            plans.retain(same);
+            if let Some(model) = self.machine.keeps.filter(|_| plans.is_empty()) {
+                // A tile of its own does not add so.
+                let own = std::mem::replace(&mut self.machine, model);
+                plans.extend(self.plans(g, size).into_iter().filter(same));
+                self.machine = own;
+            }
+        } else if g.stmts.len() > 1 {
+            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+            for s in &g.stmts {
+                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
+                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                plans.retain(|p| p.in_order_of(&like, g));
+            }
+        }
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let asked = self.source.schedule.get(&self.nest.name);
+        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
+            let plan = plans.remove(at);
+            plans.insert(0, plan);
+            self.as_asked = true;
+        }
         // Beside the chosen one the best of other kinds: those that differ in rows only say little.
         let kind = |p: &Plan| (p.lane, p.width, p.vectors, p.pack.len(), p.row_pack.len(), p.block);
         let mut told: Vec<&Plan> = Vec::new();
@@ -312,48 +347,6 @@ impl Scheduler<'_> {
             self.nest.notes.push(format!("{verdict} {}: {:.0} cycles", self.describe(g, p), p.cost));
         }
         plans.into_iter().next()
-    }
-
-    /// The candidates, the cheapest first, the one that the instance asks for before it.
-    fn ranked(&mut self, g: &Group) -> Option<Vec<Plan>> {
-        let size = self.size();
-        self.taken.clear();
-        let mut plans = self.plans(g, size);
-        let order = |p: &Plan| (p.lane, p.width, p.vectors);
-        if let Some(model) = self.machine.keeps {
-            let own = std::mem::replace(&mut self.machine, model);
-            let like = self.ranked(g);
-            self.machine = own;
-            let like = like?.into_iter().next()?;
-            // Cut by the same guards, then summed in the same order.
-            let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
-            let free = g.is_free(like.lane);
-            plans.retain(|p| {
-                let same = if free { g.is_free(p.lane) } else { order(p) == order(&like) };
-                p.block == like.block && cut(p) == cut(&like) && same
-            });
-            if plans.is_empty() {
-                plans.push(like);
-            }
-        } else if g.stmts.len() > 1 {
-            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
-            for s in &g.stmts {
-                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
-                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
-                let free = g.is_free(like.lane);
-                plans.retain(|p| {
-                    p.block == like.block && if free { g.is_free(p.lane) } else { order(p) == order(&like) }
-                });
-            }
-        }
-        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let asked = self.source.schedule.get(&self.nest.name);
-        if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
-            let plan = plans.remove(at);
-            plans.insert(0, plan);
-            self.as_asked = true;
-        }
-        Some(plans)
     }
 
     fn describe(&self, g: &Group, p: &Plan) -> String {
@@ -401,9 +394,10 @@ impl Scheduler<'_> {
             let guarded = g.guarded_in(lane);
             let reads = &g.reads;
             let moving = reads.iter().filter(|a| along(a, lane) != Along::Still).count();
-            if !targets_fit || moving == 0 || guarded && !(free && g.splits(lane)) {
+            if !targets_fit || moving == 0 || guarded && !(free && g.splits_lanes(lane)) {
                 continue;
             }
+            // Where a guard depends on the lanes, their range is split until none does; what moves in strides is not there to be packed then.
             let strided: Vec<plain::Access> =
                 reads.iter().filter(|a| along(a, lane) == Along::Strided).map(|a| (*a).clone()).collect();
             if !free && !strided.is_empty() || strided.iter().any(|a| a.guarded()) {
@@ -1457,6 +1451,24 @@ struct Range {
 }
 
 impl Plan {
+    /// The variables of the tile.
+    fn tile(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|(v, _)| *v).chain([self.lane])
+    }
+
+    /// Whether each element is summed in the same order.
+    fn in_order_of(&self, other: &Plan, g: &Group) -> bool {
+        let order = |p: &Plan| (p.lane, p.width, p.vectors);
+        let free = g.is_free(other.lane);
+        self.block == other.block && if free { g.is_free(self.lane) } else { order(self) == order(other) }
+    }
+
+    /// Whether each element is summed in the same order, in tiles that are cut by the same guards.
+    fn adds_as(&self, other: &Plan, g: &Group) -> bool {
+        let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
+        cut(self) == cut(other) && self.in_order_of(other, g)
+    }
+
     fn is_split(&self, v: usize) -> bool {
         self.block.is_some_and(|(b, _)| b == v)
     }
