@@ -2,7 +2,7 @@
 
 fn main() {
     #[cfg(feature = "bundled")]
-    cotangent_build::Build::new().ops("ops").templates("templates").compile();
+    cotangent_build::Build::new().ops("ops").templates("templates").ndarray(cfg!(feature = "ndarray")).compile();
     #[cfg(not(feature = "bundled"))]
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -20,6 +20,8 @@
 #![no_std]
 #![warn(missing_docs)]
 
+#[cfg(feature = "ndarray")]
+extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
@@ -31,6 +33,8 @@ pub mod isa;
 mod kernel;
 pub mod lanes;
 pub mod math;
+#[cfg(feature = "ndarray")]
+pub mod ndarray;
 pub mod real;
 pub mod tensor;
 

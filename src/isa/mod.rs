@@ -252,12 +252,24 @@ macro_rules! bodies {
                 fn avx512<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
                     B::run::<x86::Avx512>($($a),+);
                 }
-                match x86::level() {
+                // Functions of their own, so that the choice is a load, a comparison and a jump.
+                #[inline(never)]
+                fn portable<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+                    B::run::<Portable>($($a),+);
+                }
+                #[cold]
+                #[inline(never)]
+                fn first<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
+                    x86::choose();
+                    $dispatch::<B, $($A),+>($($a),+);
+                }
+                match x86::chosen() {
                     // SAFETY: the machine was found to have the instructions.
                     x86::AVX512 if const { B::SETS & sets::AVX512 != 0 } => unsafe { avx512::<B, $($A),+>($($a),+) },
                     // SAFETY: as above; what has AVX-512 has these.
                     x86::AVX512 | x86::AVX2 if const { B::SETS & sets::AVX2 != 0 } => unsafe { avx2::<B, $($A),+>($($a),+) },
-                    _ => B::run::<Portable>($($a),+),
+                    x86::UNKNOWN => first::<B, $($A),+>($($a),+),
+                    _ => portable::<B, $($A),+>($($a),+),
                 }
             }
             #[cfg(not(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma")))))]

@@ -392,16 +392,21 @@ mod chosen {
     use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
     use std::arch::is_x86_feature_detected as has;
 
-    const UNKNOWN: u8 = 0;
+    pub const UNKNOWN: u8 = 0;
     const PORTABLE: u8 = 1;
     pub const AVX2: u8 = 2;
     pub const AVX512: u8 = 3;
     static LEVEL: AtomicU8 = AtomicU8::new(UNKNOWN);
 
-    /// What to use: a byte that is read.
+    /// What to use: a byte that is read; `UNKNOWN` until [`choose`] was called.
     #[inline(always)]
-    pub fn level() -> u8 {
-        match LEVEL.load(Relaxed) {
+    pub fn chosen() -> u8 {
+        LEVEL.load(Relaxed)
+    }
+
+    /// What to use, found on the first call.
+    fn level() -> u8 {
+        match chosen() {
             UNKNOWN => choose(),
             level => level,
         }
@@ -418,8 +423,9 @@ mod chosen {
         }
     }
 
+    /// Finds what the machine has, capped by `COTANGENT_ISA`.
     #[cold]
-    fn choose() -> u8 {
+    pub fn choose() -> u8 {
         let cap = match std::env::var("COTANGENT_ISA").as_deref() {
             Ok("portable") => PORTABLE,
             Ok("avx2") => AVX2,
@@ -442,7 +448,7 @@ mod chosen {
 }
 
 #[cfg(all(feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
-pub use chosen::{AVX2, AVX512, level, name, names};
+pub use chosen::{AVX2, AVX512, UNKNOWN, choose, chosen, name, names};
 
 /// The build has a good set: nothing to choose.
 #[cfg(all(target_feature = "avx2", target_feature = "fma"))]

@@ -448,7 +448,8 @@ Right:
 
 Duplicate "E006" "two things of the same name"
 "Inputs, outputs, parameters and locals share one set of names; so do the instances of an op. The index of an axis \
-is its name in lower case, so two axes may not differ in case alone.
+is its name in lower case, so two axes may not differ in case alone. In a C header the names of op and instance join \
+by `_`: the instance `b_c` of an op `a` and `c` of `a_b` are one there.
 
 Wrong:
     inputs: {x: [Cx, CX]}
@@ -777,7 +778,8 @@ Right:
 BadOption "E037" "an option that no build can have"
 "The module and the prefix become names in Rust: the module is a path from the crate's root, the prefix begins the \
 names of the ops' modules, in lower case. `std` belongs to self-contained output: elsewhere the crate `cotangent` has a \
-feature of that name.
+feature of that name. A C header is a file ending in `.h`, and its prefix a word of C. Wrappers for `ndarray` stand on \
+the crate `cotangent`, so self-contained output has none.
 
 Wrong:
     Build::new().ops(\"ops\").module(\"crate::kernels\").compile()

@@ -29,6 +29,8 @@ Options of render:
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
   --scratch-limit BYTES      a function's packed operands take at most so much of the stack (what pays)
   --std                      choose instructions at run time and make zeros on the heap
+  --c-header FILE            wrappers for C too, and the header that declares them
+  --c-prefix WORD            what names in the header begin with (cotangent_)
   --templates FOLDER         templates that replace the shipped ones of the same name
 
 Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
@@ -37,7 +39,7 @@ Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 enum Command {
     Check(Vec<PathBuf>),
     Show { path: PathBuf, stage: String, instance: Option<String> },
-    Render { build: Build, output: Option<PathBuf>, check: bool },
+    Render { build: Box<Build>, output: Option<PathBuf>, check: bool },
     Explain(String),
     Print(String),
 }
@@ -112,6 +114,8 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
             Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
+            Long("c-header") => render.build = render.build.c_header(parser.value()?),
+            Long("c-prefix") => render.build = render.build.c_prefix(parser.value()?.string()?),
             Long("templates") => render.build = render.build.templates(parser.value()?),
             Value(word) => words.push(word.into()),
             other => return Err(other.unexpected()),
@@ -130,7 +134,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             let module = render.module.unwrap_or_else(|| module(render.output.as_deref()));
             let build = render.build.self_contained(true).module(module);
             let build = rest.into_iter().fold(build, Build::ops);
-            Ok(Command::Render { build, output: render.output, check: render.check })
+            Ok(Command::Render { build: Box::new(build), output: render.output, check: render.check })
         }
         (Some("check"), [_, ..]) => Ok(Command::Check(rest)),
         (Some("check"), []) => Err("check takes spec files or folders".into()),
@@ -149,7 +153,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 11] = [
+    const LONG: [&str; 13] = [
         "--output",
         "--check",
         "--module",
@@ -160,6 +164,8 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--inline-limit",
         "--scratch-limit",
         "--std",
+        "--c-header",
+        "--c-prefix",
         "--templates",
     ];
     match arg {
@@ -193,19 +199,22 @@ fn render(build: &Build, output: Option<&Path>, check: bool) -> ExitCode {
         }
     };
     eprint!("{}", made.warnings);
-    let text = &made.files[pipeline::ROOT];
-    match output {
-        None => say(text),
-        Some(file) if check => {
-            if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
-                eprintln!("error: {} is not what the specs and options give: render it again", file.display());
-                return ExitCode::FAILURE;
+    for (name, text) in &made.files {
+        // Beside the root there is the C header, which has a path of its own.
+        let file = if name == pipeline::ROOT { output } else { Some(Path::new(name)) };
+        match file {
+            None => say(text),
+            Some(file) if check => {
+                if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
+                    eprintln!("error: {} is not what the specs and options give: render it again", file.display());
+                    return ExitCode::FAILURE;
+                }
             }
-        }
-        Some(file) => {
-            if let Err(e) = write_changed(file, text) {
-                eprintln!("error: cannot write {}: {e}", file.display());
-                return ExitCode::FAILURE;
+            Some(file) => {
+                if let Err(e) = write_changed(file, text) {
+                    eprintln!("error: cannot write {}: {e}", file.display());
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }

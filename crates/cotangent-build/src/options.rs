@@ -76,6 +76,12 @@ pub struct Options {
     pub self_contained: bool,
     /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
     pub std: bool,
+    /// Where the header for C goes, within the output folder; the kernels then have wrappers for C.
+    pub c_header: Option<String>,
+    /// What the names in the header begin with.
+    pub c_prefix: String,
+    /// Whether the kernels have wrappers for the arrays of `ndarray`.
+    pub ndarray: bool,
     /// Templates that replace shipped ones, name and text.
     pub templates: Vec<(String, String)>,
 }
@@ -91,6 +97,9 @@ impl Default for Options {
             scratch_limit: usize::MAX,
             self_contained: false,
             std: false,
+            c_header: None,
+            c_prefix: "cotangent_".into(),
+            ndarray: false,
             templates: Vec::new(),
         }
     }
@@ -132,5 +141,25 @@ impl Options {
             let help = "elsewhere it is a feature of the crate `cotangent`";
             out.push(Diagnostic::general(Code::BadOption, message).help(help));
         }
+        if !(self.c_prefix.is_empty() || word(&self.c_prefix)) {
+            let message = format!("`{}` cannot begin names in C", self.c_prefix);
+            out.push(Diagnostic::general(Code::BadOption, message).help("letters, digits and `_`: `net_`"));
+        }
+        // Else it could take the place of a file that Rust includes.
+        if let Some(header) = self.c_header.as_ref().filter(|path| !is_header(path)) {
+            let message = format!("`{header}` cannot be the C header");
+            out.push(Diagnostic::general(Code::BadOption, message).help("a file ending in `.h`: `kernels.h`"));
+        }
+        if self.ndarray && self.self_contained {
+            let message = "self-contained output has no wrappers for `ndarray`";
+            let help = "they stand on the crate `cotangent` and its feature `ndarray`";
+            out.push(Diagnostic::general(Code::BadOption, message).help(help));
+        }
     }
+}
+
+/// Whether a path names a C or C++ header.
+fn is_header(path: &str) -> bool {
+    let extension = std::path::Path::new(path).extension();
+    extension.is_some_and(|e| ["h", "hh", "hpp", "hxx"].iter().any(|known| e == *known))
 }

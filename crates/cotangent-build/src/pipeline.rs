@@ -38,6 +38,7 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     let scheduled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, options, out)));
     let compiled: Vec<(&Certified, Vec<Compiled>)> = scheduled.collect();
     // after this: order, accumulators and scratch of every function are decided
+    emit::c::distinct(compiled.iter().map(|(_, kernels)| kernels.as_slice()), options, out);
     if out.has_errors() {
         return None;
     }

@@ -242,92 +242,134 @@ pub mod layer {
         impl<'a> crate::vendored::cotangent::isa::Body6<&'a W, &'a V, &'a W, &'a V, &'a mut Y, &'a mut Y> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, v: &'a V, w_dot: &'a W, v_dot: &'a V, y: &'a mut Y, y_dot: &'a mut Y) {
-                // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-                // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
-                let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc6 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc7 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc8 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc9 = Isa_::splat::<f32, 2>(0.0_f32);
-                for j in 0..7 {
-                    let mut b10 = Isa_::read::<f32, 2>(&w[0], j * 2);
-                    let mut b11 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                    acc0 = Isa_::lanes_mul_add(b10, b11, acc0);
-                    let mut b12 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
-                    let mut b13 = Isa_::read::<f32, 2>(&w_dot[0], j * 2);
-                    acc5 = Isa_::lanes_mul_add(b12, b10, Isa_::lanes_mul_add(b13, b11, acc5));
-                    let mut b14 = Isa_::read::<f32, 2>(&w[1], j * 2);
-                    acc1 = Isa_::lanes_mul_add(b14, b11, acc1);
-                    let mut b15 = Isa_::read::<f32, 2>(&w_dot[1], j * 2);
-                    acc6 = Isa_::lanes_mul_add(b12, b14, Isa_::lanes_mul_add(b15, b11, acc6));
-                    let mut b16 = Isa_::read::<f32, 2>(&w[2], j * 2);
-                    acc2 = Isa_::lanes_mul_add(b16, b11, acc2);
-                    let mut b17 = Isa_::read::<f32, 2>(&w_dot[2], j * 2);
-                    acc7 = Isa_::lanes_mul_add(b12, b16, Isa_::lanes_mul_add(b17, b11, acc7));
-                    let mut b18 = Isa_::read::<f32, 2>(&w[3], j * 2);
-                    acc3 = Isa_::lanes_mul_add(b18, b11, acc3);
-                    let mut b19 = Isa_::read::<f32, 2>(&w_dot[3], j * 2);
-                    acc8 = Isa_::lanes_mul_add(b12, b18, Isa_::lanes_mul_add(b19, b11, acc8));
-                    let mut b20 = Isa_::read::<f32, 2>(&w[4], j * 2);
-                    acc4 = Isa_::lanes_mul_add(b20, b11, acc4);
-                    let mut b21 = Isa_::read::<f32, 2>(&w_dot[4], j * 2);
-                    acc9 = Isa_::lanes_mul_add(b12, b20, Isa_::lanes_mul_add(b21, b11, acc9));
+                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
+                    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+                    // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
+                    let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc6 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc7 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc8 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc9 = Isa_::splat::<f32, 2>(0.0_f32);
+                    for j in 0..7 {
+                        let mut b10 = Isa_::read::<f32, 2>(&w[0], j * 2);
+                        let mut b11 = Isa_::read::<f32, 2>(&v[..], j * 2);
+                        acc0 = Isa_::lanes_mul_add(b10, b11, acc0);
+                        let mut b12 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
+                        let mut b13 = Isa_::read::<f32, 2>(&w_dot[0], j * 2);
+                        acc5 = Isa_::lanes_mul_add(b12, b10, Isa_::lanes_mul_add(b13, b11, acc5));
+                        let mut b14 = Isa_::read::<f32, 2>(&w[1], j * 2);
+                        acc1 = Isa_::lanes_mul_add(b14, b11, acc1);
+                        let mut b15 = Isa_::read::<f32, 2>(&w_dot[1], j * 2);
+                        acc6 = Isa_::lanes_mul_add(b12, b14, Isa_::lanes_mul_add(b15, b11, acc6));
+                        let mut b16 = Isa_::read::<f32, 2>(&w[2], j * 2);
+                        acc2 = Isa_::lanes_mul_add(b16, b11, acc2);
+                        let mut b17 = Isa_::read::<f32, 2>(&w_dot[2], j * 2);
+                        acc7 = Isa_::lanes_mul_add(b12, b16, Isa_::lanes_mul_add(b17, b11, acc7));
+                        let mut b18 = Isa_::read::<f32, 2>(&w[3], j * 2);
+                        acc3 = Isa_::lanes_mul_add(b18, b11, acc3);
+                        let mut b19 = Isa_::read::<f32, 2>(&w_dot[3], j * 2);
+                        acc8 = Isa_::lanes_mul_add(b12, b18, Isa_::lanes_mul_add(b19, b11, acc8));
+                        let mut b20 = Isa_::read::<f32, 2>(&w[4], j * 2);
+                        acc4 = Isa_::lanes_mul_add(b20, b11, acc4);
+                        let mut b21 = Isa_::read::<f32, 2>(&w_dot[4], j * 2);
+                        acc9 = Isa_::lanes_mul_add(b12, b20, Isa_::lanes_mul_add(b21, b11, acc9));
+                    }
+                    let mut sums22 = Isa_::sums([acc0, acc1]);
+                    Isa_::write(sums22, &mut y[..], 0);
+                    let mut sums23 = Isa_::sums([acc2, acc3]);
+                    Isa_::write(sums23, &mut y[..], 2);
+                    let mut sum24 = 0.0_f32;
+                    sum24 += Isa_::sum(acc4);
+                    y[4] = sum24;
+                    let mut sums25 = Isa_::sums([acc5, acc6]);
+                    Isa_::write(sums25, &mut y_dot[..], 0);
+                    let mut sums26 = Isa_::sums([acc7, acc8]);
+                    Isa_::write(sums26, &mut y_dot[..], 2);
+                    let mut sum27 = 0.0_f32;
+                    sum27 += Isa_::sum(acc9);
+                    y_dot[4] = sum27;
+                    let mut acc28 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc29 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc30 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc31 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc32 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc33 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc34 = Isa_::splat::<f32, 2>(0.0_f32);
+                    let mut acc35 = Isa_::splat::<f32, 2>(0.0_f32);
+                    for j in 0..7 {
+                        let mut b36 = Isa_::read::<f32, 2>(&w[5], j * 2);
+                        let mut b37 = Isa_::read::<f32, 2>(&v[..], j * 2);
+                        acc28 = Isa_::lanes_mul_add(b36, b37, acc28);
+                        let mut b38 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
+                        let mut b39 = Isa_::read::<f32, 2>(&w_dot[5], j * 2);
+                        acc32 = Isa_::lanes_mul_add(b38, b36, Isa_::lanes_mul_add(b39, b37, acc32));
+                        let mut b40 = Isa_::read::<f32, 2>(&w[6], j * 2);
+                        acc29 = Isa_::lanes_mul_add(b40, b37, acc29);
+                        let mut b41 = Isa_::read::<f32, 2>(&w_dot[6], j * 2);
+                        acc33 = Isa_::lanes_mul_add(b38, b40, Isa_::lanes_mul_add(b41, b37, acc33));
+                        let mut b42 = Isa_::read::<f32, 2>(&w[7], j * 2);
+                        acc30 = Isa_::lanes_mul_add(b42, b37, acc30);
+                        let mut b43 = Isa_::read::<f32, 2>(&w_dot[7], j * 2);
+                        acc34 = Isa_::lanes_mul_add(b38, b42, Isa_::lanes_mul_add(b43, b37, acc34));
+                        let mut b44 = Isa_::read::<f32, 2>(&w[8], j * 2);
+                        acc31 = Isa_::lanes_mul_add(b44, b37, acc31);
+                        let mut b45 = Isa_::read::<f32, 2>(&w_dot[8], j * 2);
+                        acc35 = Isa_::lanes_mul_add(b38, b44, Isa_::lanes_mul_add(b45, b37, acc35));
+                    }
+                    let mut sums46 = Isa_::sums([acc28, acc29]);
+                    Isa_::write(sums46, &mut y[..], 5);
+                    let mut sums47 = Isa_::sums([acc30, acc31]);
+                    Isa_::write(sums47, &mut y[..], 7);
+                    let mut sums48 = Isa_::sums([acc32, acc33]);
+                    Isa_::write(sums48, &mut y_dot[..], 5);
+                    let mut sums49 = Isa_::sums([acc34, acc35]);
+                    Isa_::write(sums49, &mut y_dot[..], 7);
                 }
-                let mut sums22 = Isa_::sums([acc0, acc1]);
-                Isa_::write(sums22, &mut y[..], 0);
-                let mut sums23 = Isa_::sums([acc2, acc3]);
-                Isa_::write(sums23, &mut y[..], 2);
-                let mut sum24 = 0.0_f32;
-                sum24 += Isa_::sum(acc4);
-                y[4] = sum24;
-                let mut sums25 = Isa_::sums([acc5, acc6]);
-                Isa_::write(sums25, &mut y_dot[..], 0);
-                let mut sums26 = Isa_::sums([acc7, acc8]);
-                Isa_::write(sums26, &mut y_dot[..], 2);
-                let mut sum27 = 0.0_f32;
-                sum27 += Isa_::sum(acc9);
-                y_dot[4] = sum27;
-                let mut acc28 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc29 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc30 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc31 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc32 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc33 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc34 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc35 = Isa_::splat::<f32, 2>(0.0_f32);
-                for j in 0..7 {
-                    let mut b36 = Isa_::read::<f32, 2>(&w[5], j * 2);
-                    let mut b37 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                    acc28 = Isa_::lanes_mul_add(b36, b37, acc28);
-                    let mut b38 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
-                    let mut b39 = Isa_::read::<f32, 2>(&w_dot[5], j * 2);
-                    acc32 = Isa_::lanes_mul_add(b38, b36, Isa_::lanes_mul_add(b39, b37, acc32));
-                    let mut b40 = Isa_::read::<f32, 2>(&w[6], j * 2);
-                    acc29 = Isa_::lanes_mul_add(b40, b37, acc29);
-                    let mut b41 = Isa_::read::<f32, 2>(&w_dot[6], j * 2);
-                    acc33 = Isa_::lanes_mul_add(b38, b40, Isa_::lanes_mul_add(b41, b37, acc33));
-                    let mut b42 = Isa_::read::<f32, 2>(&w[7], j * 2);
-                    acc30 = Isa_::lanes_mul_add(b42, b37, acc30);
-                    let mut b43 = Isa_::read::<f32, 2>(&w_dot[7], j * 2);
-                    acc34 = Isa_::lanes_mul_add(b38, b42, Isa_::lanes_mul_add(b43, b37, acc34));
-                    let mut b44 = Isa_::read::<f32, 2>(&w[8], j * 2);
-                    acc31 = Isa_::lanes_mul_add(b44, b37, acc31);
-                    let mut b45 = Isa_::read::<f32, 2>(&w_dot[8], j * 2);
-                    acc35 = Isa_::lanes_mul_add(b38, b44, Isa_::lanes_mul_add(b45, b37, acc35));
+                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
+                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
+                    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+                    // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
+                    for i in 0..3 {
+                        let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
+                        let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
+                        let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
+                        let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
+                        let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
+                        let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
+                        for j in 0..7 {
+                            let mut b6 = Isa_::read::<f32, 2>(&w[i * 3], j * 2);
+                            let mut b7 = Isa_::read::<f32, 2>(&v[..], j * 2);
+                            acc0 = Isa_::lanes_mul_add(b6, b7, acc0);
+                            let mut b8 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
+                            let mut b9 = Isa_::read::<f32, 2>(&w_dot[i * 3], j * 2);
+                            acc3 = Isa_::lanes_mul_add(b8, b6, Isa_::lanes_mul_add(b9, b7, acc3));
+                            let mut b10 = Isa_::read::<f32, 2>(&w[i * 3 + 1], j * 2);
+                            acc1 = Isa_::lanes_mul_add(b10, b7, acc1);
+                            let mut b11 = Isa_::read::<f32, 2>(&w_dot[i * 3 + 1], j * 2);
+                            acc4 = Isa_::lanes_mul_add(b8, b10, Isa_::lanes_mul_add(b11, b7, acc4));
+                            let mut b12 = Isa_::read::<f32, 2>(&w[i * 3 + 2], j * 2);
+                            acc2 = Isa_::lanes_mul_add(b12, b7, acc2);
+                            let mut b13 = Isa_::read::<f32, 2>(&w_dot[i * 3 + 2], j * 2);
+                            acc5 = Isa_::lanes_mul_add(b8, b12, Isa_::lanes_mul_add(b13, b7, acc5));
+                        }
+                        let mut sums14 = Isa_::sums([acc0, acc1]);
+                        Isa_::write(sums14, &mut y[..], i * 3);
+                        let mut sum15 = 0.0_f32;
+                        sum15 += Isa_::sum(acc2);
+                        y[i * 3 + 2] = sum15;
+                        let mut sums16 = Isa_::sums([acc3, acc4]);
+                        Isa_::write(sums16, &mut y_dot[..], i * 3);
+                        let mut sum17 = 0.0_f32;
+                        sum17 += Isa_::sum(acc5);
+                        y_dot[i * 3 + 2] = sum17;
+                    }
                 }
-                let mut sums46 = Isa_::sums([acc28, acc29]);
-                Isa_::write(sums46, &mut y[..], 5);
-                let mut sums47 = Isa_::sums([acc30, acc31]);
-                Isa_::write(sums47, &mut y[..], 7);
-                let mut sums48 = Isa_::sums([acc32, acc33]);
-                Isa_::write(sums48, &mut y_dot[..], 5);
-                let mut sums49 = Isa_::sums([acc34, acc35]);
-                Isa_::write(sums49, &mut y_dot[..], 7);
             }
         }
         <Body_ as crate::vendored::cotangent::isa::Body6<_, _, _, _, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, v, w_dot, v_dot, y, y_dot);
@@ -422,7 +464,7 @@ pub mod layer {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64", target_arch = "x86_64"))]
+                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
                 if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
                     // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
                     let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
@@ -500,7 +542,7 @@ pub mod layer {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64", target_arch = "x86_64"))]
+                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
                 if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
                     // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
                     let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
@@ -986,32 +1028,45 @@ pub trait Isa: Sealed + Copy + 'static {
     /// `a * b + c` in each lane, rounded as [`Isa::mul_add`].
     #[inline(always)]
     fn lanes_mul_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>, c: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| Self::mul_add(a[l], b[l], c[l]))
+        // No closure: one that is not inlined has bounds to check.
+        let mut out = c.to_array();
+        for ((c, a), b) in out.iter_mut().zip(&a.to_array()).zip(&b.to_array()) {
+            *c = Self::mul_add(*a, *b, *c);
+        }
+        Lanes::from_array(out)
     }
     /// Sums.
     #[inline(always)]
     fn lanes_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] + b[l])
+        a + b
     }
     /// Differences.
     #[inline(always)]
     fn lanes_sub<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] - b[l])
+        a - b
     }
     /// Products.
     #[inline(always)]
     fn lanes_mul<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| a[l] * b[l])
+        a * b
     }
     /// The larger of each pair; NaN if either is NaN.
     #[inline(always)]
     fn lanes_max<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| T::max::<Self>(a[l], b[l]))
+        let mut out = a.to_array();
+        for (a, b) in out.iter_mut().zip(&b.to_array()) {
+            *a = T::max::<Self>(*a, *b);
+        }
+        Lanes::from_array(out)
     }
     /// The smaller of each pair; NaN if either is NaN.
     #[inline(always)]
     fn lanes_min<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, N> {
-        Lanes::from_fn(|l| T::min::<Self>(a[l], b[l]))
+        let mut out = a.to_array();
+        for (a, b) in out.iter_mut().zip(&b.to_array()) {
+            *a = T::min::<Self>(*a, *b);
+        }
+        Lanes::from_array(out)
     }
     /// The sum of the lanes: lane `i + N/2` is added to lane `i`, then again with half as many, until one is left.
     #[inline(always)]
@@ -1694,7 +1749,7 @@ pub mod math {
 pub mod f32 {
 
 use super::{even_odd, horner, huge, pick, wide};
-use crate::vendored::cotangent::isa::Isa;
+use crate::vendored::cotangent::isa::{Isa, Machine};
 
 /// Adding it to a number of magnitude up to 2^22 rounds to an integer, which then stands in the low bits.
 const MAGIC: f32 = 12_582_912.0;
@@ -2180,14 +2235,17 @@ pub fn cosh<S: Isa>(x: f32) -> f32 {
     2.0 * q + 0.125 / q
 }
 
-/// The hyperbolic tangent. Error at most 2 ulp.
+/// The hyperbolic tangent below 0.55, a polynomial.
 #[inline(always)]
-pub fn tanh<S: Isa>(x: f32) -> f32 {
-    let a = abs::<S>(x);
-    let a = pick(a > 10.0, 10.0, a);
+fn tanh_near<S: Isa>(a: f32) -> f32 {
     let z = a * a;
-    let near = S::mul_add(a * z, even_odd!(S, z, TANH, 0 2 4; 1 3), a);
-    let far = if S::FUSED {
+    S::mul_add(a * z, even_odd!(S, z, TANH, 0 2 4; 1 3), a)
+}
+
+/// The hyperbolic tangent from there to 10, by the exponential.
+#[inline(always)]
+fn tanh_far<S: Isa>(a: f32) -> f32 {
+    if S::FUSED {
         // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms will do.
         let b = a + a;
         let t = S::mul_add(b, core::f32::consts::LOG2_E, MAGIC + 127.0);
@@ -2204,8 +2262,21 @@ pub fn tanh<S: Isa>(x: f32) -> f32 {
         let e = 1.0 + (r + r * r * even_odd!(S, r, EXP_SHORT, 0 2 4; 1 3));
         let q = e * exp2i(n);
         1.0 - (q + q) / (1.0 + q)
+    }
+}
+
+/// The hyperbolic tangent. Error at most 2 ulp.
+#[inline(always)]
+pub fn tanh<S: Isa>(x: f32) -> f32 {
+    let a = abs::<S>(x);
+    let a = pick(a > 10.0, 10.0, a);
+    let y = if const { matches!(S::MACHINE, Machine::Scalar) } {
+        // Without lanes a branch costs less than what is not taken.
+        if a < 0.55 { tanh_near::<S>(a) } else { tanh_far::<S>(a) }
+    } else {
+        pick(a < 0.55, tanh_near::<S>(a), tanh_far::<S>(a))
     };
-    with_sign(pick(a < 0.55, near, far), x)
+    with_sign(y, x)
 }
 
 /// The inverse hyperbolic sine. Error at most 1 ulp.

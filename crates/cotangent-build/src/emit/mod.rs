@@ -4,8 +4,10 @@
 //! written here. Output depends on specs, templates and options alone.
 
 mod body;
+pub(crate) mod c;
 mod cost;
 pub mod names;
+mod ndarray;
 mod vendor;
 
 use crate::certify::Certified;
@@ -17,7 +19,7 @@ use crate::pipeline::{Files, ROOT};
 use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
-use crate::spec::InstanceSpec;
+use crate::spec::{DType, InstanceSpec};
 use serde::Serialize;
 use tera::{Context, Tera};
 
@@ -44,6 +46,8 @@ struct RootContext {
     ops: Vec<OpContext>,
     /// What stands for the crate `cotangent`, where this file shall need none.
     vendored: Option<VendoredContext>,
+    /// The header for C, where one is wanted.
+    c: Option<c::HeaderContext>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +80,8 @@ struct OpContext {
 struct KernelContext {
     op: String,
     name: String,
+    #[serde(skip)]
+    scalar: DType,
     dtype: &'static str,
     doc: Vec<String>,
     source: String,
@@ -86,6 +92,10 @@ struct KernelContext {
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
     functions: Vec<FunctionContext>,
+    /// Whether there are wrappers for `ndarray`.
+    nd: bool,
+    /// What wrappers for C need, where they are wanted.
+    c: Option<c::WrapperContext>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +120,8 @@ struct TypeContext {
     rust: String,
     dims: Vec<String>,
     shape: Vec<usize>,
+    /// The type of its dimension in `ndarray`.
+    dimension: String,
     role: &'static str,
     lo: String,
     lo_closed: bool,
@@ -161,6 +173,8 @@ struct BodyContext {
 struct ArgumentContext {
     name: String,
     alias: String,
+    /// The number of its dimensions; 0 for a number.
+    rank: usize,
 }
 
 /// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each number up to it.
@@ -186,6 +200,9 @@ pub fn files(ops: &[(&Certified, Vec<Compiled>)], sources: &Sources, options: &O
     }
     let root = root_context(contexts, options);
     files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
+    if let Some(header) = &options.c_header {
+        files.insert(header.clone(), render(&tera, "header.h.tera", &root)?);
+    }
     Ok(files)
 }
 
@@ -232,6 +249,7 @@ fn root_context(ops: Vec<OpContext>, options: &Options) -> RootContext {
         runtime: runtime(options),
         module: module(options),
         prefix: options.prefix.clone(),
+        c: options.c_header.as_ref().map(|header| c::header(&ops, header, options)),
         set: format!("{}{}", module(options).replace("::", "_"), options.prefix),
         ops,
         vendored,
@@ -298,6 +316,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     KernelContext {
         op: op.name.clone(),
         name: kernel.name.clone(),
+        scalar: kernel.dtype,
         dtype: scalar,
         doc: paragraphs(&op.doc),
         source: place(sources, c.instance.name.span),
@@ -313,6 +332,8 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
             .collect(),
         types,
         functions,
+        nd: options.ndarray,
+        c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
 }
 
@@ -334,6 +355,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
         rust: body::nested(body::scalar(kernel.dtype), &tensor.shape),
         dims: tensor.dims.clone(),
         shape: tensor.shape.clone(),
+        dimension: ndarray::dimension(&tensor.shape),
         role: if tensor.role == Role::Input { "Input" } else { "Output" },
         lo: bound(domain.map_or(f64::NEG_INFINITY, |d| d.lo)),
         lo_closed: domain.is_some_and(|d| d.lo_closed),
@@ -356,7 +378,8 @@ fn function_context(
             Role::Tangent(of) | Role::Cotangent(of) => of,
             _ => *t,
         };
-        ArgumentContext { name: kernel.tensor(*t).name.clone(), alias: names::alias(&kernel.tensor(of).name) }
+        let (tensor, of) = (kernel.tensor(*t), kernel.tensor(of));
+        ArgumentContext { name: tensor.name.clone(), alias: names::alias(&of.name), rank: of.shape.len() }
     };
     let (kind, rule) = match f.kind {
         Kind::Forward => ("Forward", &op.forward),

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// So many turns of the reduction are packed for all tiles of rows before the next.
 const CHUNK: usize = 16;
+/// Loops of at most so many turns are unrolled by the compiler.
+const UNROLLED: usize = 8;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
@@ -605,7 +607,10 @@ impl Scheduler<'_> {
                     Along::Still => {
                         let misses = self.misses(g, p, a, of(a) as usize, size);
                         let collide = if p.row_pack.contains(a) { 0.0 } else { self.rows_collide(p, rows, a, size) };
-                        load += of(a) * (0.5 + collide) + misses;
+                        let kept =
+                            accs + of(a) + self.slides(g, p, a).map_or(0.0, |turns| turns as f64 - 1.0) + vectors;
+                        let spilled = self.slides(g, p, a).is_some() && kept > m.registers as f64;
+                        load += of(a) * (0.5 + collide + f64::from(spilled)) + misses;
                         missing += misses;
                         uops += of(a);
                     }
@@ -729,6 +734,15 @@ impl Scheduler<'_> {
         // A line that lasts for several turns is fetched once in them.
         let turns = (LINE / step.min(LINE)) as f64;
         self.machine.caches.iter().map(cost).sum::<f64>() / turns
+    }
+
+    /// The turns of the innermost loop, if they are so few that the compiler unrolls them and the scalars of a tile's rows move along with them:
+    /// then it keeps those that several turns share in registers, and spills accumulators for it.
+    fn slides(&self, g: &Group, p: &Plan, a: &plain::Access) -> Option<usize> {
+        let v = g.own.iter().copied().rfind(|v| !g.is_free(*v) && *v != p.lane).filter(|v| g.extent(*v) <= UNROLLED)?;
+        let moves = |q: &plain::Position, v: usize| q.numerator.coefficient(v) != 0;
+        let shared = |q: &plain::Position| moves(q, v) && p.rows.iter().any(|(r, _)| moves(q, *r));
+        a.positions.iter().any(shared).then(|| g.extent(v))
     }
 
     /// Bytes between the elements of a read at two values of a variable.

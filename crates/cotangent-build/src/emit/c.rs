@@ -1,0 +1,314 @@
+//! C: takes what the templates see of the kernels, gives what those of the wrappers and of the header see.
+//!
+//! Holds after it: every name in the header is C's and C++'s and, by [`distinct`], the only one of its kind; no comment ends or opens another.
+
+use super::{ArgumentContext, Compiled, FunctionContext, KernelContext, OpContext, names};
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::index::{Op, Role, TensorId};
+use crate::options::Options;
+use crate::source::Span;
+use crate::spec::DType;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What `c.rs.tera` sees of a kernel, besides the kernel.
+#[derive(Serialize)]
+pub struct WrapperContext {
+    /// The header's file name.
+    header: String,
+    /// What the names of the kernel's functions begin with; `_` and their own name follow.
+    stem: String,
+    /// Bytes to which arguments are aligned.
+    alignment: usize,
+}
+
+/// What `header.h.tera` sees, as `c`.
+#[derive(Serialize)]
+pub struct HeaderContext {
+    prefix: String,
+    guard: String,
+    /// The macro that stands for `restrict`.
+    restrict: String,
+    /// The scalar types that are used.
+    scalars: Vec<ScalarContext>,
+    kernels: Vec<HeaderKernel>,
+}
+
+#[derive(Serialize)]
+struct ScalarContext {
+    name: &'static str,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct HeaderKernel {
+    name: String,
+    doc: Vec<String>,
+    scalar: &'static str,
+    forward: Vec<String>,
+    adjoint: Vec<String>,
+    types: Vec<HeaderType>,
+    functions: Vec<HeaderFunction>,
+}
+
+#[derive(Serialize)]
+struct HeaderType {
+    name: String,
+    /// The tensor and its dimensions, as in the formula.
+    formula: String,
+    shape: Vec<usize>,
+    elements: u128,
+    bytes: u128,
+}
+
+#[derive(Serialize)]
+struct HeaderFunction {
+    name: String,
+    what: &'static str,
+    rule: Vec<String>,
+    arguments: Vec<HeaderArgument>,
+    flops: u64,
+    scratch: u64,
+}
+
+#[derive(Serialize)]
+struct HeaderArgument {
+    name: String,
+    ty: String,
+    constant: bool,
+}
+
+/// What the names of a kernel begin with in C.
+fn stem(op: &str, kernel: &str, options: &Options) -> String {
+    format!("{}{}{op}_{kernel}", options.c_prefix, options.prefix)
+}
+
+/// The file name of the header.
+fn file_name(header: &str) -> &str {
+    header.rsplit(['/', '\\']).next().unwrap_or(header)
+}
+
+/// The macros of the header itself: what keeps it from being read twice, and what stands for `restrict`.
+fn macros(header: &str, options: &Options) -> [String; 2] {
+    let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    let prefix = options.c_prefix.to_uppercase();
+    [format!("{prefix}{}", file_name(header).chars().map(word).collect::<String>()), format!("{prefix}RESTRICT")]
+}
+
+/// C's name and size of a scalar type.
+fn scalar(dtype: DType) -> ScalarContext {
+    match dtype {
+        DType::F32 => ScalarContext { name: "float", bytes: 4 },
+        DType::F64 => ScalarContext { name: "double", bytes: 8 },
+    }
+}
+
+/// The wrappers of a kernel, where a header is wanted.
+pub(super) fn wrappers(op: &str, kernel: &str, dtype: DType, options: &Options) -> Option<WrapperContext> {
+    let header = options.c_header.as_ref()?;
+    Some(WrapperContext {
+        header: file_name(header).into(),
+        stem: stem(op, kernel, options),
+        alignment: scalar(dtype).bytes,
+    })
+}
+
+/// The header of all kernels.
+pub(super) fn header(ops: &[OpContext], path: &str, options: &Options) -> HeaderContext {
+    let [guard, restrict] = macros(path, options);
+    let kernels = || ops.iter().flat_map(|op| &op.kernels);
+    let used = |dtype: &DType| kernels().any(|k| k.scalar == *dtype);
+    HeaderContext {
+        prefix: options.c_prefix.clone(),
+        guard,
+        restrict,
+        scalars: [DType::F32, DType::F64].into_iter().filter(used).map(scalar).collect(),
+        kernels: kernels().map(|k| kernel(k, options)).collect(),
+    }
+}
+
+fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
+    let stem = stem(&k.op, &k.name, options);
+    let ScalarContext { name, bytes } = scalar(k.scalar);
+    let comments = |lines: &mut dyn Iterator<Item = &String>| lines.map(|line| comment(line)).collect::<Vec<_>>();
+    let types = k.types.iter().map(|t| {
+        let elements: u128 = t.shape.iter().map(|n| *n as u128).product();
+        HeaderType {
+            name: format!("{stem}_{}", t.alias),
+            formula: match t.dims.as_slice() {
+                [] => format!("{}, a number", t.tensor),
+                dims => format!("{}[{}]", t.tensor, dims.join(", ")),
+            },
+            shape: t.shape.clone(),
+            elements,
+            bytes: elements * bytes as u128,
+        }
+    });
+    HeaderKernel {
+        name: format!("{}::{}, made at {}", k.op, k.name, comment(&k.source)),
+        doc: comments(&mut k.doc.iter()),
+        scalar: name,
+        forward: comments(&mut k.forward.iter().map(|s| &s.line)),
+        adjoint: comments(&mut k.adjoint.iter().map(|s| &s.line)),
+        types: types.collect(),
+        functions: k.functions.iter().map(|f| function(f, &stem)).collect(),
+    }
+}
+
+fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
+    let argument = |a: &ArgumentContext, constant: bool| HeaderArgument {
+        name: variable(&a.name),
+        ty: format!("{stem}_{}", a.alias),
+        constant,
+    };
+    let reads = f.reads.iter().map(|a| argument(a, true));
+    HeaderFunction {
+        name: format!("{stem}_{}", f.name),
+        what: match (f.kind, f.accumulates) {
+            ("Forward", _) => "The value.",
+            ("Jvp", _) => "The value and its tangent.",
+            (_, true) => "Adds the cotangents to what is there.",
+            (_, false) => "Stores the cotangents, whatever was there.",
+        },
+        rule: f.rule.iter().map(|line| comment(line)).collect(),
+        arguments: reads.chain(f.writes.iter().map(|a| argument(a, false))).collect(),
+        flops: f.flops,
+        scratch: f.scratch,
+    }
+}
+
+/// A line that neither ends the comment that it stands in nor looks like the start of another.
+fn comment(line: &str) -> String {
+    line.replace("*/", "* /").replace("/*", "/ *").trim_end().to_string()
+}
+
+/// Words of C23 and C++23 (those of Rust no tensor can have), and what compilers define as macros.
+const RESERVED: &[&str] = &[
+    "alignas",
+    "alignof",
+    "and",
+    "and_eq",
+    "asm",
+    "auto",
+    "bitand",
+    "bitor",
+    "bool",
+    "case",
+    "catch",
+    "char",
+    "char16_t",
+    "char32_t",
+    "char8_t",
+    "class",
+    "co_await",
+    "co_return",
+    "co_yield",
+    "compl",
+    "concept",
+    "const_cast",
+    "consteval",
+    "constexpr",
+    "constinit",
+    "decltype",
+    "default",
+    "delete",
+    "double",
+    "dynamic_cast",
+    "explicit",
+    "export",
+    "far",
+    "float",
+    "friend",
+    "goto",
+    "inline",
+    "int",
+    "linux",
+    "long",
+    "mutable",
+    "namespace",
+    "near",
+    "new",
+    "noexcept",
+    "not",
+    "not_eq",
+    "nullptr",
+    "operator",
+    "or",
+    "or_eq",
+    "private",
+    "protected",
+    "public",
+    "register",
+    "reinterpret_cast",
+    "requires",
+    "restrict",
+    "short",
+    "signed",
+    "sizeof",
+    "static_assert",
+    "static_cast",
+    "switch",
+    "template",
+    "this",
+    "thread_local",
+    "throw",
+    "typedef",
+    "typeid",
+    "typename",
+    "typeof_unqual",
+    "union",
+    "unix",
+    "unsigned",
+    "using",
+    "void",
+    "volatile",
+    "wchar_t",
+    "xor",
+    "xor_eq",
+];
+
+/// A name for an argument.
+fn variable(name: &str) -> String {
+    if RESERVED.contains(&name) { format!("{name}_") } else { name.to_string() }
+}
+
+/// Names join by `_`, which they may hold themselves: kernels that would have a name in common in the header are errors.
+pub fn distinct<'a>(ops: impl IntoIterator<Item = &'a [Compiled<'a>]>, options: &Options, out: &mut Diagnostics) {
+    let Some(header) = &options.c_header else { return };
+    // The header's own names have no place in a spec.
+    let mut seen: BTreeMap<String, Option<Span>> =
+        macros(header, options).into_iter().map(|name| (name, None)).collect();
+    for c in ops.into_iter().flatten() {
+        let span = c.instance.name.span;
+        let clash = identifiers(c, options).into_iter().find_map(|name| match seen.insert(name.clone(), Some(span)) {
+            Some(first) if first != Some(span) => Some((name, first)),
+            _ => None,
+        });
+        if let Some((name, first)) = clash {
+            let message = format!("`{name}` would stand in the C header twice");
+            let d = Diagnostic::error(Code::Duplicate, span, message, "choose another name");
+            out.push(match first {
+                Some(first) => d.label(first, "this makes it first"),
+                None => d.note("it is a macro of the header itself"),
+            });
+        }
+    }
+}
+
+/// Everything that the header names of a kernel.
+fn identifiers(c: &Compiled, options: &Options) -> Vec<String> {
+    let op: &Op = &c.certified.op;
+    let stem = stem(&op.name, &c.kernel.name, options);
+    let mut all = Vec::new();
+    let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
+    for t in (0..op.tensors.len()).map(TensorId).filter(interface) {
+        let name = format!("{stem}_{}", names::alias(&op.tensor(t).name));
+        all.extend(["LEN", "BYTES"].map(|what| format!("{name}_{what}")));
+        all.extend((0..c.kernel.tensor(t).shape.len()).map(|i| format!("{name}_DIM_{i}")));
+        all.push(name);
+    }
+    for f in &c.kernel.functions {
+        all.extend([format!("{stem}_{}", f.name), format!("{stem}_{}_SCRATCH", f.name)]);
+    }
+    all
+}
