@@ -274,3 +274,48 @@ fn wrappers_are_there_only_when_asked_for() {
     // Names apart, no wrapper holds unsafe code.
     assert!(!matmul.contains("unsafe {") && !matmul.contains("unsafe fn"));
 }
+
+#[test]
+fn a_header_goes_where_it_is_told_and_an_old_one_goes_away() {
+    let folder = folder("c_places");
+    let out = folder.join("out");
+    let build = |header: PathBuf| {
+        let build = Build::new().ops(sources().join("ops/softmax.yaml")).out_dir(&out).cargo_metadata(false);
+        build.c_header(header).try_compile().unwrap_or_else(|report| panic!("{report}"));
+    };
+    build("first.h".into());
+    assert!(out.join("first.h").is_file());
+    std::fs::write(out.join("own.h"), "/* By hand. */\n").expect("the file is written");
+    // A folder that is not there yet is made.
+    build(folder.join("include/deep/second.h"));
+    assert!(folder.join("include/deep/second.h").is_file() && !out.join("first.h").exists());
+    assert!(out.join("own.h").is_file(), "what was not generated is left alone");
+}
+
+#[test]
+fn the_command_line_renders_a_header_too() {
+    let folder = folder("c_render");
+    let ops = sources().join("ops");
+    let cotangent = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));
+        command.arg(arguments[0]).arg(&ops).args(&arguments[1..]).current_dir(&folder).output().expect("it runs")
+    };
+    let render = ["render", "-o", "kernels.rs", "--c-header", "kernels.h", "--c-prefix", "net_"];
+    assert!(cotangent(&render).status.success());
+    let header = std::fs::read_to_string(folder.join("kernels.h")).expect("the header");
+    let kernels = std::fs::read_to_string(folder.join("kernels.rs")).expect("the kernels");
+    assert!(
+        header.contains("void net_softmax_rows_f64_forward(") && kernels.contains("fn net_softmax_rows_f64_forward(")
+    );
+    let check = [&render[..], &["--check"]].concat();
+    assert!(cotangent(&check).status.success());
+    std::fs::write(folder.join("kernels.h"), header + "\n").expect("the header is written");
+    let stale = cotangent(&check);
+    assert!(!stale.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&stale.stderr),
+        "error: kernels.h is not what the specs and options give: render it again\n"
+    );
+    let misplaced = cotangent(&["check", "--c-header", "kernels.h"]);
+    assert!(String::from_utf8_lossy(&misplaced.stderr).starts_with("error: --c-header is an option of render\n"));
+}
