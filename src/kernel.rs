@@ -1,5 +1,7 @@
 //! Kernel metadata: takes nothing, gives the types in which generated code describes itself.
 
+use crate::isa::Machine;
+
 /// The scalar type of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scalar {
@@ -66,6 +68,45 @@ pub struct StepInfo {
     pub source: &'static str,
 }
 
+/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is scheduled for. What the compiler
+/// adds for registers is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// With vectors of 16 bytes: the portable instances of targets that have them, NEON.
+    pub narrow: usize,
+    /// With AVX2.
+    pub wide: usize,
+    /// With AVX-512.
+    pub widest: usize,
+    /// Without vectors.
+    pub scalar: usize,
+}
+
+impl Scratch {
+    /// On machines of a class.
+    pub const fn of(&self, machine: Machine) -> usize {
+        match machine {
+            Machine::Narrow => self.narrow,
+            Machine::Wide => self.wide,
+            Machine::Widest => self.widest,
+            Machine::Scalar => self.scalar,
+        }
+    }
+
+    /// On the machines that need most.
+    pub const fn most(&self) -> usize {
+        let all = [self.narrow, self.wide, self.widest, self.scalar];
+        let (mut most, mut n) = (0, 0);
+        while n < all.len() {
+            if all[n] > most {
+                most = all[n];
+            }
+            n += 1;
+        }
+        most
+    }
+}
+
 /// A function of a kernel. Costs are counted from its loops, not measured.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionInfo {
@@ -84,7 +125,7 @@ pub struct FunctionInfo {
     /// Bytes of its arguments.
     pub bytes: u64,
     /// Bytes of scratch on the stack.
-    pub scratch: usize,
+    pub scratch: Scratch,
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.

@@ -38,7 +38,7 @@ pub mod ndarray;
 pub mod real;
 pub mod tensor;
 
-pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, StepInfo, TensorInfo};
+pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;

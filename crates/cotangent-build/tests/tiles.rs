@@ -48,6 +48,7 @@ fn machine(random: &mut Sampler) -> &'static Machine {
         registers: pick(random, &[8, 16, 32]),
         latency: 4.0,
         caches: [cache(first), cache(second)],
+        packs_from: pick(random, &[0, 5000]),
         ..NARROW
     };
     // Nests refer to their machine for as long as the program runs.
@@ -131,4 +132,33 @@ fn nests_of_any_machine_mean_the_statements() {
     }
     // Otherwise the rounds show nothing.
     assert!(seen.contains("panel") && seen.contains("rows"), "{seen:?}");
+}
+
+/// What small kernels need on a microcontroller: their operands where they are.
+#[test]
+fn small_portable_kernels_have_no_panels() {
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let ops = cotangent_build::load(std::path::Path::new("../../ops"), &mut sources, &mut out);
+    let mut small = 0;
+    for spec in ops {
+        let certified = pipeline::certified(spec, &sources, &mut out).expect("a shipped op is right");
+        for kernel in pipeline::kernels(&certified, &mut out) {
+            let turns = |s: &plain::Step| match s {
+                plain::Step::Stmt(s) => s.vars.iter().map(|v| v.extent).product(),
+                _ => 0,
+            };
+            let nests = schedule(&kernel, &Target::default()).nests;
+            for (f, nests) in kernel.functions.iter().zip(nests) {
+                if f.steps.iter().map(turns).max().unwrap_or(0) > 4096 {
+                    continue;
+                }
+                small += 1;
+                for n in nests.iter().filter(|n| n.machines.iter().any(|m| ["Narrow", "Scalar"].contains(&m.name))) {
+                    let panel = n.locals.iter().find(|l| l.name.ends_with("_panel") || l.name.ends_with("_rows"));
+                    assert!(panel.is_none(), "{}::{}::{}: {panel:?}", kernel.op, kernel.name, f.name);
+                }
+            }
+        }
+    }
+    assert!(small > 100, "{small} functions are small");
 }

@@ -93,7 +93,7 @@ pub mod layer {
                 accumulates: false,
                 flops: 252,
                 bytes: 596,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "jvp",
@@ -103,7 +103,7 @@ pub mod layer {
                 accumulates: false,
                 flops: 756,
                 bytes: 1192,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp",
@@ -113,7 +113,7 @@ pub mod layer {
                 accumulates: true,
                 flops: 518,
                 bytes: 1716,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_store",
@@ -123,7 +123,7 @@ pub mod layer {
                 accumulates: false,
                 flops: 378,
                 bytes: 1156,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_w",
@@ -133,7 +133,7 @@ pub mod layer {
                 accumulates: true,
                 flops: 252,
                 bytes: 1100,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_w_store",
@@ -143,7 +143,7 @@ pub mod layer {
                 accumulates: false,
                 flops: 126,
                 bytes: 596,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_v",
@@ -153,7 +153,7 @@ pub mod layer {
                 accumulates: true,
                 flops: 266,
                 bytes: 652,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_v_store",
@@ -163,7 +163,7 @@ pub mod layer {
                 accumulates: false,
                 flops: 252,
                 bytes: 596,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
         ],
     };
@@ -174,7 +174,7 @@ pub mod layer {
     /// y[i] = sum(j) w[i, j] * v[j]
     /// ```
     ///
-    /// 252 operations, 596 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 252 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn forward(w: &W, v: &V, y: &mut Y) {
         struct Body_;
@@ -235,7 +235,7 @@ pub mod layer {
     /// y_dot[i] += sum(j) w_dot[i, j] * v[j]
     /// ```
     ///
-    /// 756 operations, 1192 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 756 operations, 1192 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn jvp(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
         struct Body_;
@@ -382,7 +382,7 @@ pub mod layer {
     /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
     /// ```
     ///
-    /// 518 operations, 1716 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 518 operations, 1716 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
         vjp_w(v, y_bar, w_bar);
@@ -396,7 +396,7 @@ pub mod layer {
     /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
     /// ```
     ///
-    /// 378 operations, 1156 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 378 operations, 1156 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
         vjp_w_store(v, y_bar, w_bar);
@@ -409,7 +409,7 @@ pub mod layer {
     /// w_bar[i, j] += y_bar[i] * v[j]
     /// ```
     ///
-    /// 252 operations, 1100 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 252 operations, 1100 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_w(v: &V, y_bar: &Y, w_bar: &mut W) {
         struct Body_;
@@ -433,7 +433,7 @@ pub mod layer {
     /// w_bar[i, j] += y_bar[i] * v[j]
     /// ```
     ///
-    /// 126 operations, 596 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 126 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_w_store(v: &V, y_bar: &Y, w_bar: &mut W) {
         struct Body_;
@@ -457,7 +457,7 @@ pub mod layer {
     /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
     /// ```
     ///
-    /// 266 operations, 652 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 266 operations, 652 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_v(w: &W, y_bar: &Y, v_bar: &mut V) {
         struct Body_;
@@ -535,7 +535,7 @@ pub mod layer {
     /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
     /// ```
     ///
-    /// 252 operations, 596 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 252 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_v_store(w: &W, y_bar: &Y, v_bar: &mut V) {
         struct Body_;
@@ -688,7 +688,7 @@ pub mod nine {
                 accumulates: false,
                 flops: 27,
                 bytes: 72,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "jvp",
@@ -698,7 +698,7 @@ pub mod nine {
                 accumulates: false,
                 flops: 63,
                 bytes: 144,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp",
@@ -708,7 +708,7 @@ pub mod nine {
                 accumulates: true,
                 flops: 45,
                 bytes: 144,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_store",
@@ -718,7 +718,7 @@ pub mod nine {
                 accumulates: false,
                 flops: 36,
                 bytes: 108,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_x",
@@ -728,7 +728,7 @@ pub mod nine {
                 accumulates: true,
                 flops: 45,
                 bytes: 144,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_x_store",
@@ -738,7 +738,7 @@ pub mod nine {
                 accumulates: false,
                 flops: 36,
                 bytes: 108,
-                scratch: 0,
+                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
             },
         ],
     };
@@ -749,7 +749,7 @@ pub mod nine {
     /// y[i] = x[i] / (1 + abs(x[i]))
     /// ```
     ///
-    /// 27 operations, 72 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 27 operations, 72 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn forward(x: &X, y: &mut Y) {
         struct Body_;
@@ -771,7 +771,7 @@ pub mod nine {
     /// y_dot[i] += x_dot[i] / (1 + abs(x[i]))^2
     /// ```
     ///
-    /// 63 operations, 144 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 63 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn jvp(x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
         struct Body_;
@@ -797,7 +797,7 @@ pub mod nine {
     /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
     /// ```
     ///
-    /// 45 operations, 144 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 45 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp(x: &X, y_bar: &Y, x_bar: &mut X) {
         struct Body_;
@@ -819,7 +819,7 @@ pub mod nine {
     /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
     /// ```
     ///
-    /// 36 operations, 108 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 36 operations, 108 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_store(x: &X, y_bar: &Y, x_bar: &mut X) {
         struct Body_;
@@ -841,7 +841,7 @@ pub mod nine {
     /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
     /// ```
     ///
-    /// 45 operations, 144 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 45 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
         vjp(x, y_bar, x_bar);
@@ -853,7 +853,7 @@ pub mod nine {
     /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
     /// ```
     ///
-    /// 36 operations, 108 bytes of arguments, 0 bytes of scratch on the stack.
+    /// 36 operations, 108 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
         vjp_store(x, y_bar, x_bar);
@@ -1243,6 +1243,8 @@ pub fn names() -> &'static [&'static str] {
 }
 mod kernel {
 
+use crate::vendored::cotangent::isa::Machine;
+
 /// The scalar type of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scalar {
@@ -1309,6 +1311,45 @@ pub struct StepInfo {
     pub source: &'static str,
 }
 
+/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is scheduled for. What the compiler
+/// adds for registers is not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// With vectors of 16 bytes: the portable instances of targets that have them, NEON.
+    pub narrow: usize,
+    /// With AVX2.
+    pub wide: usize,
+    /// With AVX-512.
+    pub widest: usize,
+    /// Without vectors.
+    pub scalar: usize,
+}
+
+impl Scratch {
+    /// On machines of a class.
+    pub const fn of(&self, machine: Machine) -> usize {
+        match machine {
+            Machine::Narrow => self.narrow,
+            Machine::Wide => self.wide,
+            Machine::Widest => self.widest,
+            Machine::Scalar => self.scalar,
+        }
+    }
+
+    /// On the machines that need most.
+    pub const fn most(&self) -> usize {
+        let all = [self.narrow, self.wide, self.widest, self.scalar];
+        let (mut most, mut n) = (0, 0);
+        while n < all.len() {
+            if all[n] > most {
+                most = all[n];
+            }
+            n += 1;
+        }
+        most
+    }
+}
+
 /// A function of a kernel. Costs are counted from its loops, not measured.
 #[derive(Clone, Copy, Debug)]
 pub struct FunctionInfo {
@@ -1327,7 +1368,7 @@ pub struct FunctionInfo {
     /// Bytes of its arguments.
     pub bytes: u64,
     /// Bytes of scratch on the stack.
-    pub scratch: usize,
+    pub scratch: Scratch,
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.
@@ -3806,7 +3847,7 @@ impl<T: Tensor, const N: usize> Tensor for [T; N] {
 
 }
 }
-pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, StepInfo, TensorInfo};
+pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;

@@ -197,7 +197,7 @@ fn report(counts: &str, files: &[&str]) -> Result<String, Failure> {
     }
     let mut scratch = BTreeMap::new();
     for k in cotangent::kernels::KERNELS {
-        scratch.extend(k.functions.iter().map(|f| (format!("{}::{}::{}", k.op, k.name, f.name), f.scratch)));
+        scratch.extend(k.functions.iter().map(|f| (format!("{}::{}::{}", k.op, k.name, f.name), f.scratch.scalar)));
     }
     let mut known = BTreeMap::new();
     let columns = |name: &str, all: [&str; 5]| {

@@ -173,7 +173,7 @@ fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
         rule: f.rule.iter().map(|line| comment(line)).collect(),
         arguments: reads.chain(f.writes.iter().map(|a| argument(a, false))).collect(),
         flops: f.flops,
-        scratch: f.scratch,
+        scratch: f.most_scratch,
     }
 }
 

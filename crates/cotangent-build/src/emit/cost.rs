@@ -1,8 +1,10 @@
 //! Costs that a kernel publishes: takes a function and its nests, gives arithmetic, traffic and stack, counted, not measured.
 
 use crate::nest::Nest;
+use crate::nest::machine::{MACHINES, Machine};
 use crate::plain::{Cond, Expr, Function, Kernel, Step};
 use crate::spec::DType;
+use std::collections::BTreeMap;
 
 /// Of one call.
 pub struct Cost {
@@ -10,8 +12,8 @@ pub struct Cost {
     pub flops: u64,
     /// Bytes of the arguments, each read once and written once.
     pub bytes: u64,
-    /// Bytes of locals and packed operands, on the machines that need most.
-    pub scratch: u64,
+    /// Bytes of locals and packed operands, by the name of a class of machines in lower case.
+    pub scratch: BTreeMap<String, u64>,
 }
 
 /// Counts a function of a kernel, scheduled as `nests`.
@@ -21,11 +23,14 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     let read: u64 = f.reads.iter().map(elements).sum();
     let written: u64 = f.writes.iter().map(elements).sum();
     let accumulates = matches!(f.kind, crate::plain::Kind::Vjp { store: false, .. });
-    let scratch = |n: &Nest| n.locals.iter().map(|l| l.shape.iter().product::<usize>() as u64).sum::<u64>();
+    let scratch = |n: &Nest| size * n.locals.iter().map(|l| l.shape.iter().product::<usize>() as u64).sum::<u64>();
+    // As the bodies: a class without a nest of its own takes that of the widest which have one.
+    let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
+    let of = |m: &&Machine| nests.iter().find(|n| n.machines.contains(m)).or(widest).map_or(0, scratch);
     Cost {
         flops: f.steps.iter().map(step).sum(),
         bytes: size * (read + written * if accumulates { 2 } else { 1 }),
-        scratch: size * nests.iter().map(scratch).max().unwrap_or(0),
+        scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
     }
 }
 

@@ -148,7 +148,9 @@ struct FunctionContext {
     sets: Option<Vec<&'static str>>,
     flops: u64,
     bytes: u64,
-    scratch: u64,
+    /// Bytes by class of machines.
+    scratch: std::collections::BTreeMap<String, u64>,
+    most_scratch: u64,
     /// Calls that do the same; else the bodies say it.
     calls: Vec<String>,
     bodies: Vec<BodyContext>,
@@ -438,6 +440,7 @@ fn function_context(
             .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect()),
         flops: cost.flops,
         bytes: cost.bytes,
+        most_scratch: cost.scratch.values().copied().max().unwrap_or(0),
         scratch: cost.scratch,
         bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
         calls,

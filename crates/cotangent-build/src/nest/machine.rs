@@ -19,6 +19,8 @@ pub struct Machine {
     pub issue: f64,
     /// The first- and the second-level cache.
     pub caches: [Cache; 2],
+    /// Operands of a statement of fewer turns are not packed: such kernels need no scratch where memory is scarce.
+    pub packs_from: usize,
     /// The class whose order of summation it keeps, so that the two give the same bits.
     pub keeps: Option<&'static Machine>,
     /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same (`cotangent::isa::Portable`).
@@ -54,11 +56,13 @@ pub const NARROW: Machine = Machine {
     full: 0.5,
     issue: 5.0,
     caches: CACHES,
+    packs_from: 4097,
     keeps: None,
     cfg: vectors!(),
 };
 /// AVX2 with FMA.
-pub const WIDE: Machine = Machine { name: "Wide", bytes: 32, latency: 4.0, cfg: r#"target_arch = "x86_64""#, ..NARROW };
+pub const WIDE: Machine =
+    Machine { name: "Wide", bytes: 32, latency: 4.0, packs_from: 0, cfg: r#"target_arch = "x86_64""#, ..NARROW };
 /// AVX-512. Its full registers take two of the units that half of them take.
 pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
 /// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Of its 32 registers a tile leaves some to the compiler: measured, tiles

@@ -576,6 +576,10 @@ impl Scheduler<'_> {
         if panels.sum::<usize>() * size > self.scratch {
             return None;
         }
+        let turns: usize = g.own.iter().map(|v| g.extent(*v)).product();
+        if turns < m.packs_from && !(p.pack.is_empty() && p.row_pack.is_empty()) {
+            return None;
+        }
         let extent = g.extent(p.lane);
         let bound: f64 =
             g.own.iter().copied().filter(|v| !g.is_free(*v) && *v != p.lane).map(|v| g.extent(v) as f64).product();

@@ -60,7 +60,7 @@ fn sizes(k: &KernelInfo) {
         println!("cotangent_{}_{}_{} {len} {bytes} {:?}", k.op, k.name, alias(t.name), t.shape);
     }
     for f in k.functions {
-        println!("cotangent_{}_{}_{} {}", k.op, k.name, f.name, f.scratch);
+        println!("cotangent_{}_{}_{} {}", k.op, k.name, f.name, f.scratch.most());
     }
 }
 
