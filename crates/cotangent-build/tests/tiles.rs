@@ -154,8 +154,11 @@ fn small_portable_kernels_have_no_panels() {
                 }
                 small += 1;
                 for n in nests.iter().filter(|n| n.machines.iter().any(|m| ["Narrow", "Scalar"].contains(&m.name))) {
-                    let panel = n.locals.iter().find(|l| l.name.ends_with("_panel") || l.name.ends_with("_rows"));
-                    assert!(panel.is_none(), "{}::{}::{}: {panel:?}", kernel.op, kernel.name, f.name);
+                    let panels = n.locals.iter().filter(|l| l.name.ends_with("_panel") || l.name.ends_with("_rows"));
+                    let elements: usize = panels.map(|l| l.shape.iter().product::<usize>()).sum();
+                    // As much as registers hold.
+                    let size = if kernel.dtype == cotangent_build::DType::F32 { 4 } else { 8 };
+                    assert!(elements * size <= 64, "{}::{}::{}", kernel.op, kernel.name, f.name);
                 }
             }
         }

@@ -19,7 +19,7 @@ pub struct Machine {
     pub issue: f64,
     /// The first- and the second-level cache.
     pub caches: [Cache; 2],
-    /// Operands of a statement of fewer turns are not packed: such kernels need no scratch where memory is scarce.
+    /// Operands of a statement of fewer turns are not packed beyond 64 bytes, which are registers: such kernels need no scratch where memory is scarce.
     pub packs_from: usize,
     /// The class whose order of summation it keeps, so that the two give the same bits.
     pub keeps: Option<&'static Machine>,

@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const CHUNK: usize = 16;
 /// Loops of at most so many turns are unrolled by the compiler.
 const UNROLLED: usize = 8;
+/// Panels of at most so many bytes are kept in registers by the compiler.
+const IN_REGISTERS: usize = 64;
 /// Bytes of a cache line.
 const LINE: usize = 64;
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
@@ -573,11 +575,12 @@ impl Scheduler<'_> {
             let shape: Vec<usize> = p.panel_dims(g, a).iter().map(|(_, n)| *n).collect();
             if self.left(&self.panel_name(p, a), &shape).is_some() { 0 } else { shape.iter().product() }
         });
-        if panels.sum::<usize>() * size > self.scratch {
+        let panels = panels.sum::<usize>() * size;
+        if panels > self.scratch {
             return None;
         }
         let turns: usize = g.own.iter().map(|v| g.extent(*v)).product();
-        if turns < m.packs_from && !(p.pack.is_empty() && p.row_pack.is_empty()) {
+        if turns < m.packs_from && panels > IN_REGISTERS {
             return None;
         }
         let extent = g.extent(p.lane);
