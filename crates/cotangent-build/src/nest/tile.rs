@@ -726,6 +726,9 @@ impl Scheduler<'_> {
         let together = p.row_pack.contains(a);
         let step = over.iter().map(|v| self.stride(a, *v, size)).filter(|s| *s > 0).min().unwrap_or(size);
         let step = if together { elements * size } else { step };
+        // Rows of scalars start anywhere in a line.
+        let still = !together && along(a, p.lane) == Along::Still;
+        let touched = if still { (elements * size + LINE - size) as f64 / LINE as f64 } else { lanes as f64 };
         let lines = if step < LINE { (count * step).div_ceil(LINE) * lanes } else { count * lanes };
         let cost = |Cache { bytes, ways, cycles }: &Cache| {
             let holds = if together || p.pack.contains(a) || step <= LINE {
@@ -736,7 +739,7 @@ impl Scheduler<'_> {
                 let apart = sets_apart(step, sets);
                 apart * ways * lanes.min(sets / apart)
             };
-            if lines * 4 > holds * 3 { lanes as f64 * cycles } else { 0.0 }
+            if lines * 4 > holds * 3 { touched * cycles } else { 0.0 }
         };
         // A line that lasts for several turns is fetched once in them.
         let turns = (LINE / step.min(LINE)) as f64;
