@@ -193,7 +193,7 @@ macro_rules! isa {
                         (4, 4) => transmute_copy(&transpose_4s(transmute_copy(&rows))),
                         (4, 8) => transmute_copy(&transpose_8s(transmute_copy(&rows))),
                         (8, 4) => transmute_copy(&transpose_4d(transmute_copy(&rows))),
-                        _ => core::array::from_fn(|i| Lanes::from_fn(|j| rows[j][i])),
+                        _ => transposed(rows),
                     }
                 }
             }

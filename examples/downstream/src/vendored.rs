@@ -1087,8 +1087,22 @@ pub trait Isa: Sealed + Copy + 'static {
     /// Row `i` of the result is column `i` of the arguments.
     #[inline(always)]
     fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
-        core::array::from_fn(|i| Lanes::from_fn(|j| rows[j][i]))
+        transposed(rows)
     }
+}
+
+/// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left in.
+#[inline(always)]
+fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
+    let mut columns = [Lanes::ZERO; N];
+    for (i, column) in columns.iter_mut().enumerate() {
+        let mut lanes = [T::ZERO; N];
+        for (lane, row) in lanes.iter_mut().zip(rows) {
+            *lane = row[i];
+        }
+        *column = Lanes::from_array(lanes);
+    }
+    columns
 }
 
 /// An array that starts where a cache line does.
