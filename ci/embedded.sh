@@ -67,12 +67,22 @@ build() {
     cargo rustc --quiet --locked --release --target "$target" --target-dir "$work/bare" --manifest-path "$package/Cargo.toml" -- "$@"
 }
 
-# What each function takes: code, constants, stack, workspace, instructions.
+# What each function takes: code, constants, stack, workspace, instructions. The program that counts must compute the same.
 report() {
   local target=$1 program=$work/bare/$1/release/fixture deps=$work/bare/$1/release/deps newest
   newest() { ls -t "$@" | head -1; }
-  "$footprint" table "$program" >"$work/$target.table"
-  emulate "$target" -plugin "$work/libinstructions.so,table=$work/$target.table" "$program" 2>"$work/$target.counts" >/dev/null
+  case $target in
+    wasm32*)
+      "$footprint" count "$program.wasm" "$work/$target.counting.wasm"
+      emulate "$target" "$work/$target.counting" 2>"$work/$target.counts" >"$work/$target.counting.txt"
+      ;;
+    *)
+      "$footprint" table "$program" >"$work/$target.table"
+      emulate "$target" -plugin "$work/libinstructions.so,table=$work/$target.table" "$program" 2>"$work/$target.counts" \
+        >"$work/$target.counting.txt"
+      ;;
+  esac
+  cmp "$work/$target.txt" "$work/$target.counting.txt" || failed=1
   "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$(newest "$deps"/fixture-*.o)" "$(newest "$deps"/libcotangent-*.rlib)" \
     "$sysroot/lib/rustlib/$target"/lib/*.rlib >"$work/$target.report"
 }
@@ -91,6 +101,7 @@ emulate() {
 
 gcc -O2 -Wall -shared -fPIC -o "$work/libinstructions.so" ci/embedded/instructions.c
 cargo build --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml
+cargo test --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml >"$work/footprint.txt" || { cat "$work/footprint.txt"; exit 1; }
 footprint=target/debug/footprint
 
 # The loops that the kernels' instructions are counted against.
@@ -115,7 +126,7 @@ for target in "${targets[@]}"; do
   verdict=identical
   cmp --silent "$work/host.txt" "$work/$target.txt" || verdict=differs failed=1
   [[ $verdict == identical ]] || diff "$work/host.txt" "$work/$target.txt" | head -20 || true
-  [[ $target == wasm32* ]] || report "$target"
+  report "$target"
   table+=("$(printf '%-30s %5d functions   built in %3d s, ran in %3d s   %s' \
     "$target" "$(wc -l <"$work/$target.txt")" "$built" $((SECONDS - start - built)) "$verdict")")
 done
