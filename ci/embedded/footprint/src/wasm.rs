@@ -90,7 +90,8 @@ impl<'a> Object<'a> {
         let index = |i: u32| i as usize;
         Ok(match *symbol {
             SymbolInfo::Func { flags, index: f, name } if flags.contains(SymbolFlags::UNDEFINED) => {
-                let name = name.or(self.functions.get(index(f)).copied()).ok_or("an undefined function without a name")?;
+                let name =
+                    name.or(self.functions.get(index(f)).copied()).ok_or("an undefined function without a name")?;
                 Some(Target::Symbol(name.into()))
             }
             SymbolInfo::Func { index: f, .. } => {
@@ -108,7 +109,8 @@ impl<'a> Object<'a> {
     /// Whether a relocation is of the stack pointer.
     fn moves_stack(&self, kind: RelocationType, symbol: u32) -> bool {
         let Some(SymbolInfo::Global { index, name, .. }) = self.symbols.get(symbol as usize) else { return false };
-        kind == RelocationType::GlobalIndexLeb && name.or(self.globals.get(*index as usize).copied()) == Some(STACK_POINTER)
+        kind == RelocationType::GlobalIndexLeb
+            && name.or(self.globals.get(*index as usize).copied()) == Some(STACK_POINTER)
     }
 }
 
@@ -168,24 +170,26 @@ fn frame(body: &FunctionBody, stack_pointer: &BTreeSet<u64>) -> Result<u64, Fail
         if !matches!(operator, Operator::GlobalGet { .. }) || !stack_pointer.contains(&(at + 1)) {
             continue;
         }
-        let mut next = || -> Result<Operator, Failure> {
-            loop {
-                match reader.read()? {
-                    Operator::LocalGet { .. } | Operator::LocalSet { .. } | Operator::LocalTee { .. } => {}
-                    other => return Ok(other),
-                }
-            }
+        // What is done with it, but for copies.
+        let mut steps = Vec::new();
+        while !reader.eof() && steps.len() < 4 {
+            let operator = reader.read()?;
+            let copy = matches!(
+                operator,
+                Operator::LocalGet { .. } | Operator::LocalSet { .. } | Operator::LocalTee { .. } | Operator::Drop
+            );
+            steps.extend((!copy).then_some(operator));
+        }
+        return match *steps {
+            [
+                Operator::I32Const { value: size @ 0.. },
+                Operator::I32Sub,
+                Operator::I32Const { value: mask @ ..=-1 },
+                Operator::I32And,
+            ] => Ok(u64::from(size.unsigned_abs()) + u64::from(mask.unsigned_abs()).saturating_sub(STACK_ALIGNMENT)),
+            [Operator::I32Const { value: size @ 0.. }, Operator::I32Sub, ..] => Ok(u64::from(size.unsigned_abs())),
+            _ => Err(format!("an unknown prologue at byte {at} of an object").into()),
         };
-        let (Operator::I32Const { value: size }, Operator::I32Sub) = (next()?, next()?) else {
-            return Err(format!("an unknown prologue at byte {at} of an object").into());
-        };
-        let rounding = match (next()?, next()?) {
-            (Operator::I32Const { value: mask }, Operator::I32And) if mask < 0 => {
-                u64::from(mask.unsigned_abs()).saturating_sub(STACK_ALIGNMENT)
-            }
-            _ => 0,
-        };
-        return Ok(u64::try_from(size)? + rounding);
     }
     Ok(0)
 }
