@@ -193,3 +193,140 @@ fn frame(body: &FunctionBody, stack_pointer: &BTreeSet<u64>) -> Result<u64, Fail
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    //! Objects written here, by the layout that the tools' conventions give.
+
+    use super::*;
+    use wasm_encoder::{
+        CodeSection, ConstExpr, CustomSection, DataSection, Encode, EntityType, Function, FunctionSection, GlobalType,
+        ImportSection, Instruction, LinkingSection, Module, SymbolTable, TypeSection, ValType,
+    };
+    use wasmparser::RelocAddendKind;
+
+    /// The frame of the only function of a module whose first global is the stack pointer.
+    fn frame_of(body: &str) -> Result<u64, String> {
+        let text = format!("(module (global (mut i32) (i32.const 0)) (func (local i32 i32) {body}))");
+        let module = wat::parse_str(text).unwrap();
+        let object = Object::parse(&module).unwrap();
+        let mut reader = object.bodies[0].get_operators_reader().unwrap();
+        let mut stack_pointer = BTreeSet::new();
+        while !reader.eof() {
+            if let (Operator::GlobalGet { .. }, at) = reader.read_with_offset().unwrap() {
+                stack_pointer.insert(at + 1);
+            }
+        }
+        frame(&object.bodies[0], &stack_pointer).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn frames_of_prologues() {
+        let plain = "global.get 0  i32.const 48  i32.sub  local.tee 0  global.set 0
+            local.get 0  i32.const 48  i32.add  global.set 0";
+        assert_eq!(frame_of(plain), Ok(48));
+        // A leaf with a small frame does not move the pointer.
+        assert_eq!(frame_of("i32.const 7  drop  global.get 0  i32.const 16  i32.sub  local.set 0"), Ok(16));
+        // 256 bytes at a multiple of 64, below a multiple of 16: up to 48 more.
+        let aligned = "global.get 0  local.tee 1  drop  local.get 1  i32.const 256  i32.sub  i32.const -64  i32.and
+            local.tee 0  global.set 0  local.get 1  global.set 0";
+        assert_eq!(frame_of(aligned), Ok(256 + 48));
+        assert_eq!(frame_of("i32.const 48  i32.const 16  i32.sub  drop"), Ok(0));
+        let error = frame_of("global.get 0  i32.load  drop").unwrap_err();
+        assert!(error.starts_with("an unknown prologue at byte "), "{error}");
+    }
+
+    /// A relocation of an object that `object` writes.
+    struct Relocation {
+        kind: RelocationType,
+        /// From the start of the section's contents.
+        offset: usize,
+        symbol: u32,
+    }
+
+    fn relocations(name: &'static str, section: u32, all: &[Relocation]) -> CustomSection<'static> {
+        let mut data = Vec::new();
+        section.encode(&mut data);
+        all.len().encode(&mut data);
+        for r in all {
+            data.push(r.kind as u8);
+            r.offset.encode(&mut data);
+            r.symbol.encode(&mut data);
+            if r.kind.addend_kind() != RelocAddendKind::None {
+                // No bytes behind the symbol.
+                data.push(0);
+            }
+        }
+        CustomSection { name: name.into(), data: data.into() }
+    }
+
+    /// An object of one function, with a frame, that calls the undefined `callee` and takes the address of the small constant, which has the
+    /// address of the large one; nothing refers to the third.
+    fn object(name: &str, frame: i32, callee: &str) -> Vec<u8> {
+        let mut types = TypeSection::new();
+        types.ty().function([], []);
+        let mut imports = ImportSection::new();
+        let pointer = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+        imports.import("env", callee, EntityType::Function(0)).import("env", STACK_POINTER, pointer);
+        let mut functions = FunctionSection::new();
+        functions.function(0);
+        // Where the operands begin in the function, which begins with a byte for its locals.
+        let mut function = Function::new([]);
+        let stack_pointer = function.byte_len() + 1;
+        function.instruction(&Instruction::GlobalGet(0)).instruction(&Instruction::I32Const(frame));
+        function.instruction(&Instruction::I32Sub).instruction(&Instruction::Drop);
+        let address = function.byte_len() + 1;
+        function.instruction(&Instruction::I32Const(0)).instruction(&Instruction::Drop);
+        let call = function.byte_len() + 1;
+        function.instruction(&Instruction::Call(0)).instruction(&Instruction::End);
+        let mut code = CodeSection::new();
+        code.function(&function);
+        let mut data = DataSection::new();
+        data.active(0, &ConstExpr::i32_const(0), [1_u8; 24]).active(0, &ConstExpr::i32_const(24), [2_u8; 8]);
+        data.active(0, &ConstExpr::i32_const(32), [3_u8; 4]);
+        let mut symbols = SymbolTable::new();
+        let defined = |index, size| wasm_encoder::DataSymbolDefinition { index, offset: 0, size };
+        symbols.function(0, 1, Some(name)).function(SymbolTable::WASM_SYM_UNDEFINED, 0, None);
+        symbols.global(SymbolTable::WASM_SYM_UNDEFINED, 0, None);
+        symbols.data(SymbolTable::WASM_SYM_BINDING_LOCAL, "large", Some(defined(0, 24)));
+        symbols.data(SymbolTable::WASM_SYM_BINDING_LOCAL, "small", Some(defined(1, 8)));
+        symbols.data(SymbolTable::WASM_SYM_BINDING_LOCAL, "idle", Some(defined(2, 4)));
+        let mut linking = LinkingSection::new();
+        linking.symbol_table(&symbols);
+        // Before the function: how many there are, and its length. Before the bytes of the second constant: how many there are, then of each
+        // the kind, where it goes (three bytes) and the length.
+        let (in_code, in_data) = (2, 1 + 5 + 24 + 5);
+        let of_code = [
+            Relocation { kind: RelocationType::GlobalIndexLeb, offset: in_code + stack_pointer, symbol: 2 },
+            Relocation { kind: RelocationType::MemoryAddrSleb, offset: in_code + address, symbol: 4 },
+            Relocation { kind: RelocationType::FunctionIndexLeb, offset: in_code + call, symbol: 1 },
+        ];
+        let of_data = [Relocation { kind: RelocationType::MemoryAddrI32, offset: in_data + 4, symbol: 3 }];
+        let mut module = Module::new();
+        module.section(&types).section(&imports).section(&functions).section(&code).section(&data).section(&linking);
+        module.section(&relocations("reloc.CODE", 3, &of_code)).section(&relocations("reloc.DATA", 4, &of_data));
+        module.finish()
+    }
+
+    /// Three objects in a row: the first calls the second, which is of the runtime, and that one the third.
+    #[test]
+    fn graph_of_objects() {
+        let mut parts = Parts::default();
+        parts.read(&object("kernel a", 32, "b"), false).unwrap();
+        parts.read(&object("b", 48, "c"), true).unwrap();
+        parts.read(&object("c", 16, "nothing"), false).unwrap();
+        assert_eq!(parts.reported.keys().collect::<Vec<_>>(), ["a"]);
+        let from = parts.reported["a"];
+        assert_eq!(parts.stack(from, &mut BTreeMap::new()), 32 + 48 + 16);
+        let closure = parts.closure(from);
+        let bytes = |code, shared| {
+            let all = closure.iter().map(|p| &parts.all[p]);
+            all.filter(|p| p.code == code && p.shared == shared).map(|p| p.bytes).collect::<Vec<_>>()
+        };
+        // Locals, global.get, i32.const, i32.sub, drop, i32.const, drop, call, end.
+        let body = 1 + 2 + 2 + 1 + 1 + 2 + 1 + 2 + 1;
+        assert_eq!(bytes(true, false), [body, body]);
+        assert_eq!(bytes(true, true), [body]);
+        assert_eq!(bytes(false, false), [24, 8, 24, 8]);
+    }
+}
