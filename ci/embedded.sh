@@ -101,7 +101,8 @@ emulate() {
 
 gcc -O2 -Wall -shared -fPIC -o "$work/libinstructions.so" ci/embedded/instructions.c
 cargo build --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml
-cargo test --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml >"$work/footprint.txt" || { cat "$work/footprint.txt"; exit 1; }
+cargo test --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml >"$work/footprint.txt" ||
+  { cat "$work/footprint.txt"; exit 1; }
 footprint=target/debug/footprint
 
 # The loops that the kernels' instructions are counted against.
