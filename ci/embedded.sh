@@ -58,19 +58,22 @@ core() {
   rm -rf "$stub/target"
 }
 
-# A package for one target, with flags for its last step behind it.
+# A package for one target, with flags for its last step behind it. Gives the messages of cargo, which name every file that it is linked from.
 build() {
   local package=$1 target=$2
   shift 2
   # The bootstrap key is for the sizes of stack frames, a table beside the code; the code is the same without.
   RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="--sysroot $sysroot -Clinker=$lld -Zemit-stack-sizes" \
-    cargo rustc --quiet --locked --release --target "$target" --target-dir "$work/bare" --manifest-path "$package/Cargo.toml" -- "$@"
+    cargo rustc --quiet --locked --release --target "$target" --target-dir "$work/bare" --manifest-path "$package/Cargo.toml" \
+    --message-format json-render-diagnostics -- "$@"
 }
 
 # What each function takes: code, constants, stack, workspace, instructions. The program that counts must compute the same.
 report() {
-  local target=$1 program=$work/bare/$1/release/fixture deps=$work/bare/$1/release/deps newest
-  newest() { ls -t "$@" | head -1; }
+  local target=$1 program=$work/bare/$1/release/fixture object runtime
+  object=$(ls -t "$work/bare/$target"/release/deps/fixture-*.o | head -1)
+  # Other programs have crates of that name too, with other features.
+  runtime=$(grep -o '"[^"]*/'"$target"'/release/deps/libcotangent-[^"]*\.rlib"' "$work/$target.messages" | tr -d '"')
   case $target in
     wasm32*)
       "$footprint" count "$program.wasm" "$work/$target.counting.wasm"
@@ -83,7 +86,7 @@ report() {
       ;;
   esac
   cmp "$work/$target.txt" "$work/$target.counting.txt" || failed=1
-  "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$(newest "$deps"/fixture-*.o)" "$(newest "$deps"/libcotangent-*.rlib)" \
+  "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$object" "$runtime" \
     "$sysroot/lib/rustlib/$target"/lib/*.rlib >"$work/$target.report"
 }
 
@@ -121,7 +124,7 @@ for target in "${targets[@]}"; do
   say "$target"
   start=$SECONDS
   [[ $target == thumbv7em* ]] && export HAND_OBJECT=$hand || unset HAND_OBJECT
-  build ci/embedded/fixture "$target" --emit=obj,link
+  build ci/embedded/fixture "$target" --emit=obj,link >"$work/$target.messages"
   built=$((SECONDS - start))
   emulate "$target" "$work/bare/$target/release/fixture" >"$work/$target.txt"
   verdict=identical
@@ -142,7 +145,7 @@ if [[ " ${targets[*]} " == *" thumbv7em-none-eabihf "* ]]; then
 
   say "the firmware: training on a Cortex-M4F"
   unset HAND_OBJECT
-  build examples/firmware thumbv7em-none-eabihf
+  build examples/firmware thumbv7em-none-eabihf >"$work/firmware.messages"
   # FLASH and RAM of the emulated board are larger than the budget that the program was linked for.
   LD_LIBRARY_PATH=$qemu/usr/lib/x86_64-linux-gnu:$qemu/lib/x86_64-linux-gnu "$qemu/usr/bin/qemu-system-arm" -L "$qemu/usr/share/qemu" \
     -machine mps2-an386 -nographic -semihosting-config enable=on,target=native \

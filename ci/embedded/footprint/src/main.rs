@@ -95,8 +95,11 @@ fn report(counts: &str, files: &[&str]) -> Result<String, Failure> {
     };
     let mut out = columns("function", ["code", "constants", "stack", "workspace", "instructions"]);
     for (name, at) in &parts.reported {
-        let own: Vec<&Part> =
-            parts.closure(*at).iter().filter_map(|p| parts.all.get(p)).filter(|p| !p.shared).collect();
+        let reached = parts.closure(*at);
+        if let Some(symbol) = reached.iter().find_map(|p| parts.undefined(*p)) {
+            return Err(format!("{name} reaches `{symbol}`, which no object defines").into());
+        }
+        let own: Vec<&Part> = reached.iter().filter_map(|p| parts.all.get(p)).filter(|p| !p.shared).collect();
         let bytes = |code: bool| own.iter().filter(|p| p.code == code).map(|p| p.bytes).sum::<u64>().to_string();
         let stack = parts.stack(*at, &mut known).to_string();
         let workspace = scratch.get(name).map_or("-".into(), usize::to_string);

@@ -62,6 +62,14 @@ impl Parts {
         self.all.get(&at).into_iter().flat_map(|p| &p.to).filter_map(part).filter(|p| *p != at).collect()
     }
 
+    /// A symbol that a part refers to and no object defines: then an object is missing, and what is computed is too little.
+    pub fn undefined(&self, at: Place) -> Option<&str> {
+        self.all.get(&at).into_iter().flat_map(|p| &p.to).find_map(|t| match t {
+            Target::Symbol(name) if !self.global.contains_key(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Everything that is reached.
     pub fn closure(&self, from: Place) -> BTreeSet<Place> {
         let (mut seen, mut next) = (BTreeSet::from([from]), vec![from]);

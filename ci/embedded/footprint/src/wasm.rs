@@ -328,5 +328,7 @@ mod tests {
         assert_eq!(bytes(true, false), [body, body]);
         assert_eq!(bytes(true, true), [body]);
         assert_eq!(bytes(false, false), [24, 8, 24, 8]);
+        let undefined: Vec<&str> = closure.iter().filter_map(|p| parts.undefined(*p)).collect();
+        assert_eq!(undefined, ["nothing"]);
     }
 }
