@@ -58,22 +58,35 @@ core() {
   rm -rf "$stub/target"
 }
 
-# A package for one target, with flags for its last step behind it.
+# A package for one target, with flags for its last step behind it. Gives the messages of cargo, which name every file that it is linked from.
 build() {
   local package=$1 target=$2
   shift 2
   # The bootstrap key is for the sizes of stack frames, a table beside the code; the code is the same without.
   RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="--sysroot $sysroot -Clinker=$lld -Zemit-stack-sizes" \
-    cargo rustc --quiet --locked --release --target "$target" --target-dir "$work/bare" --manifest-path "$package/Cargo.toml" -- "$@"
+    cargo rustc --quiet --locked --release --target "$target" --target-dir "$work/bare" --manifest-path "$package/Cargo.toml" \
+    --message-format json-render-diagnostics -- "$@"
 }
 
-# What each function takes: code, constants, stack, workspace, instructions.
+# What each function takes: code, constants, stack, workspace, instructions. The program that counts must compute the same.
 report() {
-  local target=$1 program=$work/bare/$1/release/fixture deps=$work/bare/$1/release/deps newest
-  newest() { ls -t "$@" | head -1; }
-  "$footprint" table "$program" >"$work/$target.table"
-  emulate "$target" -plugin "$work/libinstructions.so,table=$work/$target.table" "$program" 2>"$work/$target.counts" >/dev/null
-  "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$(newest "$deps"/fixture-*.o)" "$(newest "$deps"/libcotangent-*.rlib)" \
+  local target=$1 program=$work/bare/$1/release/fixture object runtime
+  object=$(ls -t "$work/bare/$target"/release/deps/fixture-*.o | head -1)
+  # Other programs have crates of that name too, with other features.
+  runtime=$(grep -o '"[^"]*/'"$target"'/release/deps/libcotangent-[^"]*\.rlib"' "$work/$target.messages" | tr -d '"')
+  case $target in
+    wasm32*)
+      "$footprint" count "$program.wasm" "$work/$target.counting.wasm"
+      emulate "$target" "$work/$target.counting" 2>"$work/$target.counts" >"$work/$target.counting.txt"
+      ;;
+    *)
+      "$footprint" table "$program" >"$work/$target.table"
+      emulate "$target" -plugin "$work/libinstructions.so,table=$work/$target.table" "$program" 2>"$work/$target.counts" \
+        >"$work/$target.counting.txt"
+      ;;
+  esac
+  cmp "$work/$target.txt" "$work/$target.counting.txt" || failed=1
+  "$footprint" report "$work/$target.counts" ${HAND_OBJECT:-} "$object" "$runtime" \
     "$sysroot/lib/rustlib/$target"/lib/*.rlib >"$work/$target.report"
 }
 
@@ -91,6 +104,8 @@ emulate() {
 
 gcc -O2 -Wall -shared -fPIC -o "$work/libinstructions.so" ci/embedded/instructions.c
 cargo build --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml
+cargo test --quiet --locked --target-dir target --manifest-path ci/embedded/footprint/Cargo.toml >"$work/footprint.txt" ||
+  { cat "$work/footprint.txt"; exit 1; }
 footprint=target/debug/footprint
 
 # The loops that the kernels' instructions are counted against.
@@ -109,13 +124,13 @@ for target in "${targets[@]}"; do
   say "$target"
   start=$SECONDS
   [[ $target == thumbv7em* ]] && export HAND_OBJECT=$hand || unset HAND_OBJECT
-  build ci/embedded/fixture "$target" --emit=obj,link
+  build ci/embedded/fixture "$target" --emit=obj,link >"$work/$target.messages"
   built=$((SECONDS - start))
   emulate "$target" "$work/bare/$target/release/fixture" >"$work/$target.txt"
   verdict=identical
   cmp --silent "$work/host.txt" "$work/$target.txt" || verdict=differs failed=1
   [[ $verdict == identical ]] || diff "$work/host.txt" "$work/$target.txt" | head -20 || true
-  [[ $target == wasm32* ]] || report "$target"
+  report "$target"
   table+=("$(printf '%-30s %5d functions   built in %3d s, ran in %3d s   %s' \
     "$target" "$(wc -l <"$work/$target.txt")" "$built" $((SECONDS - start - built)) "$verdict")")
 done
@@ -130,7 +145,7 @@ if [[ " ${targets[*]} " == *" thumbv7em-none-eabihf "* ]]; then
 
   say "the firmware: training on a Cortex-M4F"
   unset HAND_OBJECT
-  build examples/firmware thumbv7em-none-eabihf
+  build examples/firmware thumbv7em-none-eabihf >"$work/firmware.messages"
   # FLASH and RAM of the emulated board are larger than the budget that the program was linked for.
   LD_LIBRARY_PATH=$qemu/usr/lib/x86_64-linux-gnu:$qemu/lib/x86_64-linux-gnu "$qemu/usr/bin/qemu-system-arm" -L "$qemu/usr/share/qemu" \
     -machine mps2-an386 -nographic -semihosting-config enable=on,target=native \
