@@ -2,7 +2,9 @@
 //!
 //! Shared machines slow down in phases. So all contestants of a row take turns, round after round, and the limits (fused multiply-adds, the
 //! clock, streams) are contestants too: a row's percentage is its lowest time against the best that the limit reached in the rounds of the
-//! same row. A phase that lasts longer than the row slows both; in one that is shorter both find a quiet round.
+//! same row. A phase that lasts longer than the row slows both; in one that is shorter both find a quiet round. Not every phase slows both,
+//! though: on a shared core a loop that reads two operands a cycle was seen to lose an eighth for 200 ms and more, while chains of
+//! multiply-adds in registers lost nothing. So a row of the full run takes two seconds.
 
 use crate::machine::{self, Streams, Width};
 use crate::peers::Float;
@@ -17,8 +19,6 @@ const SAMPLE: Duration = Duration::from_micros(40);
 const HOPELESS: f64 = 3.0;
 /// Rounds in which everybody is timed.
 const FIRST_ROUNDS: usize = 2;
-/// Rounds after which a minimum no longer moves.
-const MOST_ROUNDS: usize = 400;
 
 /// A tensor at an address that is a multiple of 64.
 #[repr(align(64))]
@@ -377,10 +377,7 @@ impl Bench {
         let all: Vec<&Contestant<O>> = peaks.iter().chain(&streams).chain(&clock).chain(&contestants).collect();
         let mut samples: Vec<Samples> = all.iter().map(|c| Samples::calibrate(c, out)).collect();
         let start = Instant::now();
-        for round in 0..MOST_ROUNDS {
-            if round >= FIRST_ROUNDS && start.elapsed() > self.budget {
-                break;
-            }
+        for round in (0..).take_while(|round| *round < FIRST_ROUNDS || start.elapsed() <= self.budget) {
             let best = samples[limits..].iter().map(Samples::min).fold(f64::INFINITY, f64::min);
             for (n, (samples, contestant)) in samples.iter_mut().zip(&all).enumerate() {
                 // The generated kernel is timed to the end, whatever it does.
