@@ -1,7 +1,8 @@
 //! Costs that a kernel publishes: takes a function and its nests, gives arithmetic, traffic and stack, counted, not measured.
 
+use crate::index::{Binary, Unary};
 use crate::nest::Nest;
-use crate::nest::machine::{MACHINES, Machine};
+use crate::nest::machine::{MACHINES, Machine, NARROW};
 use crate::plain::{Cond, Expr, Function, Kernel, Step};
 use crate::spec::DType;
 use std::collections::BTreeMap;
@@ -31,6 +32,31 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
         flops: f.steps.iter().map(step).sum(),
         bytes: size * (read + written * if accumulates { 2 } else { 1 }),
         scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
+    }
+}
+
+/// Whether memory alone decides how long the kernel takes: each function reads and writes more than the second-level cache holds, has one
+/// loop nest for all machines, and at most one cheap operation for each element that it moves. Such a kernel gains nothing from wide vectors,
+/// and on some cores loses.
+pub fn streams(k: &Kernel, nests: &[Vec<Nest>]) -> bool {
+    k.functions.iter().zip(nests).all(|(f, nests)| {
+        let cost = cost(k, f, nests);
+        let size: u64 = if k.dtype == DType::F32 { 4 } else { 8 };
+        let cheap = f.steps.iter().all(|s| matches!(s, Step::Stmt(s) if s.reduce.is_none() && cheap(&s.value)));
+        nests.len() == 1 && cheap && cost.bytes >= NARROW.caches[1].bytes as u64 && cost.flops * size <= cost.bytes
+    })
+}
+
+/// One instruction an operation, with a throughput of one a cycle or more.
+fn cheap(e: &Expr) -> bool {
+    match e {
+        Expr::Const(_) | Expr::Read(_) => true,
+        Expr::Unary(f, a) => matches!(f, Unary::Neg | Unary::Abs) && cheap(a),
+        Expr::Binary(f, a, b) => {
+            matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min) && cheap(a) && cheap(b)
+        }
+        Expr::Powf(..) => false,
+        Expr::Where(c, a, b) => matches!(&**c, Cond::Value(_, l, r) if cheap(l) && cheap(r)) && cheap(a) && cheap(b),
     }
 }
 

@@ -308,11 +308,12 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
+    let portable = options.portable() || cost::streams(kernel, &c.nests);
     let functions = kernel
         .functions
         .iter()
         .zip(&c.nests)
-        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, inline, options))
+        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, (inline, portable), options))
         .collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
@@ -372,7 +373,7 @@ fn function_context(
     kernel: &Kernel,
     f: &Function,
     nests: &[Nest],
-    inline: bool,
+    (inline, portable): (bool, bool),
     options: &Options,
 ) -> FunctionContext {
     let argument = |t: &TensorId| {
@@ -435,7 +436,7 @@ fn function_context(
         arguments: references,
         accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
         inline: inline || !calls.is_empty(),
-        portable: options.portable(),
+        portable,
         sets: (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
             .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect()),
         flops: cost.flops,
