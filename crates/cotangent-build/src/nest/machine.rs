@@ -95,7 +95,7 @@ impl Machine {
 
     /// The most bytes of the scalars of a block of rows: they stay in the second-level cache while every panel of lanes passes by.
     pub fn row_panel(&self) -> usize {
-        self.caches[1].bytes / 4
+        self.caches[1].bytes / 2
     }
 
     /// A reduction over more bytes of scalars than this is split: the panel of it falls out of the first-level cache.
