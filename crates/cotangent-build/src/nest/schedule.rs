@@ -49,8 +49,16 @@ pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
 fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
     let mut out: Vec<Nest> = Vec::new();
     let mut met = !kernel.schedule.contains_key(&f.name);
+    // What was taken for each class, for those that keep its order of summation.
+    let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
     for machine in target.machines.iter().copied() {
-        let (nest, as_asked) = function(kernel, f, machine, target.scratch_limit);
+        let model = machine.keeps.map(|m| match taken.iter().find(|(of, _)| *of == m) {
+            Some((_, plans)) => plans.clone(),
+            None => scheduled(kernel, f, m, target.scratch_limit, None).chosen,
+        });
+        let Scheduler { mut nest, as_asked, chosen, .. } = scheduled(kernel, f, machine, target.scratch_limit, model);
+        distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
+        taken.push((machine, chosen));
         met |= as_asked;
         match out.iter_mut().find(|n| n.body == nest.body && n.registers == nest.registers && n.vars == nest.vars) {
             Some(same) => same.machines.push(machine),
@@ -71,14 +79,14 @@ fn text_of(note: &str) -> String {
     text.rsplit_once(": ").map_or(text, |(text, _)| text).to_string()
 }
 
-fn function(kernel: &Kernel, f: &Function, machine: &'static Machine, scratch_limit: usize) -> (Nest, bool) {
-    let s = scheduled(kernel, f, machine, scratch_limit);
-    let mut nest = s.nest;
-    distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
-    (nest, s.as_asked)
-}
-
-fn scheduled<'a>(kernel: &'a Kernel, f: &Function, machine: &'static Machine, scratch_limit: usize) -> Scheduler<'a> {
+/// A function for one class of machines; `model` is what the class takes whose order of summation it keeps.
+fn scheduled<'a>(
+    kernel: &'a Kernel,
+    f: &Function,
+    machine: &'static Machine,
+    scratch_limit: usize,
+    model: Option<Vec<Option<Plan>>>,
+) -> Scheduler<'a> {
     let mut fused = fuse(&f.steps, &f.locals);
     let mut space = Space::new(kernel);
     let mut locals = Vec::new();
@@ -110,7 +118,7 @@ fn scheduled<'a>(kernel: &'a Kernel, f: &Function, machine: &'static Machine, sc
         machine,
         scratch: scratch_limit,
         taken: Vec::new(),
-        model: machine.keeps.map(|m| scheduled(kernel, f, m, scratch_limit).chosen.into_iter()),
+        model: model.map(Vec::into_iter),
         chosen: Vec::new(),
         nest,
         loops: BTreeMap::new(),

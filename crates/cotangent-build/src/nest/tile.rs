@@ -24,6 +24,8 @@ const UNROLLED: usize = 8;
 const IN_REGISTERS: usize = 64;
 /// Bytes of a cache line.
 const LINE: usize = 64;
+/// What of a statement's time the text of each part may cost that is cut off at a border.
+const SLACK: f64 = 0.01;
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
 const CUTS: usize = 2;
 /// The most segments that guards may cut a variable into.
@@ -68,8 +70,16 @@ struct Group<'a> {
     own: Vec<usize>,
     /// For each variable that a guard depends on, the segments within which it does not.
     segments: BTreeMap<usize, Vec<(usize, usize)>>,
-    /// How often the range was cut already.
+    part: Part,
+}
+
+/// What of a statement's range is left after cuts at guards.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// How often it was cut.
     cuts: usize,
+    /// Of all turns.
+    share: f64,
 }
 
 /// A run of `count` pieces of `size`, the first at `first`.
@@ -110,9 +120,19 @@ impl Group<'_> {
         self.splits(v) && longest >= 4 && 2 * longest >= self.extent(v)
     }
     /// Whether splitting a variable by its guards leaves something to tile.
+    /// The plan to take first, the others by their cost. Of a border the one with the least text is taken which costs the whole but little more:
+    /// borders are many, and nearly all of the text of a kernel with padding.
+    fn rank(&self, plans: &mut [Plan]) {
+        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        let Some(best) = plans.first().filter(|_| self.part.cuts > 0) else { return };
+        let most = best.cost * (1.0 + SLACK / self.part.share);
+        let near = plans.iter().take_while(|p| p.cost <= most).count();
+        let least = (0..near).min_by_key(|n| plans[*n].text(self)).expect("the best is near itself");
+        plans[..=least].rotate_right(1);
+    }
     fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
-        self.cuts < CUTS && (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
+        self.part.cuts < CUTS && (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
     }
 }
 
@@ -204,38 +224,39 @@ fn work(e: &Expr) -> Option<Work> {
 /// How many of the sets of a cache rows so many bytes apart fall into.
 fn sets_apart(step: usize, sets: usize) -> usize {
     let apart = (step / LINE).max(1);
-    let gcd = (1..=sets).rev().find(|d| sets.is_multiple_of(*d) && apart.is_multiple_of(*d)).unwrap_or(1);
-    sets / gcd
+    let gcd = std::iter::successors(Some((sets, apart)), |(a, b)| (*b > 0).then(|| (*b, a % b))).last();
+    sets / gcd.map_or(1, |(gcd, _)| gcd)
 }
 
 impl Scheduler<'_> {
     /// A reduction, or several over the same variables, none of which reads what another writes.
     pub(super) fn reduction(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
-        self.region(stmts, fixed, 0)
+        self.region(stmts, fixed, Part { cuts: 0, share: 1.0 })
     }
 
-    fn region(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>, cuts: usize) -> Vec<Node> {
+    fn region(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>, part: Part) -> Vec<Node> {
         let mut joined = stmts.to_vec();
         coalesce(&mut self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
-        let group = self.group(joined, fixed, cuts);
+        let group = self.group(joined, fixed, part);
         let Some(plan) = self.best(&group) else {
             return match stmts {
                 [one] => self.scalar(one, group.op, fixed),
-                several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, cuts)).collect(),
+                several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, part)).collect(),
             };
         };
         let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
         // Each segment is a problem of its own: at a border another tile may fit better.
         let mut out = Vec::new();
         for (from, extent) in &group.segments[&v] {
-            let part: Vec<Stmt> =
+            let stmts: Vec<Stmt> =
                 group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect();
-            out.extend(self.region(&part, fixed, cuts + 1));
+            let share = part.share * *extent as f64 / group.extent(v) as f64;
+            out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share }));
         }
         out
     }
 
-    fn group<'a>(&self, stmts: Vec<Stmt>, fixed: &'a BTreeMap<usize, usize>, cuts: usize) -> Group<'a> {
+    fn group<'a>(&self, stmts: Vec<Stmt>, fixed: &'a BTreeMap<usize, usize>, part: Part) -> Group<'a> {
         let mut reads: Vec<plain::Access> = Vec::new();
         for s in &stmts {
             s.value.accesses(&mut |a| {
@@ -247,7 +268,7 @@ impl Scheduler<'_> {
         let vars = 0..stmts[0].vars.len();
         let own: Vec<usize> = vars.filter(|v| stmts[0].vars[*v].extent > 1 && !fixed.contains_key(v)).collect();
         let op = stmts[0].reduce.expect("a reduction");
-        let mut g = Group { stmts, op, fixed, reads, own, segments: BTreeMap::new(), cuts };
+        let mut g = Group { stmts, op, fixed, reads, own, segments: BTreeMap::new(), part };
         let guarded = |v: &usize| {
             g.reads.iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(*v) != 0))
         };
@@ -326,12 +347,14 @@ impl Scheduler<'_> {
         } else if g.stmts.len() > 1 {
             // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
             for s in &g.stmts {
-                let alone = self.group(vec![s.clone()], g.fixed, g.cuts);
-                let like = self.plans(&alone, size).into_iter().min_by(|a, b| a.cost.total_cmp(&b.cost))?;
+                let alone = self.group(vec![s.clone()], g.fixed, g.part);
+                let mut own = self.plans(&alone, size);
+                alone.rank(&mut own);
+                let like = own.into_iter().next()?;
                 plans.retain(|p| p.in_order_of(&like, g));
             }
         }
-        plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
+        g.rank(&mut plans);
         let asked = self.source.schedule.get(&self.nest.name);
         if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
             let plan = plans.remove(at);
@@ -1491,6 +1514,17 @@ impl Plan {
     fn adds_as(&self, other: &Plan, g: &Group) -> bool {
         let cut = |p: &Plan| p.tile().find(|v| g.guarded_in(*v));
         cut(self) == cut(other) && self.in_order_of(other, g)
+    }
+
+    /// How many accumulators its text has: those of the tile, and of the smaller ones where it does not divide the extents.
+    fn text(&self, g: &Group) -> usize {
+        let sizes = |extent: usize, most: usize| pieces(extent, most).iter().map(|p| p.size).sum::<usize>();
+        let lanes = if g.is_free(self.lane) {
+            sizes(g.extent(self.lane).div_ceil(self.width), self.vectors)
+        } else {
+            self.vectors
+        };
+        lanes * self.rows.iter().map(|(v, n)| sizes(g.extent(*v), *n)).product::<usize>()
     }
 
     fn is_split(&self, v: usize) -> bool {
