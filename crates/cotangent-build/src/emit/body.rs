@@ -10,9 +10,20 @@ use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
 
-/// The lines of the body, indented by `depth` steps of four spaces; `runtime` is the path of what it stands on.
-pub fn lines(sources: &Sources, runtime: &str, k: &Kernel, n: &Nest, names: &Names, depth: usize) -> String {
-    let mut w = Writer { sources, runtime, k, n, names, tried: Tried::No, out: String::new() };
+/// How the text of a body stands.
+pub struct Form<'a> {
+    /// The path of what it stands on.
+    pub runtime: &'a str,
+    /// Steps of four spaces before each line.
+    pub depth: usize,
+    /// Sums that are added to an argument are stored instead where the flag of the function does not hold.
+    pub either: bool,
+}
+
+/// The lines of the body.
+pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, form: Form) -> String {
+    let Form { runtime, depth, either } = form;
+    let mut w = Writer { sources, runtime, k, n, names, either, tried: Tried::No, out: String::new() };
     for l in &n.locals {
         let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
         if l.shape.is_empty() {
@@ -44,6 +55,7 @@ struct Writer<'a> {
     k: &'a Kernel,
     n: &'a Nest,
     names: &'a Names,
+    either: bool,
     tried: Tried,
     out: String,
 }
@@ -63,6 +75,49 @@ impl Writer<'_> {
         self.out.push_str(&"    ".repeat(depth));
         self.out.push_str(text);
         self.out.push('\n');
+    }
+
+    /// Whether what is done to a place depends on the flag.
+    fn is_result(&self, place: &Place) -> bool {
+        self.either && matches!(place, Place::Element(a) | Place::Lanes(a, _) if self.n.writes.contains(&a.tensor))
+    }
+
+    fn update(&self, place: &Place, how: Update, value: &Value) -> String {
+        if let Place::Lanes(a, lanes) = place {
+            let (row, at) = self.row(a, true);
+            let value_text = self.value(value);
+            let whole = Some(lanes.len()) == value.lanes(&self.n.registers);
+            return match (how, whole) {
+                (Update::Set, true) => format!("Isa_::write({value_text}, {row}, {at});"),
+                (Update::Set, false) => {
+                    format!("Isa_::write_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
+                }
+                (Update::Reduce(_), true) => format!("Isa_::add_to({value_text}, {row}, {at});"),
+                (Update::Reduce(_), false) => {
+                    format!("Isa_::add_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
+                }
+            };
+        }
+        let lanes = value.lanes(&self.n.registers).is_some();
+        let place = match place {
+            Place::Element(a) => self.access(a, true),
+            Place::Register(r) => self.names.register(*r).to_string(),
+            Place::Lanes(..) => unreachable!("above"),
+        };
+        match how {
+            Update::Set => format!("{place} = {};", self.value(value)),
+            Update::Reduce(ReduceOp::Sum) => return_sum(&place, &self.sum(&place, value, lanes)),
+            Update::Reduce(ReduceOp::Prod) if lanes => {
+                format!("{place} = Isa_::lanes_mul({place}, {});", self.value(value))
+            }
+            Update::Reduce(ReduceOp::Prod) => format!("{place} *= {};", self.value(value)),
+            Update::Reduce(r) if lanes => {
+                format!("{place} = Isa_::lanes_{}({place}, {});", r.name(), self.value(value))
+            }
+            Update::Reduce(r) => {
+                format!("{place} = math::{}::<Isa_>({place}, {});", r.name(), self.value(value))
+            }
+        }
     }
 
     fn nodes(&mut self, nodes: &[Node], depth: usize) {
@@ -98,43 +153,13 @@ impl Writer<'_> {
                 Node::Init { register, value } => {
                     self.line(depth, &format!("let mut {} = {};", self.names.register(*register), self.value(value)));
                 }
-                Node::Update { place: Place::Lanes(a, lanes), how, value } => {
-                    let (row, at) = self.row(a, true);
-                    let value_text = self.value(value);
-                    let whole = Some(lanes.len()) == value.lanes(&self.n.registers);
-                    let call = match (how, whole) {
-                        (Update::Set, true) => format!("Isa_::write({value_text}, {row}, {at});"),
-                        (Update::Set, false) => {
-                            format!("Isa_::write_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
-                        }
-                        (Update::Reduce(_), true) => format!("Isa_::add_to({value_text}, {row}, {at});"),
-                        (Update::Reduce(_), false) => {
-                            format!("Isa_::add_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
-                        }
-                    };
-                    self.line(depth, &call);
+                Node::Update { place, how: Update::Reduce(ReduceOp::Sum), value } if self.is_result(place) => {
+                    let add = self.update(place, Update::Reduce(ReduceOp::Sum), value);
+                    let store = self.update(place, Update::Set, value);
+                    self.line(depth, &format!("if {} {{ {add} }} else {{ {store} }}", self.names.flag()));
                 }
                 Node::Update { place, how, value } => {
-                    let lanes = value.lanes(&self.n.registers).is_some();
-                    let place = match place {
-                        Place::Element(a) => self.access(a, true),
-                        Place::Register(r) => self.names.register(*r).to_string(),
-                        Place::Lanes(..) => unreachable!("above"),
-                    };
-                    let text = match how {
-                        Update::Set => format!("{place} = {};", self.value(value)),
-                        Update::Reduce(ReduceOp::Sum) => return_sum(&place, &self.sum(&place, value, lanes)),
-                        Update::Reduce(ReduceOp::Prod) if lanes => {
-                            format!("{place} = Isa_::lanes_mul({place}, {});", self.value(value))
-                        }
-                        Update::Reduce(ReduceOp::Prod) => format!("{place} *= {};", self.value(value)),
-                        Update::Reduce(r) if lanes => {
-                            format!("{place} = Isa_::lanes_{}({place}, {});", r.name(), self.value(value))
-                        }
-                        Update::Reduce(r) => {
-                            format!("{place} = math::{}::<Isa_>({place}, {});", r.name(), self.value(value))
-                        }
-                    };
+                    let text = self.update(place, *how, value);
                     self.line(depth, &text);
                 }
                 Node::Fold { into, from, op } => {

@@ -11,9 +11,9 @@ mod ndarray;
 mod vendor;
 
 use crate::certify::Certified;
-use crate::index::{self, Op, Role, TensorId};
-use crate::nest::Nest;
+use crate::index::{self, Op, ReduceOp, Role, TensorId};
 use crate::nest::machine::{MACHINES, Machine};
+use crate::nest::{Nest, Node, Place, Update, Value};
 use crate::options::{InstructionSet, Options};
 use crate::pipeline::{Files, ROOT};
 use crate::plain::{Function, Kernel, Kind};
@@ -92,6 +92,8 @@ struct KernelContext {
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
     functions: Vec<FunctionContext>,
+    /// Private functions with a flag: whether they add or store.
+    either: Vec<FunctionContext>,
     /// Whether there are wrappers for `ndarray`.
     nd: bool,
     /// What wrappers for C need, where they are wanted.
@@ -138,6 +140,8 @@ struct FunctionContext {
     writes: Vec<ArgumentContext>,
     /// Reads and writes with the types of their references.
     arguments: Vec<ReferenceContext>,
+    /// The last of them, of a function that adds or stores as it says.
+    flag: Option<String>,
     /// They are few enough to travel in registers.
     registers: bool,
     accumulates: bool,
@@ -309,12 +313,31 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let portable = options.portable() || cost::streams(kernel, &c.nests);
-    let functions = kernel
-        .functions
-        .iter()
-        .zip(&c.nests)
-        .map(|(f, nests)| function_context(sources, op, kernel, f, nests, (inline, portable), options))
+    let context = |n: usize, either| {
+        let (f, nests) = (&kernel.functions[n], &c.nests[n]);
+        function_context(sources, op, kernel, f, nests, Manner { inline, portable, either }, options)
+    };
+    // A kernel that is not inlined has one body for what adds and what stores: half the machine code.
+    let pairs = if inline { Vec::new() } else { pairs(kernel, &c.nests) };
+    let both = |n: usize| {
+        let is_store = |p: &&(usize, usize)| p.1 == n;
+        pairs.iter().find(|p| p.0 == n).map(|p| (p.0, true)).or(pairs.iter().find(is_store).map(|p| (p.0, false)))
+    };
+    let functions = (0..kernel.functions.len())
+        .map(|n| match both(n) {
+            Some((adds, flag)) => {
+                let f = &kernel.functions[n];
+                let arguments: String =
+                    f.reads.iter().chain(&f.writes).map(|t| format!("{}, ", kernel.tensor(*t).name)).collect();
+                let mut context = context(n, false);
+                context.calls = vec![format!("either::{}({arguments}{flag})", kernel.functions[adds].name)];
+                context.bodies = Vec::new();
+                context
+            }
+            None => context(n, false),
+        })
         .collect();
+    let either = pairs.iter().map(|(adds, _)| context(*adds, true)).collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         op: op.name.clone(),
@@ -335,6 +358,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
             .collect(),
         types,
         functions,
+        either,
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
@@ -367,15 +391,27 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     }
 }
 
+/// How a function is made.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Into its caller.
+    inline: bool,
+    /// Without wider instructions.
+    portable: bool,
+    /// As one body for what adds and what stores.
+    either: bool,
+}
+
 fn function_context(
     sources: &Sources,
     op: &Op,
     kernel: &Kernel,
     f: &Function,
     nests: &[Nest],
-    (inline, portable): (bool, bool),
+    manner: Manner,
     options: &Options,
 ) -> FunctionContext {
+    let Manner { inline, portable, either } = manner;
     let argument = |t: &TensorId| {
         let of = match op.tensor(*t).role {
             Role::Tangent(of) | Role::Cotangent(of) => of,
@@ -416,15 +452,17 @@ fn function_context(
         BodyContext {
             machines,
             targets: targets.join(", "),
-            text: body::lines(sources, &runtime, kernel, n, &names, depth),
+            text: body::lines(sources, kernel, n, &names, body::Form { runtime: &runtime, depth, either }),
         }
     };
     let reference = |t: &TensorId, how: &str| {
         let a = argument(t);
         ReferenceContext { name: a.name, ty: format!("{how}{}", a.alias) }
     };
+    let flag = either.then(|| names::Names::new(kernel, &nests[0]).flag().to_string());
     let references: Vec<_> = (f.reads.iter().map(|t| reference(t, "&'a ")))
         .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
+        .chain(flag.iter().map(|flag| ReferenceContext { name: flag.clone(), ty: "bool".into() }))
         .collect();
     FunctionContext {
         name: f.name.clone(),
@@ -434,6 +472,7 @@ fn function_context(
         writes: f.writes.iter().map(argument).collect(),
         registers: references.len() <= MOST_REGISTERS,
         arguments: references,
+        flag,
         accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
         inline: inline || !calls.is_empty(),
         portable,
@@ -460,6 +499,55 @@ fn constant(set: InstructionSet) -> Option<&'static str> {
 
 /// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with several that share no step,
 /// each of theirs in turn.
+/// The functions that add and those that store the same, where their nests differ in that alone: every result is a register, added or stored
+/// when it is done, so that one body with a flag serves both.
+fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
+    let functions = || kernel.functions.iter().enumerate();
+    let same = |adds: usize, stores: usize| {
+        let writes = &kernel.functions[adds].writes;
+        nests[adds].len() == nests[stores].len()
+            && nests[adds].iter().zip(&nests[stores]).all(|(a, s)| {
+                let body = |n: &Nest| stored(&n.body, writes);
+                (&a.machines, &a.locals, &a.vars, &a.registers) == (&s.machines, &s.locals, &s.vars, &s.registers)
+                    && body(a).is_some_and(|adds| body(s).is_some_and(|stores| adds == stores))
+            })
+    };
+    let mut out = Vec::new();
+    for (n, f) in functions() {
+        let Kind::Vjp { input, store: false } = f.kind else { continue };
+        let stores = functions().find(|(_, s)| s.kind == Kind::Vjp { input, store: true }).map(|(m, _)| m);
+        let own = |n: usize| same_as(kernel, &kernel.functions[n]).is_empty();
+        out.extend(stores.filter(|m| own(n) && own(*m) && same(n, *m)).map(|m| (n, m)));
+    }
+    out
+}
+
+/// The nodes as they are where results are stored; `None` if one is not a register that is added or stored.
+fn stored(nodes: &[Node], writes: &[TensorId]) -> Option<Vec<Node>> {
+    let mut out = Vec::new();
+    for node in nodes {
+        out.push(match node {
+            Node::Comment(..) => continue,
+            Node::Loop { var, body } => Node::Loop { var: *var, body: stored(body, writes)? },
+            Node::If { tests, body } => Node::If { tests: tests.clone(), body: stored(body, writes)? },
+            Node::Trial { body } => Node::Trial { body: stored(body, writes)? },
+            Node::Fill(t) if writes.contains(t) => return None,
+            Node::Update { place: place @ (Place::Element(a) | Place::Lanes(a, _)), how, value }
+                if writes.contains(&a.tensor) =>
+            {
+                let done = matches!(value, Value::Register(_));
+                let known = matches!(how, Update::Set | Update::Reduce(ReduceOp::Sum));
+                if !done || !known {
+                    return None;
+                }
+                Node::Update { place: place.clone(), how: Update::Set, value: value.clone() }
+            }
+            other => other.clone(),
+        });
+    }
+    Some(out)
+}
+
 fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Vec<&'a Function> {
     let Kind::Vjp { input, store } = f.kind else { return Vec::new() };
     let is_part = |g: &&Function| matches!(g.kind, Kind::Vjp { input: Some(_), store: s } if s == store);

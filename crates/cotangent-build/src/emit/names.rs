@@ -20,6 +20,7 @@ pub struct Names {
     tensors: BTreeMap<TensorId, String>,
     vars: Vec<String>,
     registers: Vec<String>,
+    flag: String,
 }
 
 impl Names {
@@ -35,6 +36,7 @@ impl Names {
             }
             free
         };
+        let flag = fresh("adds");
         let mut tensors: BTreeMap<TensorId, String> =
             arguments.iter().map(|t| (*t, k.tensor(*t).name.clone())).collect();
         tensors.extend(n.locals.iter().map(|l| (l.tensor, fresh(&l.name))));
@@ -48,7 +50,11 @@ impl Names {
             free
         };
         let vars = n.vars.iter().map(|v| apart(&v.name)).collect();
-        Names { tensors, vars, registers }
+        Names { tensors, vars, registers, flag }
+    }
+    /// A flag of the function that says whether results are added to what is there, or stored. It depends on the arguments alone.
+    pub fn flag(&self) -> &str {
+        &self.flag
     }
     pub fn tensor(&self, t: TensorId) -> &str {
         &self.tensors[&t]
