@@ -794,6 +794,18 @@ Wrong:
     pub mod {{ kernel.nam }} {
 Right:
     pub mod {{ kernel.name }} {"
+
+BadCall "E039" "a call of an op that does not fit"
+"A step `h = matmul(x, w)` calls an op with whole tensors. The op's axes stand for those of the arguments: an axis that several arguments share \
+stands for one that the op's inputs share in the same way. Where that leaves a choice, the call says it, as it says the op's parameters: \
+`softmax(x; J = [D])`, `conv(x, k; stride = 1, lo = 0, hi = 0, dilation = 1)`.
+
+Wrong:
+    inputs: {x: [B, D]}
+    forward: [\"y = softmax(x)\"]
+Right:
+    inputs: {x: [B, D]}
+    forward: [\"y = softmax(x; J = [D])\"]"
 }
 
 #[cfg(test)]
@@ -898,9 +910,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 38);
-        let message = "E039".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E039`; codes run from E001 to E038";
+        assert_eq!(Code::ALL.len(), 39);
+        let message = "E040".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E040`; codes run from E001 to E039";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

@@ -5,6 +5,7 @@ use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
 use crate::index;
+pub use crate::library::Library;
 use crate::nest::machine::Machine;
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
@@ -26,8 +27,9 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     let specs = spec::all(specs, sources, out);
     // after this: each op stands with the instances of every file that uses it
     named(&specs, options, out);
-    let specs = specs.into_iter().map(|spec| with_dtype(spec, options));
-    let ops: Vec<Certified> = specs.filter_map(|spec| certified_spec(spec, out)).collect();
+    let specs: Vec<Spec> = specs.into_iter().map(|spec| with_dtype(spec, options)).collect();
+    let library = Library::new(&specs, sources);
+    let ops: Vec<Certified> = specs.iter().filter_map(|spec| certified_spec(spec.clone(), &library, out)).collect();
     // after this: each op is checked and its rules are proved
     ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
     let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, out)).collect();
@@ -48,14 +50,14 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
 
 /// One file to a certified op; with `use:` it is the shipped one. Errors go to `out`; `None` when there were some.
 pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<Certified> {
-    certified_spec(spec::parse(source, sources, out)?, out)
+    certified_spec(spec::parse(source, sources, out)?, &Library::new(&[], sources), out)
 }
 
 /// Spec to certified op. Errors go to `out`; `None` when there were some.
-pub fn certified_spec(spec: Spec, out: &mut Diagnostics) -> Option<Certified> {
+pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> Option<Certified> {
     let errors = out.errors();
     // before this: keys and kinds of values are right; every scalar knows its bytes in the file
-    let mut op = index::resolve::resolve(&spec, out)?;
+    let mut op = index::resolve::resolve(&spec, library, out)?;
     // after this: names are ids, every access is affine, reductions stand at the root of a statement
     emit::names::distinct(&op, out);
     // after this: what is generated can be named

@@ -10,7 +10,8 @@
 //! not     = "not" not | cmp                   cmp    = sum [("<"|"<="|">"|">="|"=="|"!=") sum]
 //! sum     = product {("+"|"-") product}       product = unary {("*"|"/") unary}
 //! unary   = "-" unary | power                 power  = primary ["^" ["-"] primary]
-//! primary = number | name | name "[" exprs "]" | name "(" exprs ")" | "(" expr ")" | reduction
+//! primary = number | name | name "[" exprs "]" | name "(" exprs [";" given {"," given}] ")" | "(" expr ")" | reduction
+//! given   = name "=" ("[" names "]" | expr)
 //! reduction = ("sum"|"prod"|"max"|"min"|"mean") "(" name ["in" Axis] {"," ..} ")" product
 //! ```
 
@@ -87,8 +88,8 @@ pub enum ExprKind {
     Not(Box<Expr>),
     /// `a + b` and the like.
     Binary(BinaryOp, Box<Expr>, Box<Expr>),
-    /// `f(a, b)`
-    Call(At<String>, Vec<Expr>),
+    /// `f(a, b; stride = 2)`
+    Call(At<String>, Vec<Expr>, Vec<Given>),
     /// `sum(j, k in I) body`
     Reduce {
         /// Which reduction.
@@ -98,6 +99,26 @@ pub enum ExprKind {
         /// What is reduced.
         body: Box<Expr>,
     },
+}
+
+/// What a call says of an axis or a parameter of the op that it calls.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    /// The axis or parameter.
+    pub name: At<String>,
+    /// What stands for it.
+    pub value: GivenValue,
+    /// Both.
+    pub span: Span,
+}
+
+/// What stands for an axis or a parameter of an op that is called.
+#[derive(Clone, Debug, PartialEq)]
+pub enum GivenValue {
+    /// `[B, D]`: axes.
+    Axes(Vec<At<String>>),
+    /// One axis, a parameter, or a number.
+    Value(Expr),
 }
 
 /// The operators of two operands.
@@ -748,8 +769,43 @@ impl Parser<'_> {
                 args.push(self.expr()?);
             }
         }
+        let mut given = Vec::new();
+        if self.accept(";").is_some() {
+            given.push(self.given()?);
+            while self.accept(",").is_some() {
+                given.push(self.given()?);
+            }
+        }
         let close = self.close(open, ")")?;
-        Ok(Expr { span: self.formula.span(word.start, close.end), kind: ExprKind::Call(self.name_at(word), args) })
+        Ok(Expr { span: self.formula.span(word.start, close.end), kind: ExprKind::Call(self.name_at(word), args, given) })
+    }
+
+    /// `stride = 2` or `J = [B, D]`.
+    fn given(&mut self) -> Parsed<Given> {
+        let example = "after `;` stand axes and parameters of the op: `J = [D]`, `stride = 2`";
+        if self.peek() != Token::Name {
+            return Err(self.unexpected("an axis or a parameter").help(example));
+        }
+        let word = self.advance();
+        if self.accept("=").is_none() {
+            return Err(self.unexpected("`=`").help(example));
+        }
+        let Some(open) = self.accept("[") else {
+            let value = self.expr()?;
+            let span = self.span(word).to(value.span);
+            return Ok(Given { name: self.name_at(word), value: GivenValue::Value(value), span });
+        };
+        let mut axes = Vec::new();
+        while self.peek() == Token::Name {
+            let l = self.advance();
+            axes.push(self.name_at(l));
+            if self.accept(",").is_none() {
+                break;
+            }
+        }
+        let close = self.close(open, "]")?;
+        let span = self.formula.span(word.start, close.end);
+        Ok(Given { name: self.name_at(word), value: GivenValue::Axes(axes), span })
     }
 
     /// A name and its brackets, if any. A target may bind indices with `in`.
@@ -863,10 +919,23 @@ impl Expr {
                 }
                 right.print(out, level + 1, product && followed, tight);
             }
-            ExprKind::Call(name, args) => {
+            ExprKind::Call(name, args, given) => {
                 out.push_str(name);
                 out.push('(');
                 separated(out, args, ", ", |out, e| e.print(out, OR, false, tight));
+                out.push_str(if given.is_empty() { "" } else { "; " });
+                separated(out, given, ", ", |out, g| {
+                    out.push_str(&g.name);
+                    out.push_str(" = ");
+                    match &g.value {
+                        GivenValue::Axes(axes) => {
+                            out.push('[');
+                            separated(out, axes, ", ", |out, a| out.push_str(a));
+                            out.push(']');
+                        }
+                        GivenValue::Value(e) => e.print(out, OR, false, tight),
+                    }
+                });
                 out.push(')');
             }
             ExprKind::Reduce { op, binders, body } => {
@@ -975,7 +1044,7 @@ mod tests {
             ExprKind::Neg(a) => format!("(-{})", full(a)),
             ExprKind::Not(a) => format!("(not {})", full(a)),
             ExprKind::Binary(op, a, b) => format!("({} {} {})", full(a), op.symbol(), full(b)),
-            ExprKind::Call(f, args) => {
+            ExprKind::Call(f, args, _) => {
                 let args: Vec<String> = args.iter().map(full).collect();
                 format!("{}({})", f.value, args.join(", "))
             }
@@ -1141,7 +1210,8 @@ mod tests {
                 5 => {
                     let name = self.word(&["exp", "max", "min", "where"]);
                     let n = self.roll(4);
-                    ExprKind::Call(name, (0..n).map(|_| self.expr(depth - 1)).collect())
+                    let args = (0..n).map(|_| self.expr(depth - 1)).collect();
+                    ExprKind::Call(name, args, (0..self.roll(3)).map(|_| self.given(depth)).collect())
                 }
                 6..=8 => {
                     let ops = ["sum", "prod", "max", "min", "mean"];

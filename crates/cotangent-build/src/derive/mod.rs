@@ -7,7 +7,7 @@
 mod tangent;
 mod transpose;
 
-pub use tangent::tangent;
+pub use tangent::{tangent, tangent_through};
 pub use transpose::{NotLinear, transpose};
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -28,7 +28,8 @@ pub struct Derived {
 pub fn complete(op: &mut Op, out: &mut Diagnostics) -> Derived {
     let forward = op.forward.clone();
     let (inputs, outputs) = (op.inputs(), op.outputs());
-    let tangents = tangent(op, &forward, &inputs);
+    let calls = op.calls.clone();
+    let tangents = tangent_through(op, &forward, &calls, &inputs);
     let pairs = |op: &mut Op, from: fn(TensorId) -> Role, to: fn(TensorId) -> Role| -> BTreeMap<TensorId, TensorId> {
         inputs.iter().chain(&outputs).map(|t| (op.dual(*t, from), op.dual(*t, to))).collect()
     };

@@ -9,45 +9,93 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor that depends on them.
 pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
+    tangent_through(op, forward, &[], wrt)
+}
+
+/// The same, where the statements of `calls` propagate tangents by the rules of the ops that are called.
+pub fn tangent_through(op: &mut Op, forward: &[Stmt], calls: &[Call], wrt: &[TensorId]) -> Vec<Stmt> {
     let mut active: BTreeSet<TensorId> = wrt.iter().copied().collect();
     let mut out = Vec::new();
-    for s in forward {
-        let mut d = Derive { op, vars: s.vars.clone(), active: &active };
-        let value = match s.reduce {
-            None | Some(ReduceOp::Sum) => {
-                let dv = d.derivative(&s.value);
-                if s.free < s.vars.len() && !dv.is_zero() {
-                    Expr::Reduce(ReduceOp::Sum, bound(s), Box::new(dv))
-                } else {
-                    dv
-                }
-            }
-            Some(ReduceOp::Prod) => d.product(s),
-            Some(r @ (ReduceOp::Max | ReduceOp::Min)) => {
-                // Where other steps write the target too, it does not hold the extremum.
-                let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
-                d.extremum(s, r, alone)
-            }
-        };
+    for (n, s) in forward.iter().enumerate() {
+        match calls.iter().find(|c| c.stmts.contains(&n)) {
+            Some(call) if call.stmts.start == n => called(op, call, &mut active, &mut out),
+            Some(_) => {}
+            None => differentiate(op, s, forward, &mut active, &mut out),
+        }
+    }
+    out
+}
+
+/// The tangents of a call, by its rule; those that nothing has propagated to are zero.
+fn called(op: &Op, call: &Call, active: &mut BTreeSet<TensorId>, out: &mut Vec<Stmt>) {
+    let mut made = BTreeSet::new();
+    for s in &call.tangent {
+        let value = s.value.map(&Affine::clone, &mut |e| match e {
+            Expr::Read(t, index) => match op.tensor(t).role {
+                Role::Tangent(of) if !active.contains(&of) => Expr::zero(),
+                Role::RuleLocal if !made.contains(&t) => Expr::zero(),
+                _ => Expr::Read(t, index),
+            },
+            Expr::Unary(Unary::Neg, a) => a.neg(),
+            Expr::Binary(Binary::Add, a, b) => a.add(*b),
+            Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
+            Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
+            Expr::Binary(Binary::Div, a, b) => a.div(*b),
+            Expr::Where(_, a, b) if a.is_zero() && b.is_zero() => Expr::zero(),
+            e => e,
+        });
         if value.is_zero() {
             continue;
         }
-        let vars = d.vars;
-        let target = op.dual(s.target, Role::Tangent);
-        active.insert(s.target);
-        let raw = Stmt {
-            target,
-            index: s.index.clone(),
-            accumulate: s.accumulate,
-            vars,
-            free: s.free,
-            reduce: None,
-            value,
-            span: s.span,
-        };
-        hoist(op, raw, Role::RuleLocal, &mut out);
+        match op.tensor(s.target).role {
+            Role::Tangent(of) => _ = active.insert(of),
+            _ => _ = made.insert(s.target),
+        }
+        out.push(Stmt { value, ..s.clone() });
     }
-    out
+}
+
+fn differentiate(
+    op: &mut Op,
+    s: &Stmt,
+    forward: &[Stmt],
+    active: &mut BTreeSet<TensorId>,
+    out: &mut Vec<Stmt>,
+) {
+    let mut d = Derive { op, vars: s.vars.clone(), active };
+    let value = match s.reduce {
+        None | Some(ReduceOp::Sum) => {
+            let dv = d.derivative(&s.value);
+            if s.free < s.vars.len() && !dv.is_zero() {
+                Expr::Reduce(ReduceOp::Sum, bound(s), Box::new(dv))
+            } else {
+                dv
+            }
+        }
+        Some(ReduceOp::Prod) => d.product(s),
+        Some(r @ (ReduceOp::Max | ReduceOp::Min)) => {
+            // Where other steps write the target too, it does not hold the extremum.
+            let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
+            d.extremum(s, r, alone)
+        }
+    };
+    if value.is_zero() {
+        return;
+    }
+    let vars = d.vars;
+    let target = op.dual(s.target, Role::Tangent);
+    active.insert(s.target);
+    let raw = Stmt {
+        target,
+        index: s.index.clone(),
+        accumulate: s.accumulate,
+        vars,
+        free: s.free,
+        reduce: None,
+        value,
+        span: s.span,
+    };
+    hoist(op, raw, Role::RuleLocal, out);
 }
 
 fn bound(s: &Stmt) -> Vec<VarId> {

@@ -43,12 +43,23 @@ pub struct Op {
     pub params: Vec<Param>,
     pub tensors: Vec<Tensor>,
     pub forward: Vec<Stmt>,
+    /// The statements of `forward` that come from calls of other ops.
+    pub calls: Vec<Call>,
     /// `x_bar` from `z_bar`; empty until derived when the spec does not declare it.
     pub adjoint: Rule,
     /// `z_dot` from `x_dot`; empty until derived when the spec does not declare it.
     pub tangent: Rule,
     /// The formulas as written, for documentation: text and span of each step of `forward` and of `adjoint`.
     pub written: Written,
+}
+
+/// A call of another op: its statements stand in the caller's, over the caller's axes and tensors.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which of the caller's forward statements.
+    pub stmts: std::ops::Range<usize>,
+    /// The callee's tangent rule over the caller's tensors: so that what the callee declares holds here too.
+    pub tangent: Vec<Stmt>,
 }
 
 /// Formula text as the author wrote it.
@@ -527,6 +538,18 @@ impl Div for Expr {
 }
 
 impl Cond {
+    /// Every tensor of which a condition asks whether an element exists.
+    pub fn insides(&self, f: &mut impl FnMut(TensorId)) {
+        match self {
+            Cond::Inside(t, _) => f(*t),
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                a.insides(f);
+                b.insides(f);
+            }
+            Cond::Not(a) => a.insides(f),
+            Cond::Index(..) | Cond::Value(..) => {}
+        }
+    }
     pub fn and(self, other: Cond) -> Cond {
         Cond::And(Box::new(self), Box::new(other))
     }

@@ -3,6 +3,7 @@
 //! Holds after it: see [`crate::index`]. Errors are collected; `None` only when some were found.
 
 mod affine;
+mod call;
 mod declare;
 mod steps;
 mod value;
@@ -14,6 +15,7 @@ use crate::source::At;
 use crate::spec::{Adjoint, Formula, Spec};
 use crate::syntax::{self, Assign, BinaryOp, ExprKind};
 use std::ops::{Div, Mul, Neg};
+use std::rc::Rc;
 
 /// Functions as other languages call them.
 const OTHER_NAMES: [(&str, &str); 14] = [
@@ -33,6 +35,26 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("if", "where"),
 ];
 
+/// The ops that a step may call.
+pub trait Library {
+    /// The op of a name, with both rules.
+    fn op(&self, name: &str) -> Result<Rc<Op>, Missing>;
+    /// Whether there is one of that name.
+    fn has(&self, name: &str) -> bool;
+    /// The names of all.
+    fn names(&self) -> Vec<String>;
+}
+
+/// Why there is no op to call.
+pub enum Missing {
+    /// There is none of that name.
+    Unknown,
+    /// It has errors, which are told where it stands.
+    Broken,
+    /// It is being read: it calls itself, by way of these.
+    Cycle(Vec<String>),
+}
+
 /// Which formulas are being read: it decides what may be read and written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Section {
@@ -42,6 +64,7 @@ enum Section {
 }
 
 struct Resolver<'a> {
+    library: &'a dyn Library,
     op: Op,
     out: &'a mut Diagnostics,
     section: Section,
@@ -80,7 +103,7 @@ struct Scope {
 }
 
 /// Resolves a spec. Errors go to `out`.
-pub fn resolve(spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
+pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Option<Op> {
     let errors = out.errors();
     let op = Op {
         name: spec.op.value.clone(),
@@ -90,11 +113,13 @@ pub fn resolve(spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
         params: Vec::new(),
         tensors: Vec::new(),
         forward: Vec::new(),
+        calls: Vec::new(),
         adjoint: Rule::default(),
         tangent: Rule::default(),
         written: Written::default(),
     };
     let mut r = Resolver {
+        library,
         op,
         out,
         section: Section::Forward,

@@ -29,6 +29,12 @@ impl Resolver<'_> {
             }
         }
         for step in &steps {
+            if section == Section::Forward && self.is_call(step) {
+                if self.call_step(step, &mut stmts).is_none() {
+                    self.failed.push(step.target.name.value.clone());
+                }
+                continue;
+            }
             match self.step(step) {
                 Some(raw) => {
                     let role = if section == Section::Forward { Role::Local } else { Role::RuleLocal };

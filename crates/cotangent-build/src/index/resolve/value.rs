@@ -187,7 +187,7 @@ impl Resolver<'_> {
             ExprKind::Not(_) => {
                 Some(Expr::Where(Box::new(self.cond(e, scope)?), Box::new(Expr::one()), Box::new(Expr::zero())))
             }
-            ExprKind::Call(f, args) => self.call(f, args, e.span, scope),
+            ExprKind::Call(f, args, given) => self.function(f, args, given, e.span, scope),
             ExprKind::Reduce { op, binders, body } => self.reduce(op, binders, body, scope),
         }
     }
@@ -229,10 +229,11 @@ impl Resolver<'_> {
         self.read(name, span, &[], span, scope).map(|(t, i)| Expr::Read(t, i))
     }
 
-    pub(super) fn call(
+    pub(super) fn function(
         &mut self,
         f: &At<String>,
         args: &[syntax::Expr],
+        given: &[syntax::Given],
         span: Span,
         scope: &mut Scope,
     ) -> Option<Expr> {
@@ -249,6 +250,11 @@ impl Resolver<'_> {
             ));
             None
         };
+        if let Some(first) = given.first().filter(|_| !self.library.has(name)) {
+            let message = format!("`{name}` is a function, which has no axes and no parameters");
+            self.out.push(Diagnostic::error(Code::BadCall, first.span, message, "only calls of ops say this"));
+            return None;
+        }
         if name == "where" {
             expect(self, 3)?;
             let (c, a, b) = (self.cond(&args[0], scope), self.value(&args[1], scope), self.value(&args[2], scope));
@@ -280,6 +286,12 @@ impl Resolver<'_> {
                 let values: Vec<_> = args.iter().map(|a| self.value(a, scope)).collect();
                 let values: Option<Vec<_>> = values.into_iter().collect();
                 values?.into_iter().reduce(|a, c| Expr::Binary(b, Box::new(a), Box::new(c)))
+            }
+            _ if self.library.has(name) => {
+                let message = format!("`{name}` is an op: it takes whole tensors and makes one");
+                let d = Diagnostic::error(Code::BadCall, span, message, "not within a formula");
+                self.out.push(d.help(format!("call it in a step of its own, `h = {name}(...)`, and read `h` here")));
+                None
             }
             _ => {
                 let mut names: Vec<_> = Unary::ALL.iter().map(|u| u.name()).collect();
@@ -343,7 +355,7 @@ impl Resolver<'_> {
                 let (a, b) = (self.cond(a, scope), self.cond(b, scope));
                 Some(Cond::Or(Box::new(a?), Box::new(b?)))
             }
-            ExprKind::Call(f, args) if f.value == "inside" => match args.as_slice() {
+            ExprKind::Call(f, args, _) if f.value == "inside" => match args.as_slice() {
                 [syntax::Expr { kind: ExprKind::Access(a), .. }] => {
                     self.read(&a.name.value, a.name.span, &a.index, a.span, scope).map(|(t, i)| Cond::Inside(t, i))
                 }
