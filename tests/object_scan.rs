@@ -198,12 +198,12 @@ fn exceptions_at_the_levels_for_size() {
 fn planted(name: &str, line: &str) -> Scan {
     let folder = folder(name);
     let (templates, generated) = (folder.join("templates"), folder.join("cotangent"));
-    let shipped = include_str!("../templates/op.rs.tera");
+    let shipped = include_str!("../templates/run.rs.tera");
     let body = "fn run<Isa_: {{ runtime }}::isa::Isa>";
     let start = shipped.find(body).and_then(|at| Some(at + shipped[at..].find('\n')? + 1)).expect("a body");
     std::fs::create_dir_all(&templates).expect("a folder");
     std::fs::create_dir_all(&generated).expect("a folder");
-    std::fs::write(templates.join("op.rs.tera"), format!("{}{line}\n{}", &shipped[..start], &shipped[start..]))
+    std::fs::write(templates.join("run.rs.tera"), format!("{}{line}\n{}", &shipped[..start], &shipped[start..]))
         .expect("a template");
     let op = concat!(env!("CARGO_MANIFEST_DIR"), "/ops/square.yaml");
     let output = Build::new().ops(op).templates(&templates).render().expect("the op compiles");

@@ -111,7 +111,8 @@ impl Build {
     }
 
     /// A kernel none of whose functions has more operations than this is inlined into its callers, where it uses the instructions that the
-    /// build enables; others choose theirs at each call. 1024 unless said otherwise; with 0 every function chooses.
+    /// build enables; others choose theirs at each call, but for those that only stream memory beyond the caches, which are portable. 1024 unless said otherwise; 0
+    /// inlines none.
     #[must_use]
     pub fn inline_limit(mut self, flops: u64) -> Self {
         self.options.inline_limit = flops;
@@ -119,7 +120,7 @@ impl Build {
     }
 
     /// The most bytes of scratch that a schedule may want in a function for packed operands, on the stack; 0 allows none. Unless said otherwise
-    /// what pays, up to 224 KiB. Locals of a formula that have to stand whole are not counted; `KERNEL.functions` tells what each function has.
+    /// what pays, up to 352 KiB. Locals of a formula that have to stand whole are not counted; `KERNEL.functions` tells what each function has.
     #[must_use]
     pub fn scratch_limit(mut self, bytes: usize) -> Self {
         self.options.scratch_limit = bytes;

@@ -96,6 +96,21 @@ fn render(name: &str, spec: &str, options: impl Fn(Build) -> Build) -> Output {
 }
 
 #[test]
+fn what_streams_memory_is_portable() {
+    // Three arrays of f32 in `forward`: 1 MiB is 87,381 elements of each.
+    let portable = |elements: usize| {
+        let add = format!("use: add\ninstances: [{{name: long, I: {elements}}}]\n");
+        let Output { files, .. } = render("streams", &add, |build| build);
+        let text = &files["add.rs"];
+        (text.matches("isa::Portable>(").count(), text.matches("isa::dispatch").count())
+    };
+    let (here, dispatched) = portable(400_000);
+    assert!(here > 0 && dispatched == 0, "{here} {dispatched}");
+    let (here, dispatched) = portable(80_000);
+    assert!(here == 0 && dispatched > 0, "{here} {dispatched}");
+}
+
+#[test]
 fn a_build_without_a_script_says_where_it_cannot_write() {
     if std::env::var_os("OUT_DIR").is_some() {
         // Cargo sets it for tests too.

@@ -95,8 +95,30 @@ fn of_several_kernels_in_sequence() {
 #[test]
 fn every_kernel_is_listed() {
     let names: Vec<_> = kernels::KERNELS.iter().map(|k| format!("{}::{}", k.op, k.name)).collect();
-    let expected = ["conv::edges", "conv::halve", "softmax_cross_entropy::ten_classes", "swish::hidden", "swish::fine"];
+    let expected = [
+        "conv::edges",
+        "conv::halve",
+        "softmax_cross_entropy::ten_classes",
+        "swish::hidden",
+        "swish::fine",
+        "two_products::heads",
+    ];
     assert_eq!(names, expected);
     assert_eq!(kernels::KERNELS[0].source, "ops/conv.yaml:4");
     assert!(kernels::KERNELS[0].forward[0].source.starts_with("<cotangent>/ops/conv.yaml:"));
+}
+
+/// What is stored first and added to later is all there, whatever was there before.
+#[test]
+fn of_two_parts_in_one_cotangent() {
+    use kernels::two_products::heads as h;
+    let (x, a, b, x_dot): (h::X, h::A, h::B, h::X) = (fill(1), fill(2), fill(3), fill(4));
+    let (y_bar, z_bar): (h::Y, h::Z) = (fill(5), fill(6));
+    let (mut y, mut z, mut y_dot, mut z_dot) = (h::Y::ZERO, h::Z::ZERO, h::Y::ZERO, h::Z::ZERO);
+    h::jvp(&x, &a, &b, &x_dot, &h::A::ZERO, &h::B::ZERO, &mut y, &mut z, &mut y_dot, &mut z_dot);
+    let (mut added, mut stored) = (h::X::ZERO, fill::<h::X>(7));
+    h::vjp_x(&a, &b, &y_bar, &z_bar, &mut added);
+    h::vjp_x_store(&a, &b, &y_bar, &z_bar, &mut stored);
+    near(dot(&y_dot, &y_bar) + dot(&z_dot, &z_bar), dot(&x_dot, &added));
+    assert_eq!(added, stored);
 }

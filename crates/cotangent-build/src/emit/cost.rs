@@ -2,7 +2,7 @@
 
 use crate::index::{Binary, Unary};
 use crate::nest::Nest;
-use crate::nest::machine::{MACHINES, Machine, NARROW};
+use crate::nest::machine::{MACHINES, Machine};
 use crate::plain::{Cond, Expr, Function, Kernel, Step};
 use crate::spec::DType;
 use std::collections::BTreeMap;
@@ -35,19 +35,22 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     }
 }
 
-/// Whether memory alone decides how long the kernel takes: each function reads and writes more than the second-level cache holds, has one
-/// loop nest for all machines, and at most one cheap operation for each element that it moves. Such a kernel gains nothing from wide vectors,
-/// and on some cores loses.
+/// The second-level cache of large cores, in bytes.
+const BEYOND: u64 = 1 << 20;
+
+/// Whether memory alone decides how long the kernel takes: each function reads and writes more than a large second-level cache holds, with no
+/// reduction and at most one cheap operation for each element that it moves. Such a kernel gains nothing from wide vectors, and on some cores
+/// loses.
 pub fn streams(k: &Kernel, nests: &[Vec<Nest>]) -> bool {
     k.functions.iter().zip(nests).all(|(f, nests)| {
         let cost = cost(k, f, nests);
         let size: u64 = if k.dtype == DType::F32 { 4 } else { 8 };
         let cheap = f.steps.iter().all(|s| matches!(s, Step::Stmt(s) if s.reduce.is_none() && cheap(&s.value)));
-        nests.len() == 1 && cheap && cost.bytes >= NARROW.caches[1].bytes as u64 && cost.flops * size <= cost.bytes
+        cheap && cost.bytes > BEYOND && cost.flops * size <= cost.bytes
     })
 }
 
-/// One instruction an operation, with a throughput of one a cycle or more.
+/// A few instructions an operation, each with a throughput of one a cycle or more.
 fn cheap(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => true,

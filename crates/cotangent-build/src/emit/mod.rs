@@ -313,9 +313,9 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let portable = options.portable() || cost::streams(kernel, &c.nests);
-    let context = |n: usize, either| {
+    let context = |n: usize, either, call| {
         let (f, nests) = (&kernel.functions[n], &c.nests[n]);
-        function_context(sources, op, kernel, f, nests, Manner { inline, portable, either }, options)
+        function_context(sources, op, kernel, f, nests, Manner { inline, portable, either, call }, options)
     };
     // A kernel that is not inlined has one body for what adds and what stores: half the machine code.
     let pairs = if inline { Vec::new() } else { pairs(kernel, &c.nests) };
@@ -329,15 +329,13 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
                 let f = &kernel.functions[n];
                 let arguments: String =
                     f.reads.iter().chain(&f.writes).map(|t| format!("{}, ", kernel.tensor(*t).name)).collect();
-                let mut context = context(n, false);
-                context.calls = vec![format!("either::{}({arguments}{flag})", kernel.functions[adds].name)];
-                context.bodies = Vec::new();
-                context
+                let call = format!("either::{}({arguments}{flag})", kernel.functions[adds].name);
+                context(n, false, Some(call))
             }
-            None => context(n, false),
+            None => context(n, false, None),
         })
         .collect();
-    let either = pairs.iter().map(|(adds, _)| context(*adds, true)).collect();
+    let either = pairs.iter().map(|(adds, _)| context(*adds, true, None)).collect();
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         op: op.name.clone(),
@@ -392,7 +390,6 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
 }
 
 /// How a function is made.
-#[derive(Clone, Copy)]
 struct Manner {
     /// Into its caller.
     inline: bool,
@@ -400,6 +397,8 @@ struct Manner {
     portable: bool,
     /// As one body for what adds and what stores.
     either: bool,
+    /// By a call of that body.
+    call: Option<String>,
 }
 
 fn function_context(
@@ -411,7 +410,7 @@ fn function_context(
     manner: Manner,
     options: &Options,
 ) -> FunctionContext {
-    let Manner { inline, portable, either } = manner;
+    let Manner { inline, portable, either, call } = manner;
     let argument = |t: &TensorId| {
         let of = match op.tensor(*t).role {
             Role::Tangent(of) | Role::Cotangent(of) => of,
@@ -434,6 +433,7 @@ fn function_context(
             let arguments: Vec<_> = g.reads.iter().chain(&g.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
             format!("{}({})", g.name, arguments.join(", "))
         })
+        .chain(call)
         .collect();
     let runtime = runtime(options);
     // Machines without a nest of their own take that of the widest which have one.
@@ -497,8 +497,6 @@ fn constant(set: InstructionSet) -> Option<&'static str> {
     }
 }
 
-/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with several that share no step,
-/// each of theirs in turn.
 /// The functions that add and those that store the same, where their nests differ in that alone: every result is a register, added or stored
 /// when it is done, so that one body with a flag serves both.
 fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
@@ -507,9 +505,9 @@ fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
         let writes = &kernel.functions[adds].writes;
         nests[adds].len() == nests[stores].len()
             && nests[adds].iter().zip(&nests[stores]).all(|(a, s)| {
-                let body = |n: &Nest| stored(&n.body, writes);
                 (&a.machines, &a.locals, &a.vars, &a.registers) == (&s.machines, &s.locals, &s.vars, &s.registers)
-                    && body(a).is_some_and(|adds| body(s).is_some_and(|stores| adds == stores))
+                    && stored(&a.body, writes, Update::Reduce(ReduceOp::Sum))
+                        .is_some_and(|adds| stored(&s.body, writes, Update::Set).is_some_and(|stores| adds == stores))
             })
     };
     let mut out = Vec::new();
@@ -522,22 +520,21 @@ fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
     out
 }
 
-/// The nodes as they are where results are stored; `None` if one is not a register that is added or stored.
-fn stored(nodes: &[Node], writes: &[TensorId]) -> Option<Vec<Node>> {
+/// The nodes as they are where results are stored; `None` if one is not a register that is written by `by`. So what is stored first and
+/// added to later is no half of a pair.
+fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> {
     let mut out = Vec::new();
     for node in nodes {
         out.push(match node {
             Node::Comment(..) => continue,
-            Node::Loop { var, body } => Node::Loop { var: *var, body: stored(body, writes)? },
-            Node::If { tests, body } => Node::If { tests: tests.clone(), body: stored(body, writes)? },
-            Node::Trial { body } => Node::Trial { body: stored(body, writes)? },
+            Node::Loop { var, body } => Node::Loop { var: *var, body: stored(body, writes, by)? },
+            Node::If { tests, body } => Node::If { tests: tests.clone(), body: stored(body, writes, by)? },
+            Node::Trial { body } => Node::Trial { body: stored(body, writes, by)? },
             Node::Fill(t) if writes.contains(t) => return None,
             Node::Update { place: place @ (Place::Element(a) | Place::Lanes(a, _)), how, value }
                 if writes.contains(&a.tensor) =>
             {
-                let done = matches!(value, Value::Register(_));
-                let known = matches!(how, Update::Set | Update::Reduce(ReduceOp::Sum));
-                if !done || !known {
+                if !matches!(value, Value::Register(_)) || *how != by {
                     return None;
                 }
                 Node::Update { place: place.clone(), how: Update::Set, value: value.clone() }
@@ -548,6 +545,8 @@ fn stored(nodes: &[Node], writes: &[TensorId]) -> Option<Vec<Node>> {
     Some(out)
 }
 
+/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with several that share no step,
+/// each of theirs in turn.
 fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Vec<&'a Function> {
     let Kind::Vjp { input, store } = f.kind else { return Vec::new() };
     let is_part = |g: &&Function| matches!(g.kind, Kind::Vjp { input: Some(_), store: s } if s == store);

@@ -7,7 +7,7 @@
 //! nearly equal size, the last vector moved back to end with the extent; where a guard depends on a variable of the tile, its range is split
 //! so that the guard is always or never met.
 //!
-//! Candidates are enumerated, costed in cycles, and the cheapest is taken.
+//! Candidates are enumerated, costed in cycles, and the cheapest is taken; of parts that guards cut off, one with less text that costs little more.
 
 use super::coalesce::{coalesce, restrict, rewrite};
 use super::machine::Cache;
@@ -24,8 +24,8 @@ const UNROLLED: usize = 8;
 const IN_REGISTERS: usize = 64;
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// What of a statement's time the text of each part may cost that is cut off at a border.
-const SLACK: f64 = 0.01;
+/// What of a statement's time shorter text may cost, over all parts that guards cut it into.
+const SLACK: f64 = 0.08;
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
 const CUTS: usize = 2;
 /// The most segments that guards may cut a variable into.
@@ -80,6 +80,8 @@ struct Part {
     cuts: usize,
     /// Of all turns.
     share: f64,
+    /// Of how many parts it is one.
+    of: usize,
 }
 
 /// A run of `count` pieces of `size`, the first at `first`.
@@ -119,17 +121,17 @@ impl Group<'_> {
         let longest = self.segments[&v].iter().map(|s| s.1).max().unwrap_or(0);
         self.splits(v) && longest >= 4 && 2 * longest >= self.extent(v)
     }
-    /// Whether splitting a variable by its guards leaves something to tile.
-    /// The plan to take first, the others by their cost. Of a border the one with the least text is taken which costs the whole but little more:
-    /// borders are many, and nearly all of the text of a kernel with padding.
+    /// The plan to take first, the others by their cost. Of a part that guards cut off the one with the least text is taken that adds in the same
+    /// order and costs the whole but little more: such parts are many, and nearly all of the text of a kernel with padding.
     fn rank(&self, plans: &mut [Plan]) {
         plans.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         let Some(best) = plans.first().filter(|_| self.part.cuts > 0) else { return };
-        let most = best.cost * (1.0 + SLACK / self.part.share);
-        let near = plans.iter().take_while(|p| p.cost <= most).count();
-        let least = (0..near).min_by_key(|n| plans[*n].text(self)).expect("the best is near itself");
+        let most = best.cost * (1.0 + SLACK / (self.part.share * self.part.of as f64));
+        let near = (0..plans.len()).filter(|n| plans[*n].cost <= most && plans[*n].in_order_of(best, self));
+        let least = near.min_by_key(|n| plans[*n].text(self)).expect("the best is near itself");
         plans[..=least].rotate_right(1);
     }
+    /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
         self.part.cuts < CUTS && (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
@@ -231,7 +233,7 @@ fn sets_apart(step: usize, sets: usize) -> usize {
 impl Scheduler<'_> {
     /// A reduction, or several over the same variables, none of which reads what another writes.
     pub(super) fn reduction(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
-        self.region(stmts, fixed, Part { cuts: 0, share: 1.0 })
+        self.region(stmts, fixed, Part { cuts: 0, share: 1.0, of: 1 })
     }
 
     fn region(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>, part: Part) -> Vec<Node> {
@@ -251,7 +253,8 @@ impl Scheduler<'_> {
             let stmts: Vec<Stmt> =
                 group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect();
             let share = part.share * *extent as f64 / group.extent(v) as f64;
-            out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share }));
+            let of = part.of * group.segments[&v].len();
+            out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share, of }));
         }
         out
     }
@@ -1516,7 +1519,7 @@ impl Plan {
         cut(self) == cut(other) && self.in_order_of(other, g)
     }
 
-    /// How many accumulators its text has: those of the tile, and of the smaller ones where it does not divide the extents.
+    /// About how many accumulators its text has: those of the tile, and of the smaller ones where it does not divide the extents, in each segment.
     fn text(&self, g: &Group) -> usize {
         let sizes = |extent: usize, most: usize| pieces(extent, most).iter().map(|p| p.size).sum::<usize>();
         let lanes = if g.is_free(self.lane) {
@@ -1524,7 +1527,8 @@ impl Plan {
         } else {
             self.vectors
         };
-        lanes * self.rows.iter().map(|(v, n)| sizes(g.extent(*v), *n)).product::<usize>()
+        let segments = self.tile().find(|v| g.guarded_in(*v)).map_or(1, |v| g.segments[&v].len());
+        segments * lanes * self.rows.iter().map(|(v, n)| sizes(g.extent(*v), *n)).product::<usize>()
     }
 
     fn is_split(&self, v: usize) -> bool {

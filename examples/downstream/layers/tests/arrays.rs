@@ -2,7 +2,7 @@
 
 use cotangent::ndarray::Misfit;
 use downstream_layers::nn::my_matmul::small::nd;
-use ndarray::{Array2, array, s};
+use ndarray::{array, s, Array2};
 
 #[test]
 fn views_of_any_layout() {
