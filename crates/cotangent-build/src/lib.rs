@@ -13,6 +13,7 @@ pub mod derive;
 pub mod diagnostic;
 pub mod emit;
 pub mod index;
+pub mod library;
 pub mod nest;
 pub mod options;
 pub mod pipeline;

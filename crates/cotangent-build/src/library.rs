@@ -21,13 +21,23 @@ pub struct Library<'a> {
     found: RefCell<BTreeMap<String, Option<Rc<Op>>>>,
     /// What is being read.
     open: RefCell<Vec<String>>,
+    /// Ops that are made of themselves, each way once around.
+    cycles: RefCell<Vec<Vec<String>>>,
 }
 
 impl<'a> Library<'a> {
     /// The ops of a build and those that ship.
     #[must_use]
     pub fn new(specs: &'a [Spec], sources: &'a Sources) -> Self {
-        Library { specs, sources, found: RefCell::default(), open: RefCell::default() }
+        Library { specs, sources, found: RefCell::default(), open: RefCell::default(), cycles: RefCell::default() }
+    }
+
+    /// Resolves an op; what it calls cannot call it.
+    pub fn resolve(&self, spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
+        self.open.borrow_mut().push(spec.op.value.clone());
+        let op = resolve(spec, self, out);
+        self.open.borrow_mut().pop();
+        op
     }
 
     fn read(&self, name: &str) -> Option<Rc<Op>> {
@@ -38,7 +48,7 @@ impl<'a> Library<'a> {
             Declaration::Op(spec) => Some(*spec),
             Declaration::Use(_) => None,
         })?;
-        let mut op = resolve(&spec, self, &mut out)?;
+        let mut op = self.resolve(&spec, &mut out)?;
         derive::complete(&mut op, &mut out);
         (!out.has_errors()).then(|| Rc::new(op))
     }
@@ -51,14 +61,17 @@ impl resolve::Library for Library<'_> {
         }
         let open = self.open.borrow().clone();
         if let Some(at) = open.iter().position(|o| o == name) {
+            self.cycles.borrow_mut().push(open[at..].to_vec());
             return Err(Missing::Cycle(open[at..].to_vec()));
         }
         if !self.has(name) {
             return Err(Missing::Unknown);
         }
-        self.open.borrow_mut().push(name.to_owned());
         let op = self.read(name);
-        self.open.borrow_mut().pop();
+        let cycle = self.cycles.borrow().iter().find(|way| way.iter().any(|n| n == name)).cloned();
+        if let Some(way) = cycle.filter(|way| open.iter().any(|o| way.contains(o))) {
+            return Err(Missing::Cycle(way));
+        }
         self.found.borrow_mut().insert(name.to_owned(), op.clone());
         op.ok_or(Missing::Broken)
     }

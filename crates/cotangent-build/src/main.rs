@@ -1,6 +1,7 @@
 //! The command line: takes spec paths, checks and certifies them, prints a stage of one, or renders the kernels of all to one file.
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
+use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, DType, InstructionSet, Options};
 use cotangent_build::{emit, index, load, nest, pipeline, plain, spec, write_changed};
@@ -226,9 +227,11 @@ fn check(paths: &[PathBuf]) -> ExitCode {
     let mut out = Diagnostics::default();
     let specs: Vec<_> = paths.iter().flat_map(|p| load(p, &mut sources, &mut out)).collect();
     let (mut ops, mut kernels) = (0, 0);
-    for spec in spec::all(&specs, &sources, &mut out) {
+    let specs = spec::all(&specs, &sources, &mut out);
+    let library = Library::new(&specs, &sources);
+    for spec in &specs {
         let source = spec.source;
-        if let Some(c) = pipeline::certified_spec(spec, &mut out) {
+        if let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) {
             ops += 1;
             kernels += pipeline::kernels(&c, &mut out).len();
             println!("{:<40} adjoint {}", sources.path(source), c.certificate.adjoint);
@@ -245,9 +248,11 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
     let specs = load(path, &mut sources, &mut out);
     let options = Options::default();
     let mut text = String::new();
-    for spec in spec::all(&specs, &sources, &mut out) {
+    let specs = spec::all(&specs, &sources, &mut out);
+    let library = Library::new(&specs, &sources);
+    for spec in &specs {
         let source = spec.source;
-        let Some(mut c) = pipeline::certified_spec(spec, &mut out) else { continue };
+        let Some(mut c) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
         if let Some(name) = instance {
             c.spec.instances.retain(|i| i.name.value == name);
             if c.spec.instances.is_empty() {

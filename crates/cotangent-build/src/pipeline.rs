@@ -5,7 +5,7 @@ use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
 use crate::index;
-pub use crate::library::Library;
+use crate::library::Library;
 use crate::nest::machine::Machine;
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
@@ -57,7 +57,7 @@ pub fn certified(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> 
 pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> Option<Certified> {
     let errors = out.errors();
     // before this: keys and kinds of values are right; every scalar knows its bytes in the file
-    let mut op = index::resolve::resolve(&spec, library, out)?;
+    let mut op = library.resolve(&spec, out)?;
     // after this: names are ids, every access is affine, reductions stand at the root of a statement
     emit::names::distinct(&op, out);
     // after this: what is generated can be named

@@ -777,7 +777,10 @@ impl Parser<'_> {
             }
         }
         let close = self.close(open, ")")?;
-        Ok(Expr { span: self.formula.span(word.start, close.end), kind: ExprKind::Call(self.name_at(word), args, given) })
+        Ok(Expr {
+            span: self.formula.span(word.start, close.end),
+            kind: ExprKind::Call(self.name_at(word), args, given),
+        })
     }
 
     /// `stride = 2` or `J = [B, D]`.
@@ -1184,6 +1187,14 @@ mod tests {
 
         fn word(&mut self, words: &[&str]) -> At<String> {
             At::new(words[self.roll(words.len())].to_owned(), NOWHERE)
+        }
+
+        fn given(&mut self, depth: usize) -> Given {
+            let value = match self.roll(2) {
+                0 => GivenValue::Axes((0..self.roll(3)).map(|_| self.word(&["B", "D"])).collect()),
+                _ => GivenValue::Value(self.expr(depth - 1)),
+            };
+            Given { name: self.word(&["J", "stride"]), value, span: NOWHERE }
         }
 
         fn axis(&mut self) -> Option<At<String>> {

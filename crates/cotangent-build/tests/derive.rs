@@ -8,6 +8,7 @@ use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::{Binding, ParamValue};
 use cotangent_build::index::eval::{Machine, Number};
 use cotangent_build::index::{Binary, Compare, Op, ParamKind, Role, Stmt, TensorId, Unary, resolve};
+use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
 use cotangent_build::spec;
 use std::collections::BTreeMap;
@@ -104,7 +105,7 @@ fn cases() -> Vec<Case> {
         let id = sources.add(&format!("{name}.yaml"), text);
         let mut out = Diagnostics::default();
         let spec = spec::parse(id, &sources, &mut out);
-        let op = spec.and_then(|spec| resolve::resolve(&spec, &mut out));
+        let op = spec.and_then(|spec| resolve::resolve(&spec, &Library::new(&[], &sources), &mut out));
         let mut op = op.unwrap_or_else(|| panic!("{}", out.render(&sources)));
         let derived = derive::complete(&mut op, &mut out);
         assert!(!out.has_errors(), "{}", out.render(&sources));

@@ -5,6 +5,7 @@
 
 use cotangent_build::certify::{certify, writable};
 use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::library::Library;
 use cotangent_build::source::{At, Sources};
 use cotangent_build::spec::{Adjoint, Formula, Spec};
 use cotangent_build::syntax::{Access, Assign, BinaryOp, Binder, Expr, ExprKind, IndexArg, ReduceOp, Step};
@@ -90,12 +91,12 @@ impl Scope {
                 inner(side(a), &|m| ExprKind::Binary(*op, Box::new(m), b.clone()));
                 inner(side(b), &|m| ExprKind::Binary(*op, a.clone(), Box::new(m)));
             }
-            ExprKind::Call(f, args) => {
+            ExprKind::Call(f, args, given) => {
                 for n in 0..args.len() {
                     inner(self.value(&args[n]), &|m| {
                         let mut args = args.clone();
                         args[n] = m;
-                        ExprKind::Call(f.clone(), args)
+                        ExprKind::Call(f.clone(), args, given.clone())
                     });
                 }
             }
@@ -178,9 +179,10 @@ impl Scope {
                 }
             },
             ExprKind::Not(a) => push(Kind::OtherComparison, a.as_ref().clone()),
-            ExprKind::Call(f, args) => {
-                let call =
-                    |name: &str, args: Vec<Expr>| like(e, ExprKind::Call(At::new(name.to_owned(), f.span), args));
+            ExprKind::Call(f, args, given) => {
+                let call = |name: &str, args: Vec<Expr>| {
+                    like(e, ExprKind::Call(At::new(name.to_owned(), f.span), args, Vec::new()))
+                };
                 match (f.value.as_str(), args.as_slice()) {
                     ("where", [c, a, b]) => {
                         push(Kind::DropBranch, a.clone());
@@ -357,7 +359,7 @@ fn collect(e: &Expr, f: &mut impl FnMut(&Access)) {
             collect(a, f);
             collect(b, f);
         }
-        ExprKind::Call(_, args) => args.iter().for_each(|a| collect(a, f)),
+        ExprKind::Call(_, args, _) => args.iter().for_each(|a| collect(a, f)),
         ExprKind::Reduce { body, .. } => collect(body, f),
     }
 }
@@ -373,7 +375,9 @@ fn renamed(e: &Expr, next: &mut impl FnMut() -> String) -> Expr {
             let a = renamed(a, next);
             ExprKind::Binary(*op, Box::new(a), Box::new(renamed(b, next)))
         }
-        ExprKind::Call(f, args) => ExprKind::Call(f.clone(), args.iter().map(|a| renamed(a, next)).collect()),
+        ExprKind::Call(f, args, given) => {
+            ExprKind::Call(f.clone(), args.iter().map(|a| renamed(a, next)).collect(), given.clone())
+        }
         ExprKind::Reduce { op, binders, body } => {
             ExprKind::Reduce { op: op.clone(), binders: binders.clone(), body: Box::new(renamed(body, next)) }
         }
@@ -442,7 +446,7 @@ fn normal(e: &Expr) -> String {
                 };
                 above.push(format!("({} {symbol} {})", sides[0], sides[1]));
             }
-            ExprKind::Call(f, args) => {
+            ExprKind::Call(f, args, _) => {
                 let args: Vec<String> = args.iter().map(normal).collect();
                 above.push(format!("{}({})", f.value, args.join(", ")));
             }
@@ -495,7 +499,7 @@ impl Subject {
         let id = sources.add(&format!("{name}.yaml"), text);
         let mut out = Diagnostics::default();
         let spec = spec::parse(id, &sources, &mut out);
-        let op = spec.as_ref().and_then(|spec| index::resolve::resolve(spec, &mut out));
+        let op = spec.as_ref().and_then(|spec| index::resolve::resolve(spec, &Library::new(&[], &sources), &mut out));
         let (Some(spec), Some(mut op)) = (spec, op) else { panic!("{}", out.render(&sources)) };
         derive::complete(&mut op, &mut out);
         assert!(!out.has_errors(), "{}", out.render(&sources));
@@ -531,7 +535,9 @@ impl Subject {
             Side::Adjoint => spec.adjoint = Adjoint::Declared(At::new(formulas, spec.span)),
             Side::Tangent => spec.tangent = Some(formulas),
         }
-        let Some(mut op) = index::resolve::resolve(&spec, out) else { return Fate::Refused };
+        let Some(mut op) = index::resolve::resolve(&spec, &Library::new(&[], &Sources::default()), out) else {
+            return Fate::Refused;
+        };
         let derived = derive::complete(&mut op, out);
         if out.has_errors() {
             return Fate::Refused;

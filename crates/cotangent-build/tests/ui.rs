@@ -5,6 +5,7 @@
 
 use cotangent_build::Options;
 use cotangent_build::diagnostic::{Code, Diagnostics};
+use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
 use cotangent_build::{pipeline, spec};
 use std::collections::BTreeSet;
@@ -38,8 +39,10 @@ fn run(files: &[(String, String)]) -> (Diagnostics, Sources, Option<usize>) {
     let mut out = Diagnostics::default();
     let ids: Vec<_> = files.iter().map(|(path, text)| sources.add(path, text.clone())).collect();
     let mut all = None;
-    for spec in spec::all(&ids, &sources, &mut out) {
-        let Some(c) = pipeline::certified_spec(spec, &mut out) else { continue };
+    let specs = spec::all(&ids, &sources, &mut out);
+    let library = Library::new(&specs, &sources);
+    for spec in &specs {
+        let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
         let kernels = pipeline::kernels(&c, &mut out);
         // A schedule is asked for by an instance, each kernel by its own, so only whole lists go on.
         let whole = kernels.len() == c.spec.instances.len() && c.spec.instances.iter().any(|i| !i.schedule.is_empty());

@@ -55,13 +55,7 @@ fn called(op: &Op, call: &Call, active: &mut BTreeSet<TensorId>, out: &mut Vec<S
     }
 }
 
-fn differentiate(
-    op: &mut Op,
-    s: &Stmt,
-    forward: &[Stmt],
-    active: &mut BTreeSet<TensorId>,
-    out: &mut Vec<Stmt>,
-) {
+fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<TensorId>, out: &mut Vec<Stmt>) {
     let mut d = Derive { op, vars: s.vars.clone(), active };
     let value = match s.reduce {
         None | Some(ReduceOp::Sum) => {
@@ -329,6 +323,7 @@ mod tests {
             params: Vec::new(),
             tensors: Vec::new(),
             forward: Vec::new(),
+            calls: Vec::new(),
             adjoint: Rule::default(),
             tangent: Rule::default(),
             written: Written::default(),

@@ -12,11 +12,15 @@ use std::collections::BTreeSet;
 
 /// What stands for an op's axes and parameters.
 struct Binding {
+    /// The name of what the call makes: the op's locals begin with it.
+    result: String,
     /// For each axis the caller's that it stands for.
     axes: Vec<Option<Vec<AxisId>>>,
     /// The caller's axes that no axis of the op stands for.
     kept: Vec<AxisId>,
     params: Vec<Option<Value>>,
+    /// What axes of derived sizes are to be called.
+    named: BTreeMap<AxisId, Vec<At<String>>>,
 }
 
 /// What stands for a parameter.
@@ -54,7 +58,8 @@ impl Resolver<'_> {
             ExprKind::Name(name) => self.visible(name).is_some_and(|t| !self.op.tensor(t).axes.is_empty()),
             _ => self.calls_op(e),
         };
-        self.library.has(f) && (!function || !given.is_empty() || args.iter().any(whole))
+        let known = self.library.has(f) && (!function || !given.is_empty());
+        known || !OTHER_NAMES.iter().any(|(other, _)| *other == f.value) && args.iter().any(whole)
     }
 
     /// A step that calls an op.
@@ -102,6 +107,7 @@ impl Resolver<'_> {
             return None;
         };
         let mut binding = self.binding(&callee, f, given, &args, known)?;
+        binding.result.clone_from(&name.value);
         self.complete(&callee, f, &mut binding, known)?;
         // after this: every axis and parameter of the op has something that stands for it
         let mut places: BTreeMap<TensorId, Place> = BTreeMap::new();
@@ -142,8 +148,8 @@ impl Resolver<'_> {
                 self.out.push(d.help(suggestion(&f.value, &names, "ops")));
             }
             Err(Missing::Cycle(path)) => {
-                let way: Vec<_> = path.iter().chain([&f.value]).map(|n| format!("`{n}`")).collect();
-                let message = format!("`{}` is made of itself: {}", f.value, way.join(" calls "));
+                let way: Vec<_> = path.iter().chain(path.first()).map(|n| format!("`{n}`")).collect();
+                let message = format!("`{}` is made of itself: {}", path[0], way.join(" calls "));
                 self.out.push(Diagnostic::error(Code::BadCall, f.span, message, "calls itself"));
             }
         }
@@ -160,7 +166,7 @@ impl Resolver<'_> {
                 Some(t)
             }
             ExprKind::Call(f, ..) if self.calls_op(e) => {
-                self.apply(e, None, &At { value: f.value.clone(), span: f.span }, stmts)
+                self.apply(e, None, &At { value: f.value.clone(), span: e.span }, stmts)
             }
             _ => {
                 let message = "an argument of a call is a whole tensor";
@@ -180,8 +186,13 @@ impl Resolver<'_> {
         args: &[TensorId],
         known: Option<TensorId>,
     ) -> Option<Binding> {
-        let mut b =
-            Binding { axes: vec![None; callee.axes.len()], kept: Vec::new(), params: vec![None; callee.params.len()] };
+        let mut b = Binding {
+            result: String::new(),
+            axes: vec![None; callee.axes.len()],
+            kept: Vec::new(),
+            params: vec![None; callee.params.len()],
+            named: BTreeMap::new(),
+        };
         for g in given {
             self.given(callee, f, g, &mut b)?;
         }
@@ -200,10 +211,23 @@ impl Resolver<'_> {
         let of_args: Vec<&[AxisId]> = own.iter().map(Vec::as_slice).collect();
         let kept: Option<Vec<AxisId>> = known.map(|t| self.op.tensor(t).axes.clone());
         let of_output = &callee.tensor(callee.outputs()[0]).axes;
-        let said = b.axes.clone();
         let mut seen = BTreeSet::new();
-        for c in own.iter().flatten().copied() {
-            if !seen.insert(c) || said.iter().flatten().any(|axes| axes.contains(&c)) {
+        let own: Vec<AxisId> = own.iter().flatten().copied().filter(|c| seen.insert(*c)).collect();
+        let said = b.axes.clone();
+        // Those of the same name first.
+        let named = |c: AxisId| callee.axes.iter().position(|a| a.name == self.op.axis(c).name).map(AxisId);
+        for c in own.iter().copied() {
+            let taken = said.iter().flatten().any(|axes| axes.contains(&c));
+            if let Some(a) = named(c).filter(|a| !taken && said[a.0].is_none()) {
+                let kept = of_output.contains(&a) || !kept.as_ref().is_some_and(|k| k.contains(&c));
+                if kept && has(&of_inputs, a) == has(&of_args, c) {
+                    b.axes[a.0] = Some(vec![c]);
+                }
+            }
+        }
+        let first = b.axes.clone();
+        for c in own {
+            if first.iter().flatten().any(|axes| axes.contains(&c)) {
                 continue;
             }
             let stands = |a: &AxisId| {
@@ -212,18 +236,21 @@ impl Resolver<'_> {
                     // What the result keeps is not summed over.
                     && (of_output.contains(a) || !kept.as_ref().is_some_and(|k| k.contains(&c)))
             };
-            let candidates: Vec<AxisId> = (0..callee.axes.len()).map(AxisId).filter(stands).collect();
+            let mut candidates: Vec<AxisId> = (0..callee.axes.len()).map(AxisId).filter(stands).collect();
+            if candidates.len() > 1 {
+                candidates.retain(|a| first[a.0].is_none());
+            }
             let name = &self.op.axis(c).name;
-            let same = candidates.iter().find(|a| callee.axis(**a).name == *name).copied();
-            match (same, candidates.as_slice()) {
-                (Some(a), _) | (None, &[a]) => b.axes[a.0].get_or_insert_default().push(c),
-                (None, []) => b.kept.push(c),
-                (None, several) => {
+            match candidates.as_slice() {
+                &[a] => b.axes[a.0].get_or_insert_default().push(c),
+                [] => b.kept.push(c),
+                several => {
                     let names: Vec<_> = several.iter().map(|a| callee.axis(*a).name.as_str()).collect();
                     let message = format!("`{name}` may stand for {} of `{}`", either(&names), f.value);
                     let d = Diagnostic::error(Code::BadCall, f.span, message, "the names do not decide");
                     let last = names.last().expect("several");
-                    self.out.push(d.help(format!("say which, after the tensors: `{}(...; {last} = [{name}])`", f.value)));
+                    self.out
+                        .push(d.help(format!("say which, after the tensors: `{}(...; {last} = [{name}])`", f.value)));
                     return None;
                 }
             }
@@ -251,15 +278,17 @@ impl Resolver<'_> {
                     return None;
                 }
             };
+            if callee.axes[a].size.is_some() {
+                b.named.insert(AxisId(a), axes);
+                return Some(());
+            }
             let mut ids = Vec::new();
             for axis in &axes {
                 let Some(id) = self.axis_named(&axis.value) else {
                     let names: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
                     let help = suggestion(&axis.value, &names, "axes");
                     let message = format!("there is no axis `{}` here", axis.value);
-                    self.out.push(
-                        Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis").help(help),
-                    );
+                    self.out.push(Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis").help(help));
                     return None;
                 };
                 ids.push(id);
@@ -294,7 +323,9 @@ impl Resolver<'_> {
     fn number(&self, e: &syntax::Expr, real: bool) -> Option<Value> {
         match &e.kind {
             ExprKind::Number(n) if real => Some(Value::Real(Expr::Const(*n))),
-            ExprKind::Number(n) => (n.fract() == 0.0 && n.abs() < 2f64.powi(40)).then(|| Value::Whole(Poly::int(*n as i64))),
+            ExprKind::Number(n) => {
+                (n.fract() == 0.0 && n.abs() < 2f64.powi(40)).then(|| Value::Whole(Poly::int(*n as i64)))
+            }
             ExprKind::Neg(a) => Some(match self.number(a, real)? {
                 Value::Whole(p) => Value::Whole(p.neg()?),
                 Value::Real(e) => Value::Real(e.neg()),
@@ -303,7 +334,9 @@ impl Resolver<'_> {
                 let p = self.op.params.iter().position(|p| p.name == *name)?;
                 match (self.op.params[p].kind, real) {
                     (ParamKind::Real, true) => Some(Value::Real(Expr::Param(ParamId(p)))),
-                    (ParamKind::Int | ParamKind::PerDim(_), false) => Some(Value::Whole(Poly::atom(Atom::Param(ParamId(p))))),
+                    (ParamKind::Int | ParamKind::PerDim(_), false) => {
+                        Some(Value::Whole(Poly::atom(Atom::Param(ParamId(p)))))
+                    }
                     _ => None,
                 }
             }
@@ -319,7 +352,8 @@ impl Resolver<'_> {
             }
             let axis = callee.axis(a);
             let Some(own) = self.axis_named(&axis.name) else {
-                let message = format!("the call does not say what stands for the axis `{}` of `{}`", axis.name, f.value);
+                let message =
+                    format!("the call does not say what stands for the axis `{}` of `{}`", axis.name, f.value);
                 let d = Diagnostic::error(Code::BadCall, f.span, message, "no input has it");
                 let help = format!("after the tensors: `{}(...; {} = [D])`", f.value, axis.name);
                 self.out.push(d.help(help));
@@ -344,8 +378,12 @@ impl Resolver<'_> {
                     self.too_large(f.span);
                     return None;
                 };
+                let called = b.named.get(&a).and_then(|names| names.get(d));
                 let same = self.op.axes.iter().position(|x| x.size.as_ref() == Some(&size)).map(AxisId);
-                let id = match declared.as_ref().and_then(|axes| axes.get(d)).copied() {
+                let same = same.filter(|same| called.is_none_or(|n| self.op.axis(*same).name == n.value));
+                let own = called.and_then(|n| self.axis_named(&n.value));
+                let own = own.or_else(|| declared.as_ref().and_then(|axes| axes.get(d)).copied());
+                let id = match own {
                     Some(own) => {
                         let axis = &mut self.op.axes[own.0];
                         if axis.size.as_ref().is_some_and(|s| *s != size) {
@@ -357,7 +395,10 @@ impl Resolver<'_> {
                         axis.size = Some(size);
                         own
                     }
-                    None => same.unwrap_or_else(|| self.new_axis(&axis.name, size, f.span)),
+                    None => same.unwrap_or_else(|| {
+                        let (name, span) = called.map_or((&axis.name, f.span), |n| (&n.value, n.span));
+                        self.new_axis(name, size, span)
+                    }),
                 };
                 ids.push(id);
             }
@@ -379,7 +420,8 @@ impl Resolver<'_> {
                         y.len()
                     );
                     let d = Diagnostic::error(Code::BadCall, f.span, message, "as many must stand for both");
-                    self.out.push(d.help(format!("say it after the tensors: `{}(...; {a} = [D], {o} = [E])`", f.value)));
+                    self.out
+                        .push(d.help(format!("say it after the tensors: `{}(...; {a} = [D], {o} = [E])`", f.value)));
                     return None;
                 }
                 x.into_iter().zip(y).for_each(|(x, y)| self.same_rank(x, y));
@@ -420,7 +462,9 @@ impl Resolver<'_> {
         }
         let part = &callee.tensor(of).name;
         let message = match stray {
-            Some(c) => format!("`{}` of `{}` stands for no axis of `{part}` of `{}`", self.op.axis(c).name, own.name, f.value),
+            Some(c) => {
+                format!("`{}` of `{}` stands for no axis of `{part}` of `{}`", self.op.axis(c).name, own.name, f.value)
+            }
             None => {
                 let lacks = axes.iter().flat_map(|a| b.of(*a)).find(|c| !own.axes.contains(c));
                 let lacks = lacks.map_or("one", |c| self.op.axis(*c).name.as_str());
@@ -449,7 +493,7 @@ impl Resolver<'_> {
                 c.insides(&mut |t| needed.push(t));
             }
         });
-        needed.into_iter().for_each(|t| self.local_place(callee, b, places, t));
+        needed.into_iter().for_each(|t| self.local_place(callee, b, places, t, span));
         let mut vars: Vec<Var> = Vec::new();
         let mut fresh = |op: &Op, axis: AxisId| {
             let base = &op.axis(axis).index;
@@ -468,23 +512,32 @@ impl Resolver<'_> {
         Some(build(target, index, s.accumulate, &vars, s.reduce.map(|r| (r, bound)), value, span))
     }
 
-    /// A local of the op, or a tangent, becomes one here when it is first met.
-    fn local_place(&mut self, callee: &Op, b: &Binding, places: &mut BTreeMap<TensorId, Place>, t: TensorId) {
+    /// A local of the op, or a tangent, becomes one here when it is first met: it has no name in the spec, so it stands where the call does.
+    fn local_place(
+        &mut self,
+        callee: &Op,
+        b: &Binding,
+        places: &mut BTreeMap<TensorId, Place>,
+        t: TensorId,
+        span: Span,
+    ) {
         if places.contains_key(&t) {
             return;
         }
         let place = match callee.tensor(t).role {
             Role::Tangent(of) => {
-                self.local_place(callee, b, places, of);
+                self.local_place(callee, b, places, of, span);
                 let Place { tensor, slots } = &places[&of];
                 let slots = slots.clone();
                 Place { tensor: self.op.dual(*tensor, Role::Tangent), slots }
             }
             role => {
-                let Tensor { name, axes, span, .. } = callee.tensor(t);
-                let tensor = self.op.add_tensor(name, b.all(callee, t), role, *span);
+                let Tensor { name, axes, .. } = callee.tensor(t);
+                let name = format!("{}_{name}", b.result);
+                let tensor = self.op.add_tensor(&name, b.all(callee, t), role, span);
                 let kept = (0..b.kept.len()).map(Slot::Kept);
-                let own = axes.iter().enumerate().flat_map(|(p, a)| (0..b.of(*a).len()).map(move |d| Slot::Position(p, d)));
+                let own =
+                    axes.iter().enumerate().flat_map(|(p, a)| (0..b.of(*a).len()).map(move |d| Slot::Position(p, d)));
                 Place { tensor, slots: kept.chain(own).collect() }
             }
         };

@@ -250,7 +250,8 @@ impl Resolver<'_> {
             ));
             None
         };
-        if let Some(first) = given.first().filter(|_| !self.library.has(name)) {
+        let known = Unary::from_name(name).is_some() || Binary::from_name(name).is_some() || name == "where";
+        if let Some(first) = given.first().filter(|_| known || !self.library.has(name)) {
             let message = format!("`{name}` is a function, which has no axes and no parameters");
             self.out.push(Diagnostic::error(Code::BadCall, first.span, message, "only calls of ops say this"));
             return None;
