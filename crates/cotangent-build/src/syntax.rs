@@ -763,7 +763,7 @@ impl Parser<'_> {
         let word = self.advance();
         let open = self.advance();
         let mut args = Vec::new();
-        if self.peek() != Token::Sign(")") {
+        if !matches!(self.peek(), Token::Sign(")" | ";")) {
             args.push(self.expr()?);
             while self.accept(",").is_some() {
                 args.push(self.expr()?);
