@@ -179,7 +179,7 @@ impl Scope {
                 }
             },
             ExprKind::Not(a) => push(Kind::OtherComparison, a.as_ref().clone()),
-            ExprKind::Call(f, args, given) => {
+            ExprKind::Call(f, args, _) => {
                 let call = |name: &str, args: Vec<Expr>| {
                     like(e, ExprKind::Call(At::new(name.to_owned(), f.span), args, Vec::new()))
                 };
