@@ -237,7 +237,12 @@ impl Resolver<'_> {
 
     /// The tensor that a name means in this section: locals by the name that was written, others by their own.
     pub(super) fn visible(&self, name: &str) -> Option<TensorId> {
-        let declared = |t: &TensorId| !matches!(self.op.tensor(*t).role, Role::Local | Role::RuleLocal);
+        // Tangents of locals are there where calls propagate them.
+        let declared = |t: &TensorId| match self.op.tensor(*t).role {
+            Role::Local | Role::RuleLocal => false,
+            Role::Tangent(of) | Role::Cotangent(of) => self.op.tensor(of).role != Role::Local,
+            Role::Input | Role::Output => true,
+        };
         self.locals.get(name).copied().or_else(|| self.op.find(name).filter(declared))
     }
 
