@@ -101,7 +101,7 @@ impl Fuser {
         let mut best: Option<Run> = None;
         let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
         for v in order {
-            if items[0].fixed.contains_key(&v) {
+            if items[0].fixed.contains_key(&v) || reuses(first, v) {
                 continue;
             }
             if let Some(run) = self.extend(items, v)
@@ -122,7 +122,7 @@ impl Fuser {
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
             let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
-            let Some(var) = var.filter(|w| *w < s.free) else { break };
+            let Some(var) = var.filter(|w| *w < s.free && !reuses(s, *w)) else { break };
             // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
             let mut dims = run.dims.clone();
             let touched_written: BTreeSet<TensorId> =
@@ -164,6 +164,17 @@ fn matching(
         let v = a.positions[*dims.get(&a.tensor)?].as_var()?;
         (v < s.free && s.vars[v].extent == extent && !fixed.contains_key(&v)).then_some(v)
     })
+}
+
+/// Whether a matrix is used again in each turn of the variable, as a product's is in each row: a tile over the variable loads it once for
+/// several turns, which is worth more than what a shared loop saves.
+fn reuses(s: &Stmt, var: usize) -> bool {
+    let mut found = false;
+    s.value.reads(&mut |a| {
+        let vars: BTreeSet<usize> = a.vars().collect();
+        found |= !vars.contains(&var) && vars.iter().any(|v| *v < s.free) && vars.iter().any(|v| *v >= s.free);
+    });
+    s.reduce.is_some() && found
 }
 
 fn accesses(s: &Stmt) -> Vec<&Access> {
