@@ -806,6 +806,20 @@ Wrong:
 Right:
     inputs: {x: [B, D]}
     forward: [\"y = softmax(x; J = [D])\"]"
+
+BadProgram "E040" "a key of a program that does not fit"
+"`wrt` lists inputs, those that derivatives are taken by. `checkpoint` maps locals of `forward` to `save` or `recompute`. `functions` lists \
+entry points: `forward`, `jvp`, `vjp`, `jacobian`, and for a single output without axes `value_and_grad`, `hvp` and `hessian`. The rules of a program \
+are derived, so it declares none.
+
+Wrong:
+    program: net
+    inputs: {x: [B, D], w: [D, H]}
+    wrt: [weights]
+Right:
+    program: net
+    inputs: {x: [B, D], w: [D, H]}
+    wrt: [w]"
 }
 
 #[cfg(test)]
@@ -910,9 +924,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 39);
-        let message = "E040".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E040`; codes run from E001 to E039";
+        assert_eq!(Code::ALL.len(), 40);
+        let message = "E041".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E041`; codes run from E001 to E040";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

@@ -39,10 +39,23 @@ pub struct Spec {
     pub adjoint: Adjoint,
     /// The declared tangent rules, if any.
     pub tangent: Option<Vec<Formula>>,
+    /// What only a program says; of an op, nothing.
+    pub program: Option<ProgramSpec>,
     /// The kernels to make.
     pub instances: Vec<InstanceSpec>,
     /// The line `op: name`, which stands for the whole in diagnostics.
     pub span: Span,
+}
+
+/// What a spec with `program: name` says besides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProgramSpec {
+    /// The inputs that derivatives are taken by; all, where it does not say.
+    pub wrt: Option<At<Vec<At<String>>>>,
+    /// Locals of the forward formula, and whether they are kept for the way back: `save` or `recompute`.
+    pub checkpoint: Vec<(At<String>, At<String>)>,
+    /// The functions to make.
+    pub functions: Option<At<Vec<At<String>>>>,
 }
 
 /// Kernels of an op that is declared elsewhere: a file with `use:`.
@@ -172,8 +185,9 @@ pub struct Numbers {
     pub list: bool,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 16] = [
     "op",
+    "program",
     "use",
     "doc",
     "params",
@@ -184,8 +198,13 @@ const KEYS: [&str; 12] = [
     "forward",
     "adjoint",
     "tangent",
+    "wrt",
+    "checkpoint",
+    "functions",
     "instances",
 ];
+/// The keys that only a program has.
+const PROGRAM_KEYS: [&str; 3] = ["wrt", "checkpoint", "functions"];
 /// The keys of a file that uses an op.
 const USE_KEYS: [&str; 2] = ["use", "instances"];
 const RUST_KEYWORDS: [&str; 51] = [
@@ -802,6 +821,12 @@ impl Decoder<'_> {
         Some(At::new(formulas, list.span))
     }
 
+    fn names(&mut self, what: &str, help: &str, node: Node) -> Option<At<Vec<At<String>>>> {
+        let list = self.list(what, help, node)?;
+        let names = list.value.into_iter().filter_map(|item| self.text(what, "a name", item)).collect();
+        Some(At::new(names, list.span))
+    }
+
     fn bad_name(&mut self, name: &At<String>, kind: &str, why: String, help: String) {
         // Formulas that use the name would only repeat the complaint.
         self.broken |= !matches!(kind, "an op" | "an instance");
@@ -874,13 +899,42 @@ impl Decoder<'_> {
         let mut adjoint = Adjoint::Derived;
         let mut tangent = None;
         let mut instances = None;
+        let mut program = entries.iter().any(|(key, _)| key.as_str() == "program").then(ProgramSpec::default);
         let mut seen: Vec<String> = Vec::new();
         for (key, value) in entries {
             seen.push(key.value.clone());
             match key.as_str() {
-                "op" => {
+                head @ ("op" | "program") => {
+                    if op.is_some() {
+                        let message = "a spec declares an op or a program, not both";
+                        let d = Diagnostic::error(Code::Duplicate, key.span, message, "the second");
+                        self.error(d.label(op_span, "the first").help("leave one of them out"));
+                    }
                     op_span = key.span.to(value.span);
-                    op = self.text("`op`", "a name", value);
+                    op = self.text(&format!("`{head}`"), "a name", value);
+                    seen.push("op".into());
+                }
+                word if PROGRAM_KEYS.contains(&word) && program.is_none() => {
+                    let message = format!("an op has no key `{word}`");
+                    let d = Diagnostic::error(Code::UnknownKey, key.span, message, "only a program has it");
+                    self.error(d.help("begin the spec with `program: name` instead of `op: name`"));
+                }
+                "wrt" => {
+                    let names = self.names("`wrt`", "the inputs to derive by: `wrt: [w, b]`", value);
+                    program.as_mut().expect("a program has it").wrt = names;
+                }
+                "functions" => {
+                    let names = self.names("`functions`", "their names: `functions: [forward, value_and_grad]`", value);
+                    program.as_mut().expect("a program has it").functions = names;
+                }
+                "checkpoint" => {
+                    let help = "a local and what becomes of it: `checkpoint: {h: recompute}`";
+                    for (local, how) in self.entries("`checkpoint`", help, value).unwrap_or_default() {
+                        let Some(how) = self.text(&format!("`{}`", local.value), "`save` or `recompute`", how) else {
+                            continue;
+                        };
+                        program.as_mut().expect("a program has it").checkpoint.push((local, how));
+                    }
                 }
                 "doc" => doc = self.text("`doc`", "a text", value),
                 "params" => params = self.params(value),
@@ -889,6 +943,11 @@ impl Decoder<'_> {
                 "sizes" => sizes = self.sizes(value),
                 "domain" => domain = self.domains(value),
                 "forward" => forward = self.steps(&key, value),
+                "adjoint" | "tangent" if program.is_some() && !is_derived(&value) => {
+                    let message = format!("a program has no `{}` of its own", key.value);
+                    let d = Diagnostic::error(Code::BadProgram, key.span, message, "its rules are derived");
+                    self.error(d.help("leave it out, or declare the rule in an op that the program calls"));
+                }
                 "adjoint" if is_derived(&value) => {}
                 "adjoint" => {
                     if let Some(steps) = self.formulas("adjoint", value) {
@@ -942,6 +1001,7 @@ impl Decoder<'_> {
             forward: forward?,
             adjoint,
             tangent,
+            program,
             instances: instances.unwrap_or_default(),
             span: op_span,
         };

@@ -327,6 +327,7 @@ mod tests {
             adjoint: Rule::default(),
             tangent: Rule::default(),
             written: Written::default(),
+            program: None,
         };
         let y = op.add_tensor("y", Vec::new(), Role::Output, span);
         let s = build(y, Vec::new(), false, &[], None, Expr::Const(3.0), span);

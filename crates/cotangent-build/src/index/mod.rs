@@ -51,6 +51,74 @@ pub struct Op {
     pub tangent: Rule,
     /// The formulas as written, for documentation: text and span of each step of `forward` and of `adjoint`.
     pub written: Written,
+    /// What makes it a program.
+    pub program: Option<Program>,
+}
+
+/// A whole function, with entry points of its own and a workspace that the caller provides.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// The inputs that derivatives are taken by.
+    pub wrt: Vec<TensorId>,
+    /// Locals of the forward formula of which the author says whether the way back reads them or computes them again.
+    pub checkpoints: BTreeMap<TensorId, Checkpoint>,
+    /// The entry points asked for; `None`: those that every program has.
+    pub asked: Option<Vec<Entry>>,
+    /// The statements of each entry point. Empty before [`crate::program::complete`].
+    pub functions: Vec<ProgramFunction>,
+}
+
+/// What becomes of a local between the way forward and the way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checkpoint {
+    Save,
+    Recompute,
+}
+
+/// An entry point of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    Forward,
+    Jvp,
+    Vjp,
+    ValueAndGrad,
+    Hvp,
+    Jacobian,
+    Hessian,
+}
+
+impl Entry {
+    pub const ALL: [Entry; 7] = [
+        Entry::Forward,
+        Entry::Jvp,
+        Entry::Vjp,
+        Entry::ValueAndGrad,
+        Entry::Hvp,
+        Entry::Jacobian,
+        Entry::Hessian,
+    ];
+    pub fn name(self) -> &'static str {
+        match self {
+            Entry::Forward => "forward",
+            Entry::Jvp => "jvp",
+            Entry::Vjp => "vjp",
+            Entry::ValueAndGrad => "value_and_grad",
+            Entry::Hvp => "hvp",
+            Entry::Jacobian => "jacobian",
+            Entry::Hessian => "hessian",
+        }
+    }
+}
+
+/// The statements of an entry point, and what they write for the caller.
+#[derive(Clone, Debug)]
+pub struct ProgramFunction {
+    pub entry: Entry,
+    pub stmts: Vec<Stmt>,
+    /// In the order of the arguments.
+    pub results: Vec<TensorId>,
+    /// For a Jacobian: it was made by going back from the outputs.
+    pub reverse: bool,
 }
 
 /// A call of another op: its statements stand in the caller's, over the caller's axes and tensors.
@@ -140,6 +208,8 @@ pub enum Role {
     Cotangent(TensorId),
     /// A local of an adjoint or tangent rule.
     RuleLocal,
+    /// The derivatives of each element of the first by each of the second: the axes of both.
+    Partial(TensorId, TensorId),
 }
 
 /// An index variable of a statement.

@@ -5,6 +5,7 @@
 mod affine;
 mod call;
 mod declare;
+mod program;
 mod steps;
 mod value;
 
@@ -117,6 +118,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         adjoint: Rule::default(),
         tangent: Rule::default(),
         written: Written::default(),
+        program: None,
     };
     let mut r = Resolver {
         library,
@@ -147,6 +149,9 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         let (stmts, written) = r.section(Section::Tangent, formulas);
         r.op.tangent = Rule { stmts, declared: true };
         r.op.written.tangent = written;
+    }
+    if let Some(program) = &spec.program {
+        r.op.program = Some(r.program(program));
     }
     for a in 0..r.op.axes.len() {
         r.op.axes[a].rank_class = r.find_rank(a);

@@ -1,0 +1,73 @@
+//! What only a program says: takes `wrt`, `checkpoint` and `functions` of a spec, gives them with names resolved.
+
+use super::*;
+use crate::spec::ProgramSpec;
+
+impl Resolver<'_> {
+    /// After `forward` has been read.
+    pub(super) fn program(&mut self, spec: &ProgramSpec) -> Program {
+        let inputs = self.op.inputs();
+        let wrt = match &spec.wrt {
+            None => inputs.clone(),
+            Some(names) => names.value.iter().filter_map(|name| self.input(name, &inputs)).collect(),
+        };
+        if let Some(names) = spec.wrt.as_ref().filter(|names| names.value.is_empty()) {
+            let d = Diagnostic::error(Code::BadProgram, names.span, "`wrt` names no input", "nothing to derive by");
+            self.out.push(d.help("leave `wrt` out to derive by all inputs"));
+        }
+        let locals = self.op.with_role(Role::Local);
+        let mut checkpoints = BTreeMap::new();
+        for (name, how) in &spec.checkpoint {
+            let Some(local) = locals.iter().copied().find(|t| self.op.tensor(*t).name == name.value) else {
+                let message = format!("`{}` is no local of `forward`", name.value.escape_debug());
+                let names: Vec<&str> = locals.iter().map(|t| self.op.tensor(*t).name.as_str()).collect();
+                let d = Diagnostic::error(Code::BadProgram, name.span, message, "unknown local");
+                self.out.push(d.help(suggestion(&name.value, &names, "locals")));
+                continue;
+            };
+            let checkpoint = match how.as_str() {
+                "save" => Checkpoint::Save,
+                "recompute" => Checkpoint::Recompute,
+                other => {
+                    let message = format!("`{}` says nothing of `{}`", other.escape_debug(), name.value);
+                    let d = Diagnostic::error(Code::BadProgram, how.span, message, "unknown word");
+                    self.out.push(d.help("write `save`, or `recompute` to compute it again on the way back"));
+                    continue;
+                }
+            };
+            checkpoints.insert(local, checkpoint);
+        }
+        let asked = spec.functions.as_ref().map(|names| names.value.iter().filter_map(|n| self.entry(n)).collect());
+        Program { wrt, checkpoints, asked, functions: Vec::new() }
+    }
+
+    fn input(&mut self, name: &At<String>, inputs: &[TensorId]) -> Option<TensorId> {
+        let found = inputs.iter().copied().find(|t| self.op.tensor(*t).name == name.value);
+        if found.is_none() {
+            let message = format!("`{}` is not an input", name.value.escape_debug());
+            let names: Vec<&str> = inputs.iter().map(|t| self.op.tensor(*t).name.as_str()).collect();
+            let d = Diagnostic::error(Code::BadProgram, name.span, message, "no such input");
+            self.out.push(d.help(suggestion(&name.value, &names, "inputs")));
+        }
+        found
+    }
+
+    fn entry(&mut self, name: &At<String>) -> Option<Entry> {
+        let Some(entry) = Entry::ALL.into_iter().find(|e| e.name() == name.value) else {
+            let message = format!("a program has no function `{}`", name.value.escape_debug());
+            let names: Vec<&str> = Entry::ALL.iter().map(|e| e.name()).collect();
+            let d = Diagnostic::error(Code::BadProgram, name.span, message, "unknown function");
+            self.out.push(d.help(suggestion(&name.value, &names, "functions")));
+            return None;
+        };
+        let outputs = self.op.outputs();
+        let scalar = outputs.len() == 1 && self.op.tensor(outputs[0]).axes.is_empty();
+        if matches!(entry, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian) && !scalar {
+            let message = format!("`{}` is of a single output without axes", entry.name());
+            let d = Diagnostic::error(Code::BadProgram, name.span, message, "not of this program");
+            self.out.push(d.help("`jvp`, `vjp` and `jacobian` are of any outputs"));
+            return None;
+        }
+        Some(entry)
+    }
+}

@@ -1,0 +1,178 @@
+//! Programs: takes an op with its rules, gives the statements of each entry point: `forward`, `jvp`, `vjp`, `value_and_grad`, `hvp`, `jacobian`,
+//! `hessian`, derived by the inputs that `wrt` names and by no other.
+//!
+//! Holds after it: each entry point is a list of statements of the index IR that writes its results from inputs, tangents and cotangents;
+//! nothing in it is computed twice but what a checkpoint asks for, and nothing that its results do not need.
+
+mod batch;
+mod optimise;
+
+use crate::derive::{self, tangent_through, transpose};
+use crate::index::*;
+use batch::{Batch, Seeds};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Completes a program whose rules are there; of an op it changes nothing.
+pub fn complete(op: &mut Op) {
+    let Some(program) = op.program.clone() else { return };
+    let outputs = op.outputs();
+    let scalar = match outputs.as_slice() {
+        [z] if op.tensor(*z).axes.is_empty() => Some(*z),
+        _ => None,
+    };
+    let wanted = |e: &Entry| {
+        let possible = scalar.is_some() || !matches!(e, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian);
+        possible && program.asked.as_ref().is_none_or(|asked| asked.contains(e))
+    };
+    let mut functions = Vec::new();
+    for entry in Entry::ALL.into_iter().filter(wanted) {
+        match entry {
+            Entry::Forward => functions.push(function(op, entry, op.forward.clone(), outputs.clone())),
+            Entry::Jvp => {
+                let tangents = tangents(op, &program.wrt);
+                let dots = outputs.iter().map(|z| op.dual(*z, Role::Tangent));
+                let results = outputs.iter().copied().chain(dots.collect::<Vec<_>>()).collect();
+                let stmts = woven(&op.forward, &tangents);
+                functions.push(function(op, entry, stmts, results));
+            }
+            Entry::Vjp => {
+                let (stmts, results) = there_and_back(op, &program, None);
+                functions.push(function(op, entry, stmts, results));
+            }
+            Entry::ValueAndGrad => {
+                let (stmts, bars) = there_and_back(op, &program, scalar);
+                let results = outputs.iter().copied().chain(bars).collect();
+                functions.push(function(op, entry, stmts, results));
+            }
+            Entry::Hvp => {
+                let (stmts, bars) = there_and_back(op, &program, scalar);
+                let tangents = second(op, &stmts, &program.wrt);
+                let results = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
+                functions.push(function(op, entry, woven(&stmts, &tangents), results));
+            }
+            Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, &program, reverse))),
+            Entry::Hessian => functions.push(hessian(op, &program, scalar.expect("a single output without axes"))),
+        }
+    }
+    op.program = Some(Program { functions, ..program });
+}
+
+/// What the results need, made small.
+fn function(op: &mut Op, entry: Entry, stmts: Vec<Stmt>, results: Vec<TensorId>) -> ProgramFunction {
+    let stmts = optimise::optimise(op, &stmts, &results);
+    ProgramFunction { entry, stmts, results, reverse: false }
+}
+
+/// The tangents of the forward formula, through the rules of the ops that it calls.
+fn tangents(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
+    let (forward, calls) = (op.forward.clone(), op.calls.clone());
+    tangent_through(op, &forward, &calls, wrt)
+}
+
+/// The tangents of statements that begin with the forward formula.
+fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
+    let calls = op.calls.clone();
+    let calls: &[Call] = if stmts.starts_with(&op.forward) { &calls } else { &[] };
+    tangent_through(op, stmts, calls, wrt)
+}
+
+/// The forward formula and the way back from the cotangents of the outputs, or from that of `scalar`, which is 1; and the cotangents of the inputs
+/// that derivatives are taken by.
+fn there_and_back(op: &mut Op, program: &Program, scalar: Option<TensorId>) -> (Vec<Stmt>, Vec<TensorId>) {
+    let mut back = adjoint(op, &program.wrt);
+    if let Some(z) = scalar {
+        let seed = op.dual(z, Role::Cotangent);
+        back = back.iter().map(|s| optimise::with_value(s, &|e| is_read(e, seed).then(Expr::one))).collect();
+    }
+    let bars: Vec<TensorId> = program.wrt.iter().map(|x| op.dual(*x, Role::Cotangent)).collect();
+    let back = derive::live(&back, &bars.iter().copied().collect());
+    let back = optimise::recomputed(op, back, &program.checkpoints);
+    (op.forward.iter().cloned().chain(back).collect(), bars)
+}
+
+fn is_read(e: &Expr, of: TensorId) -> bool {
+    matches!(e, Expr::Read(t, _) if *t == of)
+}
+
+/// The adjoint by some of the inputs: the transpose of the tangent by those alone, so that nothing is propagated to the others.
+fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
+    let tangents = tangents(op, wrt);
+    let pairs: BTreeMap<TensorId, TensorId> = wrt
+        .iter()
+        .copied()
+        .chain(op.outputs())
+        .map(|t| (op.dual(t, Role::Tangent), op.dual(t, Role::Cotangent)))
+        .collect();
+    let Ok(adjoint) = transpose(op, &tangents, &pairs) else { unreachable!("derived tangents are linear") };
+    adjoint
+}
+
+/// Statements and their tangents in one list, each tangent as early as what it reads is there: then both share loads, and less is alive.
+fn woven(stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
+    let mut last: BTreeMap<TensorId, usize> = BTreeMap::new();
+    stmts.iter().enumerate().for_each(|(n, s)| _ = last.insert(s.target, n + 1));
+    let mut after: Vec<Vec<Stmt>> = vec![Vec::new(); stmts.len() + 1];
+    let mut placed: BTreeMap<TensorId, usize> = BTreeMap::new();
+    for s in tangents {
+        let own = |t: &TensorId| last.get(t).copied().max(placed.get(t).copied()).unwrap_or(0);
+        let at = derive::reads(s).iter().chain([&s.target]).map(own).max().unwrap_or(0);
+        placed.insert(s.target, at);
+        after[at].push(s.clone());
+    }
+    let mut out = std::mem::take(&mut after[0]);
+    for (s, behind) in stmts.iter().zip(after.into_iter().skip(1)) {
+        out.push(s.clone());
+        out.extend(behind);
+    }
+    out
+}
+
+/// Every output's derivatives by each of the inputs, and the outputs. Going forward there is a tangent for each element of an input, going back a
+/// cotangent for each of an output: sizes decide which is less.
+fn jacobian(op: &mut Op, program: &Program, reverse: bool) -> ProgramFunction {
+    let outputs = op.outputs();
+    let mut stmts = op.forward.clone();
+    let mut results = outputs.clone();
+    let mut partials: BTreeMap<(TensorId, TensorId), TensorId> = BTreeMap::new();
+    if reverse {
+        let back = adjoint(op, &program.wrt);
+        for z in &outputs {
+            let bar = op.dual(*z, Role::Cotangent);
+            let others = outputs.iter().filter(|o| *o != z).map(|o| op.dual(*o, Role::Cotangent)).collect();
+            let results = program.wrt.iter().map(|x| (op.dual(*x, Role::Cotangent), (*z, *x))).collect();
+            let batch = Batch { seed: bar, axes: op.tensor(*z).axes.clone(), seeds: Seeds::First, zero: others, results };
+            batch.run(op, &back, &mut stmts, &mut partials);
+        }
+    } else {
+        for x in &program.wrt {
+            let forward = tangents(op, &[*x]);
+            let dot = op.dual(*x, Role::Tangent);
+            let results = outputs.iter().map(|z| (op.dual(*z, Role::Tangent), (*z, *x))).collect();
+            let zero = BTreeSet::new();
+            let batch = Batch { seed: dot, axes: op.tensor(*x).axes.clone(), seeds: Seeds::Last, zero, results };
+            batch.run(op, &forward, &mut stmts, &mut partials);
+        }
+    }
+    for z in &outputs {
+        results.extend(program.wrt.iter().map(|x| partials[&(*z, *x)]));
+    }
+    ProgramFunction { reverse, ..function(op, Entry::Jacobian, stmts, results) }
+}
+
+/// The value, the gradient, and the gradient's derivatives.
+fn hessian(op: &mut Op, program: &Program, z: TensorId) -> ProgramFunction {
+    let (gradient, bars) = there_and_back(op, program, Some(z));
+    let mut stmts = gradient.clone();
+    let mut partials: BTreeMap<(TensorId, TensorId), TensorId> = BTreeMap::new();
+    for x in &program.wrt {
+        let forward = second(op, &gradient, &[*x]);
+        let dot = op.dual(*x, Role::Tangent);
+        let results = program.wrt.iter().zip(&bars).map(|(y, b)| (op.dual(*b, Role::Tangent), (*y, *x))).collect();
+        let zero = BTreeSet::new();
+        let batch = Batch { seed: dot, axes: op.tensor(*x).axes.clone(), seeds: Seeds::Last, zero, results };
+        batch.run(op, &forward, &mut stmts, &mut partials);
+    }
+    let pairs = program.wrt.iter().flat_map(|y| program.wrt.iter().map(move |x| (*y, *x)));
+    let results = [z].into_iter().chain(bars).chain(pairs.map(|p| partials[&p])).collect();
+    function(op, Entry::Hessian, stmts, results)
+}
