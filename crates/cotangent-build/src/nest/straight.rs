@@ -88,6 +88,8 @@ pub struct Graph<'a> {
     tests: Vec<Asked>,
     asked: HashMap<Asked, Test>,
     cells: BTreeMap<TensorId, Vec<Cell>>,
+    /// Something is computed from a number that is infinite here already, as an extremum over nothing is: no rule below holds for that.
+    infinite: bool,
 }
 
 /// What cannot be unrolled is left to loops.
@@ -101,18 +103,9 @@ pub fn graphs(kernel: &Kernel) -> Option<Vec<Graph<'_>>> {
     let (mut loops, mut straight) = (0.0, 0.0);
     let mut graphs = Vec::new();
     for f in &kernel.functions {
-        let (turns, estimate) = in_loops(kernel, f);
-        let written: usize = f.writes.iter().map(|t| kernel.tensor(*t).elements()).sum();
-        if turns > MOST_UNROLLED || written > MOST_WRITES {
-            return None;
-        }
-        let g = Graph::new(kernel, f).ok()?;
-        let operations = g.operations();
-        if operations > MOST {
-            return None;
-        }
-        loops += estimate;
-        straight += operations as f64;
+        let g = Graph::of(kernel, f)?;
+        loops += in_loops(kernel, f).1;
+        straight += g.operations() as f64;
         graphs.push(g);
     }
     (straight <= PAYS * loops && straight + SAVES <= loops).then_some(graphs)
@@ -179,11 +172,20 @@ fn cost_of_two(f: Binary) -> u64 {
 }
 
 impl<'a> Graph<'a> {
+    /// A function as a graph; `None` where that is left to loops.
+    pub fn of(kernel: &'a Kernel, function: &'a Function) -> Option<Self> {
+        let written: usize = function.writes.iter().map(|t| kernel.tensor(*t).elements()).sum();
+        if in_loops(kernel, function).0 > MOST_UNROLLED || written > MOST_WRITES {
+            return None;
+        }
+        Graph::new(kernel, function).ok().filter(|g| g.operations() <= MOST)
+    }
+
     fn new(kernel: &'a Kernel, function: &'a Function) -> Result<Self, Unfit> {
         let cells = function.writes.iter().chain(&function.locals);
         let cells = cells.map(|t| (*t, vec![Cell::Unset; kernel.tensor(*t).elements()])).collect();
         let (ids, asked) = (HashMap::new(), HashMap::new());
-        let mut g = Graph { kernel, function, ops: Vec::new(), ids, tests: Vec::new(), asked, cells };
+        let mut g = Graph { kernel, function, ops: Vec::new(), ids, tests: Vec::new(), asked, cells, infinite: false };
         for step in &function.steps {
             match step {
                 Step::Fill(t) => {
@@ -193,7 +195,7 @@ impl<'a> Graph<'a> {
                 Step::Stmt(s) => g.stmt(s)?,
             }
         }
-        Ok(g)
+        if g.infinite { Err(Unfit) } else { Ok(g) }
     }
 
     fn stmt(&mut self, s: &Stmt) -> Result<(), Unfit> {
@@ -406,6 +408,7 @@ impl<'a> Graph<'a> {
     }
 
     fn constant(&mut self, c: f64) -> Id {
+        self.infinite |= c.is_nan();
         // One zero for both signs.
         self.intern(Op::Const((c + 0.0).to_bits()))
     }
@@ -415,6 +418,13 @@ impl<'a> Graph<'a> {
             Op::Const(bits) => Some(f64::from_bits(bits)),
             _ => None,
         }
+    }
+
+    /// Both values, where both are known; notes what is infinite.
+    fn both(&mut self, a: Id, b: Id) -> Option<(f64, f64)> {
+        let (a, b) = (self.known(a), self.known(b));
+        self.infinite |= [a, b].into_iter().flatten().any(|c| !c.is_finite());
+        a.zip(b)
     }
 
     fn is(&self, v: Id, c: f64) -> bool {
@@ -446,7 +456,7 @@ impl<'a> Graph<'a> {
     }
 
     fn add(&mut self, a: Id, b: Id) -> Id {
-        if let (Some(a), Some(b)) = (self.known(a), self.known(b)) {
+        if let Some((a, b)) = self.both(a, b) {
             return self.constant(a + b);
         }
         if self.is(a, 0.0) {
@@ -470,7 +480,7 @@ impl<'a> Graph<'a> {
     }
 
     fn sub(&mut self, a: Id, b: Id) -> Id {
-        if let (Some(a), Some(b)) = (self.known(a), self.known(b)) {
+        if let Some((a, b)) = self.both(a, b) {
             return self.constant(a - b);
         }
         if self.is(a, 0.0) {
@@ -494,7 +504,7 @@ impl<'a> Graph<'a> {
     }
 
     fn mul(&mut self, a: Id, b: Id) -> Id {
-        if let (Some(a), Some(b)) = (self.known(a), self.known(b)) {
+        if let Some((a, b)) = self.both(a, b) {
             return self.constant(a * b);
         }
         // A zero that is known here is none of a number's: padding, a part that does not depend on anything.
@@ -525,7 +535,7 @@ impl<'a> Graph<'a> {
     }
 
     fn div(&mut self, a: Id, b: Id) -> Id {
-        if let (Some(a), Some(b)) = (self.known(a), self.known(b)) {
+        if let Some((a, b)) = self.both(a, b) {
             return self.constant(a / b);
         }
         if self.is(a, 0.0) {
@@ -569,6 +579,7 @@ impl<'a> Graph<'a> {
 
     fn unary(&mut self, f: Unary, a: Id) -> Id {
         let exact = matches!(f, Unary::Abs | Unary::Sign | Unary::Floor | Unary::Sqrt);
+        self.infinite |= f != Unary::Neg && self.known(a).is_some_and(|c| !c.is_finite());
         match (f, self.known(a)) {
             (Unary::Neg, _) => self.neg(a),
             (f, Some(c)) if exact => self.constant(f64::unary(f, c)),
