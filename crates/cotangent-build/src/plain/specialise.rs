@@ -272,14 +272,14 @@ impl Specialiser<'_> {
     }
 }
 
-/// Whether the statements store every element of a tensor once before one of them reads it.
+/// Whether the statements store every element of a tensor once before one of them reads it or adds to it.
 fn filled(t: TensorId, elements: u128, stmts: &[Stmt]) -> bool {
-    let reads = |s: &&Stmt| {
-        let mut found = false;
+    let only_stores = |s: &&Stmt| {
+        let mut found = s.accumulate && s.target.tensor == t;
         s.value.reads(&mut |a| found |= a.tensor == t);
         !found
     };
-    let stores: Vec<&Stmt> = stmts.iter().take_while(reads).filter(|s| s.target.tensor == t && !s.accumulate).collect();
+    let stores: Vec<&Stmt> = stmts.iter().take_while(only_stores).filter(|s| s.target.tensor == t).collect();
     written_once(&stores) == Some(elements)
 }
 
