@@ -346,7 +346,7 @@ impl Writer<'_> {
                 format!("Isa_::mul_add({}, {}, {})", self.value(a), self.value(b), self.value(c))
             }
             Value::Lane(r, lane) => format!("{}[{lane}]", self.names.register(*r)),
-            Value::Lanes(..) | Value::Splat(..) | Value::Pack(_) => unreachable!("lanes are above"),
+            Value::Lanes(..) | Value::Splat(..) | Value::Each(..) => unreachable!("lanes are above"),
         }
     }
 
@@ -390,9 +390,10 @@ impl Writer<'_> {
             Value::Select(t, a, b) => {
                 format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.lanes(a), self.lanes(b))
             }
-            Value::Pack(all) => {
+            Value::Each(f, all) => {
                 let all: Vec<_> = all.iter().map(|a| self.value(a)).collect();
-                format!("{}::Lanes::from_array([{}])", self.runtime, all.join(", "))
+                let lanes = format!("{}::Lanes::from_array([{}])", self.runtime, all.join(", "));
+                format!("{lanes}.{}::<Isa_>().apart()", f.name())
             }
             Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => {
                 unreachable!("scalars stand in splats")

@@ -198,7 +198,7 @@ impl Checker<'_> {
                 self.value(a)?;
                 self.same(None, self.lanes(a))
             }),
-            Value::Pack(all) => {
+            Value::Each(_, all) => {
                 if !all.len().is_power_of_two() {
                     return Err("lanes that are no power of two".into());
                 }

@@ -134,7 +134,7 @@ impl Machine<'_> {
             }
             Value::Powf(a, n) => each(a, &|x| Number::powf(x, *n)),
             Value::Fused(a, b, c) => vec![self.scalar(a) * self.scalar(b) + self.scalar(c)],
-            Value::Pack(all) => all.iter().map(|a| self.scalar(a)).collect(),
+            Value::Each(f, all) => all.iter().map(|a| f64::unary(*f, self.scalar(a))).collect(),
             Value::Lane(r, lane) => vec![self.registers[*r][*lane]],
             Value::Select(t, a, b) => self.value(if self.test(t) { a } else { b }),
         }

@@ -154,8 +154,8 @@ pub enum Value {
     Powf(Box<Value>, f64),
     /// `a * b + c` of scalars, rounded once where the instruction set does that.
     Fused(Box<Value>, Box<Value>, Box<Value>),
-    /// Lanes made of scalars.
-    Pack(Vec<Value>),
+    /// Lanes that are a function of scalars, one each, for their lanes to be taken one by one.
+    Each(Unary, Vec<Value>),
     /// One lane of a register.
     Lane(RegisterId, usize),
     /// Only the taken side is evaluated.
@@ -183,7 +183,7 @@ impl Value {
         match self {
             Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
             Value::Load(a) | Value::Lanes(a, ..) => f(a),
-            Value::Pack(all) => all.iter().for_each(|a| a.loads(f)),
+            Value::Each(_, all) => all.iter().for_each(|a| a.loads(f)),
             Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.loads(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.loads(f),
             Value::Binary(_, a, b) => {
@@ -206,7 +206,7 @@ impl Value {
     fn tests(&self, f: &mut impl FnMut(&Test)) {
         match self {
             Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => {}
-            Value::Pack(all) => all.iter().for_each(|a| a.tests(f)),
+            Value::Each(_, all) => all.iter().for_each(|a| a.tests(f)),
             Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.tests(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.tests(f),
             Value::Binary(_, a, b) => {
@@ -224,7 +224,7 @@ impl Value {
     pub fn lanes(&self, registers: &[Register]) -> Option<usize> {
         match self {
             Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => None,
-            Value::Pack(all) => Some(all.len()),
+            Value::Each(_, all) => Some(all.len()),
             Value::Lanes(_, n, _) | Value::Splat(_, n) => Some(*n),
             Value::Register(r) => registers[*r].lanes,
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Binary(_, a, _) | Value::Select(_, a, _) => {

@@ -121,8 +121,8 @@ impl Printer<'_> {
             },
             Value::Powf(a, n) => format!("({})^{n:?}", self.value(a)),
             Value::Fused(a, b, c) => format!("fused({} * {} + {})", self.value(a), self.value(b), self.value(c)),
-            Value::Pack(all) => {
-                format!("<{}>", all.iter().map(|a| self.value(a)).collect::<Vec<_>>().join(", "))
+            Value::Each(f, all) => {
+                format!("{}<{}>", f.name(), all.iter().map(|a| self.value(a)).collect::<Vec<_>>().join(", "))
             }
             Value::Lane(r, lane) => format!("{}<{lane}>", self.n.registers[*r].name),
             Value::Select(t, a, b) => format!("({} ? {} : {})", self.test(t), self.value(a), self.value(b)),

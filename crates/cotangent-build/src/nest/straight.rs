@@ -678,7 +678,11 @@ impl<'a> Graph<'a> {
             Op::Select(..) => 2,
         };
         let batches: u64 = self.batches(&live, 4).iter().map(|_| FUNCTION).sum();
-        live.iter().map(single).sum::<u64>() + batches + self.results().len() as u64
+        let results = self.results();
+        let zeros = results.iter().filter(|(.., v)| self.is(*v, 0.0)).count();
+        // Zeros are filled in, several at a time.
+        let written = (results.len() - zeros + zeros.div_ceil(4)) as u64;
+        live.iter().map(single).sum::<u64>() + batches + written
     }
 
     /// Calls of one function that do not depend on each other, at most `width` together, one alone included.
@@ -735,8 +739,8 @@ impl<'a> Graph<'a> {
             registers: Vec::new(),
             body: Vec::new(),
         };
-        let (registers, depth, packs) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut w = Writer { g: self, nest, batch, groups, uses, registers, depth, packs };
+        let (registers, depth) = (HashMap::new(), HashMap::new());
+        let mut w = Writer { g: self, nest, batch, groups, uses, registers, depth };
         for step in &f.steps {
             let node = match step {
                 Step::Fill(t) => Node::Comment(format!("{} = 0", self.kernel.tensor(*t).name), None),
@@ -810,8 +814,6 @@ struct Writer<'g, 'a> {
     registers: HashMap<Id, RegisterId>,
     /// How deep the expression of a value is.
     depth: HashMap<Id, usize>,
-    /// Lanes by the values in them.
-    packs: HashMap<Vec<Id>, RegisterId>,
 }
 
 impl Writer<'_, '_> {
@@ -861,16 +863,7 @@ impl Writer<'_, '_> {
         let mut arguments: Vec<Id> = group.iter().map(|v| self.g.parts(*v)[0]).collect();
         let lanes = arguments.len().next_power_of_two();
         arguments.resize(lanes, arguments[arguments.len() - 1]);
-        let pack = match self.packs.get(&arguments) {
-            Some(pack) => *pack,
-            None => {
-                let value = Value::Pack(arguments.iter().map(|a| self.value(*a)).collect());
-                let pack = self.register("p", Some(lanes), value);
-                self.packs.insert(arguments, pack);
-                pack
-            }
-        };
-        let value = Value::Unary(f, Box::new(Value::Register(pack)));
+        let value = Value::Each(f, arguments.iter().map(|a| self.value(*a)).collect());
         let register = self.register("f", Some(lanes), value);
         self.registers.insert(group[0], register);
         group.iter().for_each(|v| _ = self.depth.insert(*v, 0));
