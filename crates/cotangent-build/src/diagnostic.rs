@@ -568,7 +568,8 @@ Right:
       - x_bar[i] += y_bar[i]"
 
 DoubleWrite "E017" "an element that is written twice"
-"A step with `=` writes each element at most once, and none that another step has written. Where several values belong \
+"A step with `=` writes each element at most once, and none that another step has written: steps that write one tensor \
+name their elements by different numbers (`y[0] = ...`, `y[1] = ...`). Where several values belong \
 to one element, add them with `+=` or reduce them. Affine targets (`y[i*step + t]`) are tried at small shapes and at the \
 sizes of each instance.
 
@@ -581,7 +582,7 @@ Right:
 
 ReadBeforeWrite "E018" "a tensor that is read before it is written"
 "Steps run in the order they are written. A step reads what earlier steps have written, not what later ones will, \
-and not its own target.
+and not its own target. Where steps write elements by number, each element may be read once it is written.
 
 Wrong:
     - y[i] = e[i] * 2

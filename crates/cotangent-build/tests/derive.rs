@@ -92,7 +92,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let folders = ["../../ops", "../../tests/reference/ops"].map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f));
+    let folders = ["../../ops", "../../tests/reference/ops", "../../programs"]
+        .map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f));
     let entries = folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap_or_else(|e| panic!("{}: {e}", f.display())));
     let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "yaml"));
@@ -114,12 +115,16 @@ fn cases() -> Vec<Case> {
     paths.iter().map(read).collect()
 }
 
-/// A binding in which every group has this rank, at random extents from 1 to 4.
+/// A binding in which every group has this rank, at random extents from 1 to 4, or above the greatest number that stands as a position.
 fn binding(op: &Op, rank: usize, sampler: &mut Sampler) -> Binding {
     for _ in 0..2000 {
         let mut draw = |n: u64| 1 + (sampler.bits() % n) as i64;
-        let given: Vec<_> =
-            op.axes.iter().map(|a| a.size.is_none().then(|| (0..rank).map(|_| draw(4)).collect())).collect();
+        let given: Vec<_> = op
+            .axes
+            .iter()
+            .zip(op.numbered())
+            .map(|(a, n)| a.size.is_none().then(|| (0..rank).map(|_| n.unwrap_or(0) + draw(4)).collect()))
+            .collect();
         let params = op.params.iter().map(|p| match p.kind {
             ParamKind::PerDim(_) => ParamValue::Ints((0..rank).map(|_| draw(2)).collect()),
             ParamKind::Int => ParamValue::Int(draw(2)),
@@ -215,7 +220,14 @@ fn at_every_rank(mut f: impl FnMut(&Case, &Binding, &Values<f64>, &Values<f64>, 
     for case in cases() {
         let op = &case.op;
         let mut sampler = Sampler::new(case.name.bytes().map(u64::from).sum());
-        for rank in if op.axes.is_empty() { 0..1 } else { 0..3 } {
+        let numbered = op.numbered().iter().any(Option::is_some);
+        for rank in if op.axes.is_empty() {
+            0..1
+        } else if numbered {
+            1..2
+        } else {
+            0..3
+        } {
             for _ in 0..2 {
                 let binding = binding(op, rank, &mut sampler);
                 let x = draw(op, &binding, &op.inputs(), Some, &mut sampler);

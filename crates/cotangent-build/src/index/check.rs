@@ -6,7 +6,7 @@ use super::*;
 pub fn check(op: &Op) -> Result<(), String> {
     for (rule, stmts) in [("forward", &op.forward), ("adjoint", &op.adjoint.stmts), ("tangent", &op.tangent.stmts)] {
         let mut written = std::collections::BTreeSet::new();
-        for s in stmts {
+        for (n, s) in stmts.iter().enumerate() {
             let fail = |what: String| Err(format!("{}: {rule}: {what} in `{}`", op.name, print::stmt(op, s)));
             let arity = |t: TensorId, index: &[Affine]| index.len() == op.tensor(t).axes.len();
             if !arity(s.target, &s.index) {
@@ -15,6 +15,10 @@ pub fn check(op: &Op) -> Result<(), String> {
             let on_left: std::collections::BTreeSet<_> = s.index.iter().flat_map(Affine::vars).collect();
             if on_left != (0..s.free).map(VarId).collect() {
                 return fail("the free variables are not those on the left".into());
+            }
+            let meets = |b: &Stmt| b.target == s.target && !apart(&b.index, &s.index);
+            if !s.accumulate && stmts[..n].iter().any(meets) {
+                return fail("a `=` on what is written before".into());
             }
             if s.reduce.is_none() && s.vars.len() != s.free {
                 return fail("bound variables without a reduction".into());

@@ -127,7 +127,11 @@ impl<'a, N: Number> Machine<'a, N> {
         let value = code.expr::<N>(&s.value);
         let zero = N::from_f64(0.0);
         let size = self.binding.elements(self.op, s.target);
-        let mut out = self.tensors.remove(&s.target).unwrap_or_else(|| vec![zero; size]);
+        let mut own = false;
+        s.value.reads(&mut |t, _| own |= t == s.target);
+        // A step may read elements of its target that others wrote.
+        let mut out = if own { self.tensors.get(&s.target).cloned() } else { self.tensors.remove(&s.target) }
+            .unwrap_or_else(|| vec![zero; size]);
         let mut written = vec![false; if s.accumulate { 0 } else { size }];
         let mut env = vec![0i64; code.extents.len()];
         let outside = Cell::new(false);

@@ -23,8 +23,12 @@ pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>)
 
 /// Runs one statement.
 pub fn run_stmt(shapes: &[Tensor], s: &Stmt, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
-    let mut out =
-        tensors.remove(&s.target.tensor).unwrap_or_else(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
+    let target = s.target.tensor;
+    let mut own = false;
+    s.value.reads(&mut |a| own |= a.tensor == target);
+    // A step may read elements of its target that others wrote.
+    let before = if own { tensors.get(&target).cloned() } else { tensors.remove(&target) };
+    let mut out = before.unwrap_or_else(|| vec![f64::NAN; shapes[target.0].elements()]);
     let frame = Frame { shapes, tensors };
     let mut env = vec![0i64; s.vars.len()];
     each(&s.vars, 0..s.free, &mut env, &mut |env| {

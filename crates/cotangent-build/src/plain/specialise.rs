@@ -42,6 +42,7 @@ struct Specialiser<'a> {
 impl Specialiser<'_> {
     fn functions(&mut self) -> Option<Vec<Function>> {
         let op = self.op;
+        self.check_ranks()?;
         let inputs = op.inputs();
         let outputs = op.outputs();
         let bar = |t: TensorId| (0..op.tensors.len()).map(TensorId).find(|u| op.tensor(*u).role == Role::Cotangent(t));
@@ -113,7 +114,8 @@ impl Specialiser<'_> {
                 merged.push(plain);
             }
         }
-        for plain in merged {
+        for n in 0..merged.len() {
+            let plain = merged[n].clone();
             let target = plain.target.tensor;
             let moves = plain.accumulate && plain.target.positions.iter().any(|p| p.as_var().is_none());
             let gathered = if moves { gather::gather(&plain, self.tensors) } else { None };
@@ -124,7 +126,8 @@ impl Specialiser<'_> {
                 if once.is_some() {
                     group.iter_mut().for_each(|s| s.accumulate = false);
                 }
-                if once != Some(self.tensors[target.0].elements() as u128) {
+                let elements = self.tensors[target.0].elements() as u128;
+                if once != Some(elements) && !(once.is_some() && filled(target, elements, &merged[n..])) {
                     steps.push(Step::Fill(target));
                 }
             }
@@ -194,6 +197,20 @@ impl Specialiser<'_> {
         Some(stmt)
     }
 
+    /// Steps that write one tensor are told apart by numbers: an axis without dimensions has one element, whatever the number.
+    fn check_ranks(&mut self) -> Option<()> {
+        let op = self.op;
+        let mut rules = [&op.forward, &op.adjoint.stmts, &op.tangent.stmts].into_iter();
+        let Some((first, second)) = rules.find_map(|stmts| op.stored_twice(stmts, self.binding)) else {
+            return Some(());
+        };
+        let message = format!("this writes an element of `{}` a second time", op.tensor(second.target).name);
+        let d = Diagnostic::error(Code::DoubleWrite, second.span, message, "second write");
+        let d = d.label(first.span, "first write").label(self.instance.name.span, "at the sizes of this instance");
+        self.out.push(d.help("an axis without dimensions has one element: give it a size"));
+        None
+    }
+
     /// A `=` must not write an element twice.
     fn check_single(&mut self, s: &index::Stmt, plain: &Stmt) -> Option<()> {
         // A position tells the coordinates of its variables apart where each coefficient exceeds what the smaller ones reach together, as
@@ -253,6 +270,17 @@ impl Specialiser<'_> {
         }
         Some(())
     }
+}
+
+/// Whether the statements store every element of a tensor once before one of them reads it or adds to it.
+fn filled(t: TensorId, elements: u128, stmts: &[Stmt]) -> bool {
+    let only_stores = |s: &&Stmt| {
+        let mut found = s.accumulate && s.target.tensor == t;
+        s.value.reads(&mut |a| found |= a.tensor == t);
+        !found
+    };
+    let stores: Vec<&Stmt> = stmts.iter().take_while(only_stores).filter(|s| s.target.tensor == t).collect();
+    written_once(&stores) == Some(elements)
 }
 
 struct Scope<'a> {

@@ -75,7 +75,7 @@ impl Resolver<'_> {
         if known.is_none() {
             self.locals.insert(name.value.clone(), target);
         }
-        self.record_write(target, &step.assign, step.target.span)?;
+        self.record_write(target, &step.assign, Touch { span: step.target.span, index: Vec::new() })?;
         Some(target)
     }
 
@@ -161,7 +161,7 @@ impl Resolver<'_> {
         match &e.kind {
             ExprKind::Name(name) => {
                 let t = self.readable(name, e.span)?;
-                self.history.entry(t).or_default().read.get_or_insert(e.span);
+                self.history.entry(t).or_default().reads.push(Touch { span: e.span, index: Vec::new() });
                 self.used.push(t);
                 Some(t)
             }

@@ -87,9 +87,14 @@ struct Resolver<'a> {
 
 #[derive(Default)]
 struct History {
-    set: Option<Span>,
-    added: Option<Span>,
-    read: Option<Span>,
+    writes: Vec<Touch>,
+    reads: Vec<Touch>,
+}
+
+/// An access of a tensor: where, and at which positions; none of a tensor as a whole.
+struct Touch {
+    span: Span,
+    index: Vec<Affine>,
 }
 
 /// The index variables in scope while one statement is read.

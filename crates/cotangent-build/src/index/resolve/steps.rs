@@ -96,8 +96,17 @@ impl Resolver<'_> {
                     failed |= !self.own_sizes(t, &index, &step.target.index);
                 }
                 self.check_arity(t, index.len(), step.target.index.len(), step.target.span)?;
-                for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&index) {
+                let axes = self.op.tensor(t).axes.clone();
+                for ((axis, a), arg) in axes.into_iter().zip(&index).zip(&step.target.index) {
                     self.unify(axis, a, &scope);
+                    let name = &self.op.axis(axis).name;
+                    if let Some(other) = arg.axis.as_ref().filter(|other| a.as_int().is_some() && other.value != *name)
+                    {
+                        let message = format!("the axis of `{}` is `{name}` here", step.target.name.value);
+                        let d = Diagnostic::error(Code::UnknownAxis, other.span, message, "another axis");
+                        self.out.push(d.help("an axis stands beside a number where a local is first written"));
+                        failed = true;
+                    }
                 }
                 Some(t)
             }
@@ -118,7 +127,7 @@ impl Resolver<'_> {
         }
         let value = self.value(&step.value, &mut scope);
         let target = target?;
-        self.record_write(target, &step.assign, step.target.span)?;
+        self.record_write(target, &step.assign, Touch { span: step.target.span, index: index.clone() })?;
         let value = value?;
         if failed {
             return None;
@@ -209,6 +218,12 @@ impl Resolver<'_> {
         let mut axes = Vec::new();
         let mut seen = Vec::new();
         for (a, arg) in index.iter().zip(&step.target.index) {
+            let numbered =
+                arg.axis.as_ref().filter(|_| a.as_int().is_some()).and_then(|axis| self.axis_named(&axis.value));
+            if let Some(axis) = numbered {
+                axes.push(axis);
+                continue;
+            }
             match a.as_var().filter(|v| !seen.contains(v)) {
                 Some(v) => {
                     seen.push(v);
@@ -222,7 +237,13 @@ impl Resolver<'_> {
                         format!("the axes of the local `{name}` are those of its indices"),
                         "must be one plain index, each once",
                     );
-                    self.out.push(d.help(format!("`{name}` is neither an output nor an earlier local: check its name, or write it over plain indices")));
+                    let help = match (a.as_int(), self.op.axes.first()) {
+                        (Some(n), Some(axis)) => format!("name the axis: `{name}[{n} in {}]`", axis.name),
+                        _ => format!(
+                            "`{name}` is neither an output nor an earlier local: check its name, or write it over plain indices"
+                        ),
+                    };
+                    self.out.push(d.help(help));
                     return None;
                 }
             }
@@ -246,11 +267,12 @@ impl Resolver<'_> {
         self.locals.get(name).copied().or_else(|| self.op.find(name).filter(declared))
     }
 
-    pub(super) fn record_write(&mut self, t: TensorId, assign: &At<Assign>, span: Span) -> Option<()> {
+    pub(super) fn record_write(&mut self, t: TensorId, assign: &At<Assign>, touch: Touch) -> Option<()> {
         let name = self.op.tensor(t).name.clone();
         let h = self.history.entry(t).or_default();
-        let error = match (assign.value, self.op.tensors[t.0].role) {
-            (Assign::Set, Role::Cotangent(_)) => Some(
+        let before = h.writes.iter().find(|w| !apart(&w.index, &touch.index));
+        let error = match (assign.value, self.op.tensors[t.0].role, before) {
+            (Assign::Set, Role::Cotangent(_), _) => Some(
                 Diagnostic::error(
                     Code::AssignMode,
                     assign.span,
@@ -259,31 +281,31 @@ impl Resolver<'_> {
                 )
                 .help("write `+=`"),
             ),
-            (Assign::Set, _) if h.set.is_some() || h.added.is_some() => {
-                let first = h.set.or(h.added).unwrap_or(span);
-                Some(
-                    Diagnostic::error(Code::DoubleWrite, span, format!("`{name}` is written twice"), "second write")
-                        .label(first, "first write")
-                        .help("write `+=` to add to it, or a new local"),
-                )
+            (Assign::Set, _, Some(first)) => {
+                let numbers = |w: &Touch| w.index.iter().any(|a| a.as_int().is_some());
+                let (what, help) = if numbers(first) && numbers(&touch) {
+                    ("an element of ", "write `+=` to add to it, or correct the position")
+                } else {
+                    ("", "write `+=` to add to it, or a new local")
+                };
+                let message = format!("{what}`{name}` is written twice");
+                let d = Diagnostic::error(Code::DoubleWrite, touch.span, message, "second write");
+                Some(d.label(first.span, "first write").help(help))
             }
             _ => None,
         };
         let error = error.or_else(|| {
-            h.read.map(|read| {
+            h.reads.iter().find(|r| !apart(&r.index, &touch.index)).map(|read| {
                 Diagnostic::error(
                     Code::ReadBeforeWrite,
-                    read,
+                    read.span,
                     format!("`{name}` is read before its last write"),
                     "read here",
                 )
-                .label(span, "written after that")
+                .label(touch.span, "written after that")
             })
         });
-        match assign.value {
-            Assign::Set => h.set = Some(span),
-            Assign::Add => h.added = Some(span),
-        }
+        h.writes.push(touch);
         error.is_none().then_some(()).or_else(|| {
             self.out.extend(error);
             None
