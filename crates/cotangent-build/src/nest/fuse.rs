@@ -2,7 +2,7 @@
 //! local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not matrices).
 
 use crate::index::TensorId;
-use crate::plain::{Access, Step, Stmt};
+use crate::plain::{Access, Part, Position, Scan, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps, or a loop around a run of them.
@@ -27,12 +27,28 @@ pub struct Fused {
     pub dropped: BTreeMap<TensorId, BTreeSet<usize>>,
 }
 
-/// Fuses the steps of a function whose scratch tensors are `locals`.
+/// Fuses the steps of a function whose scratch tensors are `locals`. A recurrence becomes a loop whatever it shares.
 pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
+    let item = |step: Step| Item { step, fixed: BTreeMap::new() };
+    let all: Vec<Item> = steps
+        .iter()
+        .flat_map(|s| match s {
+            Step::Fill(_) => vec![item(s.clone())],
+            _ => s.stmts().into_iter().map(|s| item(Step::Stmt(s.clone()))).collect(),
+        })
+        .collect();
     let mut f = Fuser { locals: locals.iter().copied().collect(), loops: 0, dropped: BTreeMap::new() };
-    let items: Vec<Item> = steps.iter().map(|s| Item { step: s.clone(), fixed: BTreeMap::new() }).collect();
-    let all: Vec<Item> = items.clone();
-    let trees = f.run(items, &all);
+    let mut trees = Vec::new();
+    let mut straight: Vec<Item> = Vec::new();
+    for step in steps {
+        let Step::Scan(scan) = step else {
+            straight.push(item(step.clone()));
+            continue;
+        };
+        trees.extend(f.run(std::mem::take(&mut straight), &all));
+        trees.extend(f.recurrence(scan, &all));
+    }
+    trees.extend(f.run(straight, &all));
     Fused { trees, dropped: f.dropped }
 }
 
@@ -55,6 +71,45 @@ struct Run {
 }
 
 impl Fuser {
+    /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn loses that of the turns.
+    fn recurrence(&mut self, scan: &Scan, all: &[Item]) -> Vec<Tree> {
+        let stmts: Vec<(Option<usize>, &Stmt)> =
+            scan.segments.iter().flat_map(|s| &s.body).map(|p| (p.turn, &p.stmt)).collect();
+        let touched: BTreeSet<TensorId> = stmts.iter().flat_map(|(_, s)| accesses(s)).map(|a| a.tensor).collect();
+        let mut outer = Vec::new();
+        for t in touched.into_iter().filter(|t| self.locals.contains(t)).collect::<Vec<_>>() {
+            match turn_dimension(scan, t) {
+                None => {
+                    self.locals.remove(&t);
+                    outer.push(t);
+                }
+                Some(dim) => {
+                    let here = stmts.iter().filter(|(_, s)| accesses(s).iter().any(|a| a.tensor == t)).count();
+                    if all.iter().filter(|i| tensors(&i.step).contains(&t)).count() == here {
+                        self.dropped.entry(t).or_default().insert(dim);
+                    }
+                }
+            }
+        }
+        let mut trees = Vec::new();
+        for segment in &scan.segments {
+            let id = self.loops;
+            self.loops += 1;
+            let item = |part: &Part| Item {
+                step: Step::Stmt(part.stmt.clone()),
+                fixed: part.turn.iter().map(|v| (*v, id)).collect(),
+            };
+            let body = self.run(segment.body.iter().map(item).collect(), all);
+            if segment.turns == 1 {
+                trees.extend(body);
+            } else {
+                trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.turns, body });
+            }
+        }
+        self.locals.extend(outer);
+        trees
+    }
+
     /// `all`: every step of the function, to see who else touches a local.
     fn run(&mut self, items: Vec<Item>, all: &[Item]) -> Vec<Tree> {
         let mut out = Vec::new();
@@ -152,6 +207,37 @@ impl Fuser {
     }
 }
 
+/// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it, and touches no other turn's.
+fn turn_dimension(scan: &Scan, t: TensorId) -> Option<usize> {
+    let mut dim = None;
+    for segment in &scan.segments {
+        let mut place: Option<Position> = None;
+        for (n, part) in segment.body.iter().enumerate() {
+            let own: Vec<&Access> = accesses(&part.stmt).into_iter().filter(|a| a.tensor == t).collect();
+            let first = segment.body[..n].iter().all(|p| p.stmt.target.tensor != t);
+            let sets = part.stmt.target.tensor == t && !part.stmt.accumulate && own.len() == 1;
+            if !own.is_empty() && first && !sets {
+                return None;
+            }
+            for a in own {
+                let at = match part.turn {
+                    Some(v) => a.positions.iter().position(|p| p.numerator.coefficient(v) != 0)?,
+                    None => a.positions.iter().position(|p| p.numerator.terms.is_empty())?,
+                };
+                // Variables are numbered by statement: the number of the turn is the same in all.
+                let numerator = a.positions[at].numerator.renamed(&|v| if Some(v) == part.turn { 0 } else { v + 1 });
+                let position = Position { numerator, ..a.positions[at].clone() };
+                let alone = part.turn.is_none() || position.numerator.terms.iter().all(|(v, _)| *v == 0);
+                let known = *dim.get_or_insert(at) == at && *place.get_or_insert_with(|| position.clone()) == position;
+                if !alone || !known || position.guard.any() {
+                    return None;
+                }
+            }
+        }
+    }
+    dim
+}
+
 /// The variable of `s` that reads or writes a tensor of the run where the run's loop does.
 fn matching(
     s: &Stmt,
@@ -184,9 +270,9 @@ fn reads(step: &Step) -> BTreeSet<TensorId> {
 
 fn tensors(step: &Step) -> BTreeSet<TensorId> {
     let mut set = reads(step);
-    set.insert(match step {
-        Step::Fill(t) => *t,
-        Step::Stmt(s) => s.target.tensor,
-    });
+    match step {
+        Step::Fill(t) => _ = set.insert(*t),
+        step => set.extend(step.stmts().iter().map(|s| s.target.tensor)),
+    }
     set
 }
