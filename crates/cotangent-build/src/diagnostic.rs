@@ -922,7 +922,7 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 39);
+        assert_eq!(Code::ALL.len(), 40);
         let message = "E041".parse::<Code>().map_err(|e| e.to_string());
         let expected = "there is no code `E041`; codes run from E001 to E040";
         assert_eq!(message, Err(expected.to_owned()));

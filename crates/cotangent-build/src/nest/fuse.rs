@@ -37,7 +37,8 @@ pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
             _ => s.stmts().into_iter().map(|s| item(Step::Stmt(s.clone()))).collect(),
         })
         .collect();
-    let mut f = Fuser { locals: locals.iter().copied().collect(), loops: 0, dropped: BTreeMap::new() };
+    let locals = locals.iter().copied().collect();
+    let mut f = Fuser { locals, loops: 0, dropped: BTreeMap::new(), in_turn: false };
     let mut trees = Vec::new();
     let mut straight: Vec<Item> = Vec::new();
     for step in steps {
@@ -62,6 +63,8 @@ struct Fuser {
     locals: BTreeSet<TensorId>,
     loops: usize,
     dropped: BTreeMap<TensorId, BTreeSet<usize>>,
+    /// Whether the steps are those of one turn of a recurrence: there sums have no other rows than the variables that they would share.
+    in_turn: bool,
 }
 
 /// A run of steps that can share a loop: its variable in each, and the storage dimension of each tensor that it selects.
@@ -92,6 +95,7 @@ impl Fuser {
             }
         }
         let mut trees = Vec::new();
+        self.in_turn = true;
         for segment in &scan.segments {
             let id = self.loops;
             self.loops += 1;
@@ -106,6 +110,7 @@ impl Fuser {
                 trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.turns, body });
             }
         }
+        self.in_turn = false;
         self.locals.extend(outer);
         trees
     }
@@ -176,6 +181,9 @@ impl Fuser {
         let mut shares_local = false;
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
+            if self.in_turn && s.reduce.is_some() {
+                break;
+            }
             let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
             let Some(var) = var.filter(|w| *w < s.free) else { break };
             // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
