@@ -112,9 +112,9 @@ impl Binding {
             sizes.into_iter().map(|s| s.unwrap_or_default().into_iter().map(|n| n as usize).collect()).collect();
         let binding = Binding { extents, params };
         for stmts in [&op.forward, &op.adjoint.stmts, &op.tangent.stmts] {
-            for unit in scan::units(stmts) {
-                binding.recurrence(op, &stmts[unit], &mut errors);
-            }
+            // What is wrong with the formula is wrong with its derivatives too.
+            let units = scan::units(stmts).into_iter().filter(|_| errors.is_empty()).collect::<Vec<_>>();
+            units.into_iter().for_each(|unit| binding.recurrence(op, &stmts[unit], &mut errors));
         }
         for t in (0..op.tensors.len()).map(TensorId) {
             let elements = binding.shape(op, t).iter().try_fold(1usize, |p, n| p.checked_mul(*n));

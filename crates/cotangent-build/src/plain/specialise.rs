@@ -154,11 +154,11 @@ impl Specialiser<'_> {
         for unit in scan::units(&arranged) {
             let unit = &arranged[unit];
             let var = |t: index::Turn| &unit[0].vars[t.var.0];
-            let turns = unit[0].scan.map_or(1, |t| self.binding.count(var(t).axis));
-            if let Some(turn) = unit[0].scan.filter(|_| turns > 1) {
-                let mut body: Vec<(usize, Stmt)> = Vec::new();
+            if let Some(turn) = unit[0].scan {
+                let turns = self.binding.count(var(turn).axis);
+                let mut body: Vec<(Option<usize>, Stmt)> = Vec::new();
                 for s in unit {
-                    let (plain, var) = (self.stmt(s)?, self.turn(s));
+                    let (plain, var) = (self.stmt(s)?, (turns > 1).then(|| self.turn(s)));
                     match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last))) {
                         Some((both, last)) => *last = both,
                         None => body.push((var, plain)),
@@ -190,7 +190,7 @@ impl Specialiser<'_> {
 
     /// Makes the first writes of a recurrence store, where each element is stored before anything is added to it; gives the tensors that start at
     /// zero instead.
-    fn begin(&self, body: &mut [(usize, Stmt)], begun: &mut BTreeSet<TensorId>) -> Vec<TensorId> {
+    fn begin(&self, body: &mut [(Option<usize>, Stmt)], begun: &mut BTreeSet<TensorId>) -> Vec<TensorId> {
         let mut fills = Vec::new();
         for n in 0..body.len() {
             let (v, first) = &body[n];
@@ -199,10 +199,11 @@ impl Specialiser<'_> {
                 continue;
             }
             // Every other statement writes in the same turn, after it.
-            let at = |v: usize, s: &Stmt| s.target.positions.iter().position(|p| p.as_var() == Some(v));
+            let at = |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
             let place = at(*v, first);
-            let same = body.iter().filter(|(_, s)| s.target.tensor == target).all(|(v, s)| at(*v, s) == place);
-            if place.is_some() && same && first.covers(&self.tensors[target.0].shape) {
+            let mut writers = body.iter().filter(|(_, s)| s.target.tensor == target);
+            let same = writers.clone().count() == 1 || place.is_some() && writers.all(|(v, s)| at(*v, s) == place);
+            if same && first.covers(&self.tensors[target.0].shape) {
                 body[n].1.accumulate = false;
             } else {
                 fills.push(target);
@@ -323,8 +324,8 @@ impl Specialiser<'_> {
 /// What a function runs, before its sums are gathered.
 enum Item {
     Stmt(Stmt),
-    /// Statements with the variable that is the coordinate along the axis.
-    Scan { name: String, turns: usize, backwards: bool, body: Vec<(usize, Stmt)> },
+    /// Statements with the variable that is the coordinate along the axis, if there is more than one.
+    Scan { name: String, turns: usize, backwards: bool, body: Vec<(Option<usize>, Stmt)> },
 }
 
 /// A statement in gather form, where it has one.

@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 /// The most segments: where conditions cut off more, they are asked in each turn.
 const MAX_SEGMENTS: usize = 4;
 
-/// The segments of statements that run for `turns` coordinates, each with the variable that is one.
-pub fn segments(body: &[(usize, Stmt)], turns: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
+/// The segments of statements that run for `turns` coordinates, each with the variable that is one; none if there is one coordinate.
+pub fn segments(body: &[(Option<usize>, Stmt)], turns: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
     let mut cuts: BTreeSet<i64> = BTreeSet::new();
     // What is no sum asks once a turn or an element, which is cheaper than a second body.
-    body.iter().filter(|(_, s)| s.reduce.is_some()).for_each(|(v, s)| boundaries(s, *v, tensors, &mut cuts));
+    let sums = body.iter().filter(|(_, s)| s.reduce.is_some());
+    sums.for_each(|(v, s)| v.iter().for_each(|v| boundaries(s, *v, tensors, &mut cuts)));
     cuts.retain(|at| (1..turns as i64).contains(at));
     if cuts.len() >= MAX_SEGMENTS {
         cuts.clear();
@@ -25,7 +26,10 @@ pub fn segments(body: &[(usize, Stmt)], turns: usize, backwards: bool, tensors: 
         .zip(ends)
         .map(|(from, end)| {
             let count = end - from;
-            let part = |(v, s): &(usize, Stmt)| restricted(s, *v, *from, count, backwards, tensors);
+            let part = |(v, s): &(Option<usize>, Stmt)| match v {
+                Some(v) => restricted(s, *v, *from, count, backwards, tensors),
+                None => Part { turn: None, stmt: s.clone() },
+            };
             Segment { turns: count, body: body.iter().map(part).collect() }
         })
         .collect();

@@ -131,7 +131,7 @@ impl Resolver<'_> {
             let (message, help) = if other != axis {
                 let other = &self.op.axis(other).name;
                 let message = format!("a recurrence runs along one axis, this one along `{name}` and `{other}`");
-                (message, "make one of the axes a local's or an input's only")
+                (message, "along other axes a recurrence reads its own turn and earlier ones whole")
             } else if e.distance != first.distance {
                 let message = format!("a recurrence runs in one direction, this one reads along `{name}` in both");
                 (message, "write each direction as steps of its own, with locals of its own")
@@ -212,6 +212,9 @@ impl Resolver<'_> {
         };
         let d = Diagnostic::error(Code::BadRecurrence, unfit.span, message, label);
         let d = d.label(first.span, format!("a recurrence along `{axis}`, from here"));
-        self.out.push(d.help("what is read of a recurrence within it is of earlier turns, or of an earlier step"));
+        self.out.push(d.help(match unfit.why {
+            Why::Still => "on the left of each step of a recurrence stands the index along its axis, alone in its position",
+            _ => "what is read of a recurrence within it is of earlier turns, or of an earlier step",
+        }));
     }
 }
