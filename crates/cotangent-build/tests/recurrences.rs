@@ -97,7 +97,9 @@ const CASES: &[Case] = &[
     Case {
         name: "elman",
         declared: "inputs: {x: [T, D], h0: [K], w: [D, K], u: [K, K], b: [K]}\noutputs: {h: [T, K]}",
-        steps: &["h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) where(t == 0, h0[j], h[t - 1, j]) * u[j,k] + b[k])"],
+        steps: &[
+            "h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) where(t == 0, h0[j], h[t - 1, j]) * u[j,k] + b[k])",
+        ],
         unrolled: |t| {
             let before = if t == 0 { "h0[j]".to_string() } else { format!("a{}[j]", t - 1) };
             vec![format!("a{t}[k] = tanh(sum(d) x[{t},d] * w[d,k] + sum(j in K) {before} * u[j,k] + b[k])")]
@@ -109,7 +111,10 @@ const CASES: &[Case] = &[
         name: "extrema",
         declared: "inputs: {x: [T, K], w: [K]}\noutputs: {m: [T, K]}",
         // The greatest so far, decaying; the scale is what a turn finds.
-        steps: &["s[t] = max(k) (x[t,k] + m[t - 1, k])", "m[t,k] = max(0.5 * m[t - 1, k], x[t,k] * w[k]) / (1 + exp(s[t]))"],
+        steps: &[
+            "s[t] = max(k) (x[t,k] + m[t - 1, k])",
+            "m[t,k] = max(0.5 * m[t - 1, k], x[t,k] * w[k]) / (1 + exp(s[t]))",
+        ],
         unrolled: |t| {
             let m = at("m", t.checked_sub(1), "[k]");
             vec![
@@ -137,7 +142,10 @@ impl Case {
             }
         }
         let list: Vec<String> = steps.iter().map(|s| format!("  - {s}\n")).collect();
-        complete(&format!("op: case\n{}\nforward:\n{}adjoint: derived\ninstances: []\n", self.declared, list.concat()), &[])
+        complete(
+            &format!("op: case\n{}\nforward:\n{}adjoint: derived\ninstances: []\n", self.declared, list.concat()),
+            &[],
+        )
     }
 }
 
@@ -259,7 +267,10 @@ fn adjoints_are_transposes_exactly() {
             let stmts = [&op.forward[..], &op.tangent.stmts, &op.adjoint.stmts];
             let values = results(&op, &binding, &stmts, |s| M61::new(s.bits()));
             let total = |tensors: &[TensorId]| {
-                let pairs = tensors.iter().map(|t| &op.tensor(*t).name).map(|n| (&values[&format!("{n}_dot")], &values[&format!("{n}_bar")]));
+                let pairs = tensors
+                    .iter()
+                    .map(|t| &op.tensor(*t).name)
+                    .map(|n| (&values[&format!("{n}_dot")], &values[&format!("{n}_bar")]));
                 pairs.flat_map(|(a, b)| a.iter().zip(b)).fold(M61::new(0), |sum, (a, b)| sum.add(a.mul(*b)))
             };
             assert_eq!(total(&op.outputs()), total(&op.inputs()), "{}, {turns} turns", case.name);
@@ -303,7 +314,8 @@ fn every_stage_runs_them_alike() {
     });
     let mut compared = 0;
     for text in cases.chain(["gru", "lstm"].map(program)) {
-        let sizes = |axis: &str| if text.contains(&format!("{axis}]")) { format!(", {axis}: 17") } else { String::new() };
+        let sizes =
+            |axis: &str| if text.contains(&format!("{axis}]")) { format!(", {axis}: 17") } else { String::new() };
         let lag = if text.contains("lag") { ", lag: 2" } else { "" };
         let rest: String = ["D", "K", "L", "H"].iter().map(|a| sizes(a)).collect();
         let instance = |t: usize| format!("  - {{name: turns{t}, T: {t}{rest}{lag}, dtype: f64}}\n");
@@ -311,7 +323,8 @@ fn every_stage_runs_them_alike() {
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let name = text.lines().next().and_then(|l| l.strip_prefix("op: ")).unwrap_or_default().to_string();
         let id = sources.add(&format!("{name}.yaml"), text.clone());
-        let certified = pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
+        let certified =
+            pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
         let kernels = pipeline::kernels(&certified, &mut out);
         assert!(!out.has_errors(), "{}", out.render(&sources));
         let op = &certified.op;
@@ -376,7 +389,8 @@ const RUNNING: &str = "op: running\nparams: {c: real}\ninputs: {x: [T, K]}\noutp
 #[test]
 fn declared_adjoints_are_certified() {
     let rule = |read: &str| {
-        let adjoint = format!("adjoint:\n  - p[t,k] = y_bar[t,k] + c * {read}\n  - x_bar[t,k] += 2 * x[t,k] * p[t,k]\n");
+        let adjoint =
+            format!("adjoint:\n  - p[t,k] = y_bar[t,k] + c * {read}\n  - x_bar[t,k] += 2 * x[t,k] * p[t,k]\n");
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let id = sources.add("running.yaml", format!("{RUNNING}{adjoint}instances: []\n"));
         let certified = pipeline::certified(id, &sources, &mut out);
@@ -399,7 +413,8 @@ fn calls_of_recurrences_are_recurrences() {
     let running = format!("{RUNNING}adjoint: derived\ninstances: []\n");
     let called = "  - r = running(a; c = 0.5, T = [S], K = [K])\n";
     let written = "  - r[b,s,k] = a[s,b,k]^2 + 0.5 * r[b, s - 1, k]\n";
-    let mut ops = [complete(&format!("{head}{called}{tail}"), &[&running]), complete(&format!("{head}{written}{tail}"), &[])];
+    let mut ops =
+        [complete(&format!("{head}{called}{tail}"), &[&running]), complete(&format!("{head}{written}{tail}"), &[])];
     let all = ops.each_mut().map(|op| {
         let binding = binding(op, 3);
         everything(op, &binding)
@@ -422,7 +437,8 @@ fn generated_code_runs_the_loop() {
     std::fs::write(folder.join("programs.rs"), &output.files["mod.rs"]).expect("the file is written");
     std::fs::write(folder.join("main.rs"), include_str!("recurrences/lstm.rs")).expect("the file is written");
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let output = rustc.args(["--edition", "2024", "main.rs", "-o", "main"]).current_dir(&folder).output().expect("rustc runs");
+    let output =
+        rustc.args(["--edition", "2024", "main.rs", "-o", "main"]).current_dir(&folder).output().expect("rustc runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && text.is_empty(), "{text}");
     let output = Command::new(folder.join("main")).output().expect("it runs");

@@ -446,9 +446,9 @@ pub fn writable(op: &Op, s: &Stmt) -> bool {
     // A recurrence is written at the index along its axis.
     s.scan.is_none_or(|t| s.index.iter().any(|a| a.as_var() == Some(t.var)))
         && s.vars[..s.free]
-        .iter()
-        .enumerate()
-        .all(|(v, var)| var.name == op.axis(var.axis).index || s.index.iter().any(|a| a.as_var() == Some(VarId(v))))
+            .iter()
+            .enumerate()
+            .all(|(v, var)| var.name == op.axis(var.axis).index || s.index.iter().any(|a| a.as_var() == Some(VarId(v))))
 }
 
 fn coordinate(op: &Op, binding: &Binding, d: &DoubleWrite, stmts: &[Stmt]) -> String {

@@ -56,7 +56,8 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     }
     // What is not linear is needed as it is, before everything else.
     let constant = |s: &Stmt, reads_linear: bool| !reads_linear && !linear.contains_key(&s.target);
-    let constants = stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()).collect::<Vec<_>>();
+    let constants =
+        stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()).collect::<Vec<_>>();
     for unit in scan::units(&constants) {
         super::arranged(op, constants[unit].to_vec(), &mut out);
     }

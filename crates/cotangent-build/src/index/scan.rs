@@ -68,7 +68,9 @@ pub fn sign(p: &Poly) -> Option<Ordering> {
 pub fn along(index: &[Affine], v: VarId) -> Option<(usize, &Poly)> {
     let mut at = index.iter().enumerate().filter(|(_, a)| a.vars().any(|w| w == v));
     match (at.next(), at.next()) {
-        (Some((n, a)), None) if a.divided_by_one() && matches!(a.terms.as_slice(), [(_, c)] if c.as_int() == Some(1)) => {
+        (Some((n, a)), None)
+            if a.divided_by_one() && matches!(a.terms.as_slice(), [(_, c)] if c.as_int() == Some(1)) =>
+        {
             Some((n, &a.constant))
         }
         _ => None,
@@ -136,7 +138,11 @@ pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<St
     let first: BTreeMap<TensorId, usize> = order.iter().flatten().rev().map(|n| (group[*n].target, *n)).collect();
     for t in sets(&group) {
         if group.iter().filter(|s| s.target == t).all(|s| covers(op, s)) {
-            group.iter_mut().enumerate().filter(|(_, s)| s.target == t).for_each(|(n, s)| s.accumulate = n != first[&t]);
+            group
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, s)| s.target == t)
+                .for_each(|(n, s)| s.accumulate = n != first[&t]);
         }
     }
     for members in order {

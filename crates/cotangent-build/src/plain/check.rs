@@ -13,8 +13,9 @@ pub fn check(k: &Kernel) -> Result<(), String> {
         // Statements that store the parts of a tensor, until nothing of it is missing.
         let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
         for step in &f.steps {
-            let fail =
-                |s: &Stmt, what: &str| Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)));
+            let fail = |s: &Stmt, what: &str| {
+                Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)))
+            };
             for s in step.stmts() {
                 sound(k, s).or_else(|what| fail(s, what))?;
             }
@@ -57,7 +58,13 @@ pub fn check(k: &Kernel) -> Result<(), String> {
                         let own: Vec<&Stmt> =
                             step.stmts().into_iter().filter(|s| s.target.tensor == *t && !s.accumulate).collect();
                         if written_once(&own) != Some(k.tensor(*t).elements() as u128) {
-                            return Err(format!("{}::{}::{}: a recurrence does not set `{}`", k.op, k.name, f.name, k.tensor(*t).name));
+                            return Err(format!(
+                                "{}::{}::{}: a recurrence does not set `{}`",
+                                k.op,
+                                k.name,
+                                f.name,
+                                k.tensor(*t).name
+                            ));
                         }
                         begun.insert(*t);
                     }

@@ -31,12 +31,7 @@ pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>)
 }
 
 /// Runs one statement; of a recurrence, in the turn whose number a variable has.
-pub fn run_stmt(
-    shapes: &[Tensor],
-    s: &Stmt,
-    turn: Option<(usize, usize)>,
-    tensors: &mut BTreeMap<TensorId, Vec<f64>>,
-) {
+pub fn run_stmt(shapes: &[Tensor], s: &Stmt, turn: Option<(usize, usize)>, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
     // What was written before, and what is to be: a statement of a recurrence may read its own target.
     tensors.entry(s.target.tensor).or_insert_with(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
     let mut results = Vec::new();

@@ -22,7 +22,9 @@ pub fn gather(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<S
     // A position without a variable is a fixed coordinate: it must be inside. Two positions with the same variable would write a diagonal:
     // fine, but not a gather.
     let guarded = |s: &Stmt| s.target.positions.iter().any(|p| p.guard.any() && !still(p, turn));
-    all.iter().all(|s| !guarded(s) && s.target.vars().all(|v| once(s, v))).then(|| all.into_iter().map(reorder).collect())
+    all.iter()
+        .all(|s| !guarded(s) && s.target.vars().all(|v| once(s, v)))
+        .then(|| all.into_iter().map(reorder).collect())
 }
 
 /// Whether a position moves with the turns of a recurrence alone.
@@ -80,7 +82,8 @@ fn solve(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option
     if position.divisor != 1 {
         return None;
     }
-    let candidates = position.numerator.terms.iter().filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v) && Some(*v) != turn);
+    let candidates =
+        position.numerator.terms.iter().filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v) && Some(*v) != turn);
     let size = tensors[s.target.tensor.0].shape[at];
     // A target of one element there leaves no loop to gather over.
     if size < 2 {

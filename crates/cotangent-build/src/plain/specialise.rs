@@ -159,7 +159,8 @@ impl Specialiser<'_> {
                 let mut body: Vec<(Option<usize>, Stmt)> = Vec::new();
                 for s in unit {
                     let (plain, var) = (self.stmt(s)?, (turns > 1).then(|| self.turn(s)));
-                    match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last))) {
+                    match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last)))
+                    {
                         Some((both, last)) => *last = both,
                         None => body.push((var, plain)),
                     }
@@ -199,7 +200,8 @@ impl Specialiser<'_> {
                 continue;
             }
             // Every other statement writes in the same turn, after it.
-            let at = |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
+            let at =
+                |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
             let place = at(*v, first);
             let mut writers = body.iter().filter(|(_, s)| s.target.tensor == target);
             let same = writers.clone().count() == 1 || place.is_some() && writers.all(|(v, s)| at(*v, s) == place);
@@ -325,7 +327,12 @@ impl Specialiser<'_> {
 enum Item {
     Stmt(Stmt),
     /// Statements with the variable that is the coordinate along the axis, if there is more than one.
-    Scan { name: String, turns: usize, backwards: bool, body: Vec<(Option<usize>, Stmt)> },
+    Scan {
+        name: String,
+        turns: usize,
+        backwards: bool,
+        body: Vec<(Option<usize>, Stmt)>,
+    },
 }
 
 /// A statement in gather form, where it has one.

@@ -61,7 +61,8 @@ fn boundaries(s: &Stmt, v: usize, tensors: &[Tensor], cuts: &mut BTreeSet<i64>) 
     guarded(&s.target);
     s.value.accesses(&mut guarded);
     comparisons(&s.value, &mut |a, b| {
-        let difference = Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
+        let difference =
+            Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
         crosses(&difference, 0);
         crosses(&difference, 1);
     });

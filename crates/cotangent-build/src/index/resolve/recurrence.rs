@@ -77,7 +77,8 @@ impl Resolver<'_> {
         let Some(distance) = distance else {
             let (name, i) = (&self.op.tensor(t).name, &scope.vars[v.0].name);
             let message = format!("`{name}` is read before it is written, at a distance that is not constant");
-            let d = Diagnostic::error(Code::BadRecurrence, args[position].expr.span, message, "not a constant distance");
+            let d =
+                Diagnostic::error(Code::BadRecurrence, args[position].expr.span, message, "not a constant distance");
             self.out.push(d.help(format!(
                 "a recurrence reads at `{i} - c` or at `{i} + c`, where c is a whole number, a parameter or a size"
             )));
@@ -143,7 +144,12 @@ impl Resolver<'_> {
             return None;
         }
         if let Some(call) = parts.iter().find(|p| p.call) {
-            let d = Diagnostic::error(Code::BadRecurrence, call.span, "a call within a recurrence", "not between these steps");
+            let d = Diagnostic::error(
+                Code::BadRecurrence,
+                call.span,
+                "a call within a recurrence",
+                "not between these steps",
+            );
             let d = d.label(first.span, "reads what a later step writes");
             self.out.push(d.help("call it before the recurrence or behind it, or write its formula here"));
             return None;
@@ -204,16 +210,21 @@ impl Resolver<'_> {
         let tensor = &self.op.tensor(unfit.tensor).name;
         let (message, label) = match unfit.why {
             Why::Still => (format!("`{tensor}` does not run along `{axis}`"), "needed in every turn"),
-            Why::Elsewhere => {
-                (format!("elements of `{tensor}` that this reads are not there yet"), "reads it elsewhere along the axis")
+            Why::Elsewhere => (
+                format!("elements of `{tensor}` that this reads are not there yet"),
+                "reads it elsewhere along the axis",
+            ),
+            Why::SameTurn => {
+                (format!("`{tensor}` is read in the turn that writes it, before it is written"), "reads it")
             }
-            Why::SameTurn => (format!("`{tensor}` is read in the turn that writes it, before it is written"), "reads it"),
             Why::Later => (format!("`{tensor}` is read in a turn before the one that writes it"), "reads it"),
         };
         let d = Diagnostic::error(Code::BadRecurrence, unfit.span, message, label);
         let d = d.label(first.span, format!("a recurrence along `{axis}`, from here"));
         self.out.push(d.help(match unfit.why {
-            Why::Still => "on the left of each step of a recurrence stands the index along its axis, alone in its position",
+            Why::Still => {
+                "on the left of each step of a recurrence stands the index along its axis, alone in its position"
+            }
             _ => "what is read of a recurrence within it is of earlier turns, or of an earlier step",
         }));
     }

@@ -139,7 +139,17 @@ impl Resolver<'_> {
             return None;
         }
         let accumulate = step.assign.value == Assign::Add;
-        Some(Stmt { target, index, accumulate, vars: scope.vars, free, reduce: None, value, span: step.span, scan: None })
+        Some(Stmt {
+            target,
+            index,
+            accumulate,
+            vars: scope.vars,
+            free,
+            reduce: None,
+            value,
+            span: step.span,
+            scan: None,
+        })
     }
 
     /// The tensor that a step may write: `Some(None)` for a new local, `None` after an error.
