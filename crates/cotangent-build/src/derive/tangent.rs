@@ -120,6 +120,14 @@ fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<
     if value.is_zero() {
         return;
     }
+    // In a recurrence what a step has computed is read, not computed again in each turn.
+    let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
+    let value = match s.scan {
+        Some(_) if alone && s.reduce.is_none() => value.map(&Affine::clone, &mut |e| {
+            if e == s.value && !matches!(e, Expr::Read(..)) { Expr::Read(s.target, s.index.clone()) } else { e }
+        }),
+        _ => value,
+    };
     let vars = d.vars;
     let target = op.dual(s.target, Role::Tangent);
     active.insert(s.target);

@@ -154,11 +154,33 @@ pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<St
         }
         let number = |s: &Stmt| Stmt { scan: s.scan.map(|t| Turn { scan: *next, ..t }), ..s.clone() };
         let scan: Vec<Stmt> = members.iter().map(|n| number(&group[*n])).collect();
+        let scan: Vec<Stmt> = in_turn(&scan).into_iter().map(|n| scan[n].clone()).collect();
         *next += 1;
         shifts(op, &scan)?;
         out.extend(scan);
     }
     Ok(())
+}
+
+/// The order of statements within a turn: sums as late as can be, so that those over the same variables stand together and share their loads.
+fn in_turn(members: &[Stmt]) -> Vec<usize> {
+    let place = |s: &Stmt, index: &[Affine]| s.scan.and_then(|t| along(index, t.var).map(|(at, c)| (at, c.clone())));
+    // What stands before in the list and writes what is read in the same turn, or is added to.
+    let needs = |n: usize, m: usize| {
+        let (s, before) = (&members[n], &members[m]);
+        let mut found = s.target == before.target;
+        let written = place(before, &before.index);
+        s.value.reads(&mut |t, index| found |= t == before.target && place(s, index) == written);
+        m < n && found
+    };
+    let mut order: Vec<usize> = Vec::new();
+    while order.len() < members.len() {
+        let left = (0..members.len()).filter(|n| !order.contains(n));
+        let ready = left.filter(|n| (0..members.len()).all(|m| order.contains(&m) || !needs(*n, m)));
+        let first = ready.min_by_key(|n| (members[*n].reduce.is_some(), *n));
+        order.push(first.expect("the first that is left is ready"));
+    }
+    order
 }
 
 /// For each statement those that need it.

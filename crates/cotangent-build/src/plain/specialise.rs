@@ -95,11 +95,12 @@ impl Specialiser<'_> {
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
         let mut steps = Vec::new();
         let mut begun: BTreeSet<TensorId> = if fresh { BTreeSet::new() } else { results.iter().copied().collect() };
-        for item in self.items(&stmts)? {
+        for item in self.items(&stmts)?.into_iter().flat_map(|item| item.parts(self.tensors)) {
             match item {
-                Item::Stmt(plain) => {
-                    let target = plain.target.tensor;
-                    let mut group = gathered(plain, None, self.tensors);
+                Item::Stmts(group) => {
+                    let target = group[0].target.tensor;
+                    let mut group: Vec<Stmt> =
+                        group.into_iter().flat_map(|s| gathered(s, None, self.tensors)).collect();
                     if begun.insert(target) {
                         // What is written once, of all that the tensor holds, is stored; only what no statement reaches needs a zero before.
                         let once = written_once(&group.iter().collect::<Vec<_>>());
@@ -170,12 +171,12 @@ impl Specialiser<'_> {
             }
             for s in unit {
                 let plain = self.stmt(s)?;
-                if let Some(Item::Stmt(last)) = items.last_mut()
-                    && let Some(both) = merge::merge(last, &plain, self.tensors)
+                if let Some(Item::Stmts(last)) = items.last_mut()
+                    && let Some(both) = merge::merge(&last[0], &plain, self.tensors)
                 {
-                    *last = both;
+                    last[0] = both;
                 } else {
-                    items.push(Item::Stmt(plain));
+                    items.push(Item::Stmts(vec![plain]));
                 }
             }
         }
@@ -325,14 +326,27 @@ impl Specialiser<'_> {
 
 /// What a function runs, before its sums are gathered.
 enum Item {
-    Stmt(Stmt),
+    /// One statement, or its parts, which write different elements.
+    Stmts(Vec<Stmt>),
     /// Statements with the variable that is the coordinate along the axis, if there is more than one.
-    Scan {
-        name: String,
-        turns: usize,
-        backwards: bool,
-        body: Vec<(Option<usize>, Stmt)>,
-    },
+    Scan { name: String, turns: usize, backwards: bool, body: Vec<(Option<usize>, Stmt)> },
+}
+
+impl Item {
+    /// A sum with conditions as parts without.
+    fn parts(self, tensors: &[Tensor]) -> Vec<Item> {
+        let Item::Stmts(all) = &self else { return vec![self] };
+        match turns::parts(&all[0], tensors) {
+            Some((v, parts)) if v < all[0].free => {
+                if parts.is_empty() {
+                    return vec![self];
+                }
+                vec![Item::Stmts(parts)]
+            }
+            Some((_, parts)) => parts.into_iter().map(|s| Item::Stmts(vec![s])).collect(),
+            None => vec![self],
+        }
+    }
 }
 
 /// A statement in gather form, where it has one.

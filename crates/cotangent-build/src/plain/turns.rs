@@ -1,5 +1,5 @@
 //! Turns: takes the statements of a recurrence over all coordinates along its axis, gives its segments: turns in which every sum has the same guards and
-//! conditions, so that its loops ask for none.
+//! conditions, so that its loops ask for none; and any sum in such parts.
 //!
 //! Holds after it: the turns of a segment count upwards from zero; the segments follow each other as the recurrence runs.
 
@@ -30,42 +30,86 @@ pub fn segments(body: &[(Option<usize>, Stmt)], turns: usize, backwards: bool, t
                 Some(v) => restricted(s, *v, *from, count, backwards, tensors),
                 None => Part { turn: None, stmt: s.clone() },
             };
-            Segment { turns: count, body: body.iter().map(part).collect() }
+            Segment { turns: count, body: body.iter().map(part).filter(|p| !idle(&p.stmt, tensors)).collect() }
         })
         .collect();
+    all.retain(|s| !s.body.is_empty());
     if backwards {
         all.reverse();
     }
     all
 }
 
+/// A sum with a condition on one of its coordinates as sums without, over parts of its range; `None` where it has none, or too many. Parts of a
+/// free variable write different elements, those of a bound one the same, one after the other.
+pub fn parts(s: &Stmt, tensors: &[Tensor]) -> Option<(usize, Vec<Stmt>)> {
+    if s.reduce != Some(ReduceOp::Sum) {
+        return None;
+    }
+    let mut conditions: Vec<Linear> = Vec::new();
+    comparisons(&s.value, &mut |a, b| conditions.push(difference(a, b)));
+    let v = conditions.iter().find_map(|l| if let [(v, _)] = l.terms.as_slice() { Some(*v) } else { None })?;
+    let mut cuts = BTreeSet::new();
+    conditions.iter().for_each(|l| crossings(l, v, [0, 1], &mut cuts));
+    cuts.retain(|at| (1..s.vars[v].extent as i64).contains(at));
+    if cuts.is_empty() || cuts.len() >= MAX_SEGMENTS {
+        return None;
+    }
+    let starts: Vec<usize> = std::iter::once(0).chain(cuts.into_iter().map(|at| at as usize)).collect();
+    let ends = starts[1..].iter().copied().chain([s.vars[v].extent]);
+    let part = |(from, end): (&usize, usize)| restricted(s, v, *from, end - from, false, tensors).stmt;
+    let mut all: Vec<Stmt> = starts.iter().zip(ends).map(part).collect();
+    if v < s.free {
+        all.retain(|s| !idle(s, tensors));
+        return Some((v, all));
+    }
+    // A part that adds nothing may still be the only one that sets.
+    if all.iter().any(|s| s.value != Expr::Const(0.0)) {
+        all.retain(|s| s.value != Expr::Const(0.0));
+    }
+    all.truncate(if all[0].value == Expr::Const(0.0) { 1 } else { all.len() });
+    all.iter_mut().skip(1).for_each(|s| s.accumulate = true);
+    Some((v, all))
+}
+
+/// Whether a statement changes nothing: it adds zero, or stands outside.
+fn idle(s: &Stmt, tensors: &[Tensor]) -> bool {
+    let outside = s.target.positions.iter().zip(&tensors[s.target.tensor.0].shape).any(|(p, size)| {
+        let (lo, hi) = p.numerator.range(&|v| s.vars[v].extent);
+        hi < 0 || lo >= *size as i64 * p.divisor
+    });
+    outside || s.accumulate && s.value == Expr::Const(0.0)
+}
+
+/// `a - b`.
+fn difference(a: &Linear, b: &Linear) -> Linear {
+    Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant)
+}
+
+/// The first coordinates of `v` at which a map of it alone is at least one of `ends`, or no longer.
+fn crossings(l: &Linear, v: usize, ends: [i64; 2], cuts: &mut BTreeSet<i64>) {
+    let [(w, c)] = l.terms.as_slice() else { return };
+    if *w == v {
+        let at = |end: i64| {
+            let gap = end - l.constant;
+            if *c > 0 { -(-gap).div_euclid(*c) } else { gap.div_euclid(*c) + 1 }
+        };
+        cuts.extend(ends.map(at));
+    }
+}
+
 /// The coordinates at which a guard or a condition that depends on the variable alone changes.
 fn boundaries(s: &Stmt, v: usize, tensors: &[Tensor], cuts: &mut BTreeSet<i64>) {
-    // The first coordinates at which c*v + k is at least `n`, or no longer.
-    let mut crosses = |l: &Linear, n: i64| {
-        if let [(w, c)] = l.terms.as_slice()
-            && *w == v
-        {
-            let gap = n - l.constant;
-            cuts.insert(if *c > 0 { -(-gap).div_euclid(*c) } else { gap.div_euclid(*c) + 1 });
-        }
-    };
     let mut guarded = |a: &Access| {
         for (p, size) in a.positions.iter().zip(&tensors[a.tensor.0].shape) {
             if p.divisor == 1 && p.guard.any() {
-                crosses(&p.numerator, 0);
-                crosses(&p.numerator, *size as i64);
+                crossings(&p.numerator, v, [0, *size as i64], cuts);
             }
         }
     };
     guarded(&s.target);
     s.value.accesses(&mut guarded);
-    comparisons(&s.value, &mut |a, b| {
-        let difference =
-            Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
-        crosses(&difference, 0);
-        crosses(&difference, 1);
-    });
+    comparisons(&s.value, &mut |a, b| crossings(&difference(a, b), v, [0, 1], cuts));
 }
 
 /// Every pair of coordinates that are compared.
@@ -117,7 +161,9 @@ fn restricted(s: &Stmt, v: usize, from: usize, count: usize, backwards: bool, te
     let replace = |w: usize| if w == v { coordinate.clone() } else { Linear::var(if w > v { w - gone } else { w }) };
     let over = Over { replace: &replace, vars: &vars, tensors };
     let (target, value) = (over.access(&s.target), over.expr(&s.value));
-    let stmt = Stmt { target, value, free: s.free - gone, vars: vars.clone(), ..s.clone() };
+    let free = s.free - if v < s.free { gone } else { 0 };
+    let reduce = s.reduce.filter(|r| vars.len() > free || *r != ReduceOp::Sum);
+    let stmt = Stmt { target, value, free, reduce, vars: vars.clone(), ..s.clone() };
     Part { turn: (gone == 0).then_some(v), stmt }
 }
 
