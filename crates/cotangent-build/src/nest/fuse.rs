@@ -63,7 +63,7 @@ struct Fuser {
     locals: BTreeSet<TensorId>,
     loops: usize,
     dropped: BTreeMap<TensorId, BTreeSet<usize>>,
-    /// Whether the steps are those of one turn of a recurrence: there sums have no other rows than the variables that they would share.
+    /// Whether the steps are those of one turn of a recurrence: there a sum has no other rows than its own.
     in_turn: bool,
 }
 
@@ -181,11 +181,8 @@ impl Fuser {
         let mut shares_local = false;
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
-            if self.in_turn && s.reduce.is_some() {
-                break;
-            }
             let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
-            let Some(var) = var.filter(|w| *w < s.free) else { break };
+            let Some(var) = var.filter(|w| *w < s.free && !tiles(s, *w, self.in_turn)) else { break };
             // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
             let mut dims = run.dims.clone();
             let touched_written: BTreeSet<TensorId> =
@@ -258,6 +255,21 @@ fn matching(
         let v = a.positions[*dims.get(&a.tensor)?].as_var()?;
         (v < s.free && s.vars[v].extent == extent && !fixed.contains_key(&v)).then_some(v)
     })
+}
+
+/// Whether a sum is better off as a tile of its own than in a loop over `v`: it reads elements again for each value of `v`, and the loop would take
+/// away the tile's lanes, or its rows where others run across them. A sum along what is contiguous, one a row, loses little.
+fn tiles(s: &Stmt, v: usize, in_turn: bool) -> bool {
+    let (mut again, mut column, mut across) = (false, false, in_turn);
+    s.value.accesses(&mut |a| {
+        let has = |w: usize| a.vars().any(|x| x == w);
+        if a.vars().any(|w| w >= s.free) {
+            again |= !has(v);
+            across |= has(v) && (0..s.free).any(|w| !has(w));
+            column |= a.positions.last().is_some_and(|p| p.numerator.coefficient(v) != 0);
+        }
+    });
+    s.reduce.is_some() && again && (across || column)
 }
 
 fn accesses(s: &Stmt) -> Vec<&Access> {
