@@ -404,6 +404,33 @@ fn declared_adjoints_are_certified() {
     }
 }
 
+#[test]
+fn declared_tangents_are_certified() {
+    let rule = |read: &str| {
+        let tangent = format!("tangent:\n  - y_dot[t,k] = 2 * x[t,k] * x_dot[t,k] + c * {read}\n");
+        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+        let id = sources.add("running.yaml", format!("{RUNNING}{tangent}instances: []\n"));
+        let certified = pipeline::certified(id, &sources, &mut out);
+        (certified.is_some(), out.iter().map(|d| d.code).collect::<Vec<_>>())
+    };
+    assert_eq!(rule("y_dot[t - 1, k]"), (true, Vec::new()));
+    assert_eq!(rule("y_dot[t - 2, k]"), (false, vec![Code::WrongTangent]));
+}
+
+/// The instances that the programs come with are kernels.
+#[test]
+fn programs_are_kernels() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../programs");
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let specs = cotangent_build::load(&folder, &mut sources, &mut out);
+    assert!(!specs.is_empty());
+    for id in specs {
+        let certified = pipeline::certified(id, &sources, &mut out);
+        let kernels = certified.map_or(0, |c| pipeline::kernels(&c, &mut out).len());
+        assert!(kernels > 0 && !out.has_errors(), "{}", out.render(&sources));
+    }
+}
+
 /// A step that calls an op with a recurrence is as if it stood there; the axis that is kept has one each.
 #[test]
 fn calls_of_recurrences_are_recurrences() {

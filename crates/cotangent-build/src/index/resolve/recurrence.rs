@@ -45,6 +45,7 @@ impl Resolver<'_> {
         if let Some(t) = self.visible(name) {
             let own = match (self.section, self.op.tensor(t).role) {
                 (Section::Forward, role) => matches!(role, Role::Output | Role::Local),
+                (Section::Tangent, Role::Tangent(of)) => self.op.tensor(of).role == Role::Output,
                 (_, role) => role == Role::RuleLocal,
             };
             return own.then_some(t);
