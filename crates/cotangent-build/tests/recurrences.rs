@@ -127,6 +127,29 @@ const CASES: &[Case] = &[
     },
 ];
 
+/// The axes of one turn are read at windows, functions have branches, one recurrence follows another.
+const WINDOWS: Case = Case {
+    name: "windows",
+    declared: "inputs: {x: [T, S], v: [W]}\noutputs: {h: [T, S], g: [T, S]}",
+    steps: &["h[t,s] = sin(sum(w) h[t - 1, s + w - 1] * v[w] + x[t,s])", "g[t,s] = h[t,s] + cos(g[t + 1, s] * x[t,s])"],
+    unrolled: |t| {
+        let before = t.checked_sub(1).map_or("0".to_string(), |t| format!("h{t}[s + w - 1]"));
+        let mut steps = vec![format!("h{t}[s] = sin(sum(w) {before} * v[w] + x[{t},s])")];
+        // The second runs backwards, when the first is done.
+        if t + 1 == TURNS {
+            let back = |t: usize| format!("g{t}[s] = h{t}[s] + cos({} * x[{t},s])", at("g", Some(t + 1), "[s]"));
+            steps.extend((0..TURNS).rev().map(back));
+        }
+        steps
+    },
+    outputs: &[("h[t,s]", "h"), ("g[t,s]", "g")],
+    rational: false,
+};
+
+fn all_cases() -> impl Iterator<Item = &'static Case> {
+    CASES.iter().chain([&WINDOWS])
+}
+
 impl Case {
     fn op(&self, unrolled: bool) -> Op {
         let mut steps: Vec<String> = self.steps.iter().map(|s| s.to_string()).collect();
@@ -232,7 +255,7 @@ fn everything(op: &mut Op, binding: &Binding) -> BTreeMap<String, Vec<f64>> {
 
 #[test]
 fn recurrences_are_their_steps_one_after_the_other() {
-    for case in CASES {
+    for case in all_cases() {
         let mut ops = [case.op(false), case.op(true)];
         assert!(ops[0].forward.iter().any(|s| s.scan.is_some()), "{}: no recurrence", case.name);
         assert!(ops[1].forward.iter().all(|s| s.scan.is_none()));
@@ -308,7 +331,7 @@ fn with_instances(text: &str, instances: &str) -> String {
 
 #[test]
 fn every_stage_runs_them_alike() {
-    let cases = CASES.iter().map(|c| {
+    let cases = all_cases().map(|c| {
         let steps: Vec<String> = c.steps.iter().map(|s| format!("  - {s}\n")).collect();
         format!("op: case\n{}\nforward:\n{}adjoint: derived\ninstances:\n", c.declared, steps.concat())
     });
@@ -317,7 +340,7 @@ fn every_stage_runs_them_alike() {
         let sizes =
             |axis: &str| if text.contains(&format!("{axis}]")) { format!(", {axis}: 17") } else { String::new() };
         let lag = if text.contains("lag") { ", lag: 2" } else { "" };
-        let rest: String = ["D", "K", "L", "H"].iter().map(|a| sizes(a)).collect();
+        let rest: String = ["D", "K", "L", "H", "S", "W"].iter().map(|a| sizes(a)).collect();
         let instance = |t: usize| format!("  - {{name: turns{t}, T: {t}{rest}{lag}, dtype: f64}}\n");
         let text = with_instances(&text, &[1, 2, 3, 7].map(instance).concat());
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
