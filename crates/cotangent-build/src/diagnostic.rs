@@ -807,6 +807,18 @@ Wrong:
 Right:
     inputs: {x: [B, D]}
     forward: [\"y = softmax(x; J = [D])\"]"
+
+BadRecurrence "E040" "steps that need each other and cannot run in turns"
+"A step may read what it writes itself, or a later step writes, at a constant distance along an axis: `h[t - 1]`. The steps from there to the one that \
+writes are a recurrence: they run in turn for each `t`. So each has `t` on its left, all read in one direction, and none reads what is not there \
+yet, such as a sum over all `t`.
+
+Wrong:
+    forward:
+      - s[i] = s[i - 1] + s[i + 1] + x[i]
+Right:
+    forward:
+      - s[i] = s[i - 1] + x[i]"
 }
 
 #[cfg(test)]
@@ -911,9 +923,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 39);
-        let message = "E040".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E040`; codes run from E001 to E039";
+        assert_eq!(Code::ALL.len(), 40);
+        let message = "E041".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E041`; codes run from E001 to E040";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

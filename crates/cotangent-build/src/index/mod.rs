@@ -9,6 +9,7 @@ pub mod check;
 pub mod eval;
 pub mod print;
 pub mod resolve;
+pub mod scan;
 
 use crate::source::{SourceId, Span};
 use crate::spec::Domain;
@@ -42,6 +43,8 @@ pub struct Op {
     pub axes: Vec<Axis>,
     pub params: Vec<Param>,
     pub tensors: Vec<Tensor>,
+    /// How many recurrences have been numbered.
+    pub scans: usize,
     pub forward: Vec<Stmt>,
     /// The statements of `forward` that come from calls of other ops.
     pub calls: Vec<Call>,
@@ -162,6 +165,19 @@ pub struct Stmt {
     /// Free of reductions.
     pub value: Expr,
     pub span: Span,
+    /// The recurrence that it stands in.
+    pub scan: Option<Turn>,
+}
+
+/// A statement's part in a recurrence: statements that follow each other with one number run in turn for each coordinate along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The number of the recurrence, in no other list of statements that may come to stand beside this one.
+    pub scan: usize,
+    /// The variable of the statement that stands still in each turn: a free one, of an axis of one dimension.
+    pub var: VarId,
+    /// From the last coordinate to the first.
+    pub backwards: bool,
 }
 
 /// One position of an access: `(terms + constant) / divisor`, per dimension; where the division has a remainder there is no element.

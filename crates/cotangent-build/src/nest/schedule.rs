@@ -220,6 +220,7 @@ impl Scheduler<'_> {
                     out.push(Node::Comment(format!("{} = 0", self.source.tensor(*t).name), None));
                     out.push(Node::Fill(*t));
                 }
+                Tree::Step { step: Step::Scan(_), .. } => unreachable!("recurrences are loops of the tree"),
                 Tree::Step { step: Step::Stmt(s), fixed } => {
                     // Reductions over the same variables share their loads: a value and its tangent.
                     let mut group = vec![s.clone()];

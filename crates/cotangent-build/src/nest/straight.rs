@@ -193,6 +193,8 @@ impl<'a> Graph<'a> {
                     g.cells.get_mut(t).ok_or(Unfit)?.fill(Cell::Set(zero));
                 }
                 Step::Stmt(s) => g.stmt(s)?,
+                // A recurrence stays a loop.
+                Step::Scan(_) => return Err(Unfit),
             }
         }
         if g.infinite { Err(Unfit) } else { Ok(g) }
@@ -745,6 +747,7 @@ impl<'a> Graph<'a> {
             let node = match step {
                 Step::Fill(t) => Node::Comment(format!("{} = 0", self.kernel.tensor(*t).name), None),
                 Step::Stmt(s) => Node::Comment(plain::print::stmt(&self.kernel.tensors, s), Some(s.span)),
+                Step::Scan(_) => unreachable!("a function with a recurrence has no graph"),
             };
             w.nest.body.push(node);
         }

@@ -1,5 +1,6 @@
 //! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads checked.
 
+use super::recurrence::Part;
 use super::*;
 
 impl Resolver<'_> {
@@ -28,22 +29,35 @@ impl Resolver<'_> {
                 }
             }
         }
-        for step in &steps {
-            if section == Section::Forward && self.is_call(step) {
-                if self.call_step(step, &mut stmts).is_none() {
-                    self.failed.push(step.target.name.value.clone());
-                }
-                continue;
-            }
-            match self.step(step) {
-                Some(raw) => {
-                    let role = if section == Section::Forward { Role::Local } else { Role::RuleLocal };
-                    hoist(&mut self.op, raw, role, &mut stmts);
-                }
-                None => self.failed.push(step.target.name.value.clone()),
-            }
+        self.ahead = steps.iter().map(|s| self.target_axes(s)).collect();
+        self.early.clear();
+        let mut parts = Vec::new();
+        for (n, step) in steps.iter().enumerate() {
+            self.current = n;
+            let first = stmts.len();
+            let call = section == Section::Forward && self.is_call(step);
+            self.resolved(step, call, &mut stmts);
+            parts.push(Part { span: step.span, stmts: first..stmts.len(), call });
         }
+        self.recurrences(&parts, &mut stmts);
         (stmts, written)
+    }
+
+    /// Appends the statements of one step.
+    fn resolved(&mut self, step: &syntax::Step, call: bool, stmts: &mut Vec<Stmt>) {
+        if call {
+            if self.call_step(step, stmts).is_none() {
+                self.failed.push(step.target.name.value.clone());
+            }
+            return;
+        }
+        match self.step(step) {
+            Some(raw) => {
+                let role = if self.section == Section::Forward { Role::Local } else { Role::RuleLocal };
+                hoist(&mut self.op, raw, role, stmts);
+            }
+            None => self.failed.push(step.target.name.value.clone()),
+        }
     }
 
     pub(super) fn check_forward_complete(&mut self, spec: &Spec) {
@@ -90,6 +104,7 @@ impl Resolver<'_> {
             }
         }
         let free = scope.vars.len();
+        scope.free = free;
         let target = match existing {
             Some(t) => {
                 if step.target.index.len() == index.len() {
@@ -133,7 +148,17 @@ impl Resolver<'_> {
             return None;
         }
         let accumulate = step.assign.value == Assign::Add;
-        Some(Stmt { target, index, accumulate, vars: scope.vars, free, reduce: None, value, span: step.span })
+        Some(Stmt {
+            target,
+            index,
+            accumulate,
+            vars: scope.vars,
+            free,
+            reduce: None,
+            value,
+            span: step.span,
+            scan: None,
+        })
     }
 
     /// The tensor that a step may write: `Some(None)` for a new local, `None` after an error.

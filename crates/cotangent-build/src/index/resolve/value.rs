@@ -11,8 +11,11 @@ impl Resolver<'_> {
         span: Span,
         scope: &mut Scope,
     ) -> Option<(TensorId, Vec<Affine>)> {
-        let t = self.readable(name, name_span)?;
-        let own = self.own(t);
+        let ahead = self.written_ahead(name, index);
+        let t = match ahead {
+            Some(t) => t,
+            None => self.readable(name, name_span)?,
+        };
         let mut positions = Vec::new();
         for arg in index {
             if let Some(axis) = &arg.axis {
@@ -33,6 +36,12 @@ impl Resolver<'_> {
         for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&positions) {
             self.unify(axis, a, scope);
         }
+        self.used.push(t);
+        if ahead.is_some() && self.early(t, &positions, index, span, scope)? {
+            return Some((t, positions));
+        }
+        self.readable(name, name_span)?;
+        let own = self.own(t);
         let h = self.history.entry(t).or_default();
         if own && h.writes.iter().all(|w| apart(&w.index, &positions)) {
             // Of the steps before, each writes another element.
@@ -46,7 +55,6 @@ impl Resolver<'_> {
             return None;
         }
         h.reads.push(Touch { span, index: positions.clone() });
-        self.used.push(t);
         Some((t, positions))
     }
 
@@ -136,9 +144,7 @@ impl Resolver<'_> {
         if let Some(target) = self.targets.iter().find(|t| t.value == name) {
             // A step that reads its own target has both on one line.
             d = d.label(target.span, "written here").help(match target.span.start < span.start {
-                true => {
-                    "a step cannot read its own target: write a new local, or the sum that the recurrence stands for"
-                }
+                true => "a step reads its own target only at a constant distance along an axis, as in `h[t - 1]`",
                 false => "move the step that writes it up",
             });
         }
