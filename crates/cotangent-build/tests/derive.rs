@@ -11,7 +11,7 @@ use cotangent_build::index::{Binary, Compare, Op, ParamKind, Role, Stmt, TensorI
 use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
 use cotangent_build::spec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A value and its derivative in one direction (Clifford 1873). The derivative of a function of one variable is measured, not known: else
@@ -115,18 +115,22 @@ fn cases() -> Vec<Case> {
     paths.iter().map(read).collect()
 }
 
-/// A binding in which every group has this rank, at random extents from 1 to 4, or above the greatest number that stands as a position.
+/// A binding in which every group has this rank, one that a recurrence runs along the rank 1, at random extents from 1 to 4, or above the greatest
+/// number that stands as a position.
 fn binding(op: &Op, rank: usize, sampler: &mut Sampler) -> Binding {
+    let along = |s: &Stmt| s.scan.map(|t| op.axis(s.vars[t.var.0].axis).rank_class);
+    let sequences: BTreeSet<usize> = op.forward.iter().filter_map(along).collect();
+    let ranked = |class: usize| if sequences.contains(&class) { 1 } else { rank };
     for _ in 0..2000 {
         let mut draw = |n: u64| 1 + (sampler.bits() % n) as i64;
         let given: Vec<_> = op
             .axes
             .iter()
             .zip(op.numbered())
-            .map(|(a, n)| a.size.is_none().then(|| (0..rank).map(|_| n.unwrap_or(0) + draw(4)).collect()))
+            .map(|(a, n)| a.size.is_none().then(|| (0..ranked(a.rank_class)).map(|_| n.unwrap_or(0) + draw(4)).collect()))
             .collect();
         let params = op.params.iter().map(|p| match p.kind {
-            ParamKind::PerDim(_) => ParamValue::Ints((0..rank).map(|_| draw(2)).collect()),
+            ParamKind::PerDim(a) => ParamValue::Ints((0..ranked(op.axis(a).rank_class)).map(|_| draw(2)).collect()),
             ParamKind::Int => ParamValue::Int(draw(2)),
             ParamKind::Real => ParamValue::Real(0.5),
         });
