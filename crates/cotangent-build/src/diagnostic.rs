@@ -568,7 +568,8 @@ Right:
       - x_bar[i] += y_bar[i]"
 
 DoubleWrite "E017" "an element that is written twice"
-"A step with `=` writes each element at most once, and none that another step has written. Where several values belong \
+"A step with `=` writes each element at most once, and none that another step has written: steps that write one tensor \
+name their elements by different numbers (`y[0] = ...`, `y[1] = ...`). Where several values belong \
 to one element, add them with `+=` or reduce them. Affine targets (`y[i*step + t]`) are tried at small shapes and at the \
 sizes of each instance.
 
@@ -581,7 +582,7 @@ Right:
 
 ReadBeforeWrite "E018" "a tensor that is read before it is written"
 "Steps run in the order they are written. A step reads what earlier steps have written, not what later ones will, \
-and not its own target.
+and not its own target. Where steps write elements by number, each element may be read once it is written.
 
 Wrong:
     - y[i] = e[i] * 2
@@ -807,7 +808,19 @@ Right:
     inputs: {x: [B, D]}
     forward: [\"y = softmax(x; J = [D])\"]"
 
-BadProgram "E040" "a key of a program that does not fit"
+BadRecurrence "E040" "steps that need each other and cannot run in turns"
+"A step may read what it writes itself, or a later step writes, at a constant distance along an axis: `h[t - 1]`. The steps from there to the one that \
+writes are a recurrence: they run in turn for each `t`. So each has `t` on its left, all read in one direction, and none reads what is not there \
+yet, such as a sum over all `t`.
+
+Wrong:
+    forward:
+      - s[i] = s[i - 1] + s[i + 1] + x[i]
+Right:
+    forward:
+      - s[i] = s[i - 1] + x[i]"
+
+BadProgram "E041" "a key of a program that does not fit"
 "`wrt` lists inputs, those that derivatives are taken by. `checkpoint` maps locals of `forward` to `save` or `recompute`. `functions` lists \
 entry points: `forward`, `jvp`, `vjp`, `jacobian`, and for a single output without axes `value_and_grad`, `hvp` and `hessian`. The rules of a program \
 are derived, so it declares none.
@@ -924,9 +937,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 40);
-        let message = "E041".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E041`; codes run from E001 to E040";
+        assert_eq!(Code::ALL.len(), 41);
+        let message = "E042".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E042`; codes run from E001 to E041";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

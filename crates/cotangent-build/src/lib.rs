@@ -18,6 +18,7 @@ pub mod nest;
 pub mod options;
 pub mod pipeline;
 pub mod plain;
+pub mod program;
 pub mod shipped;
 pub mod source;
 pub mod spec;

@@ -60,7 +60,7 @@ pub struct Access {
 pub struct IndexArg {
     /// The index expression.
     pub expr: Expr,
-    /// `m in L` in a target binds a second index of axis `L`.
+    /// `m in L` in a target binds a second index of axis `L`; `0 in L` says that the axis of a new local is `L`.
     pub axis: Option<At<String>>,
 }
 
@@ -824,7 +824,7 @@ impl Parser<'_> {
                 let expr = self.expr()?;
                 let here = self.lexeme();
                 let axis = self.in_axis()?;
-                if axis.is_some() && !(target && matches!(expr.kind, ExprKind::Name(_))) {
+                if axis.is_some() && !(target && matches!(expr.kind, ExprKind::Name(_) | ExprKind::Number(_))) {
                     return Err(fail(
                         self.span(here),
                         "`in` binds an index in a target or a reduction only",

@@ -11,7 +11,7 @@ use cotangent_build::index::{Binary, Compare, Op, ParamKind, Role, Stmt, TensorI
 use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
 use cotangent_build::spec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A value and its derivative in one direction (Clifford 1873). The derivative of a function of one variable is measured, not known: else
@@ -92,7 +92,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let folders = ["../../ops", "../../tests/reference/ops"].map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f));
+    let folders = ["../../ops", "../../tests/reference/ops", "../../programs"]
+        .map(|f| Path::new(env!("CARGO_MANIFEST_DIR")).join(f));
     let entries = folders.iter().flat_map(|f| std::fs::read_dir(f).unwrap_or_else(|e| panic!("{}: {e}", f.display())));
     let mut paths: Vec<PathBuf> = entries.map(|e| e.expect("an entry").path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "yaml"));
@@ -114,14 +115,22 @@ fn cases() -> Vec<Case> {
     paths.iter().map(read).collect()
 }
 
-/// A binding in which every group has this rank, at random extents from 1 to 4.
+/// A binding in which every group has this rank, one that a recurrence runs along the rank 1, at random extents from 1 to 4, or above the greatest
+/// number that stands as a position.
 fn binding(op: &Op, rank: usize, sampler: &mut Sampler) -> Binding {
+    let along = |s: &Stmt| s.scan.map(|t| op.axis(s.vars[t.var.0].axis).rank_class);
+    let sequences: BTreeSet<usize> = op.forward.iter().filter_map(along).collect();
+    let ranked = |class: usize| if sequences.contains(&class) { 1 } else { rank };
     for _ in 0..2000 {
         let mut draw = |n: u64| 1 + (sampler.bits() % n) as i64;
-        let given: Vec<_> =
-            op.axes.iter().map(|a| a.size.is_none().then(|| (0..rank).map(|_| draw(4)).collect())).collect();
+        let given: Vec<_> = op
+            .axes
+            .iter()
+            .zip(op.numbered())
+            .map(|(a, n)| a.size.is_none().then(|| (0..ranked(a.rank_class)).map(|_| n.unwrap_or(0) + draw(4)).collect()))
+            .collect();
         let params = op.params.iter().map(|p| match p.kind {
-            ParamKind::PerDim(_) => ParamValue::Ints((0..rank).map(|_| draw(2)).collect()),
+            ParamKind::PerDim(a) => ParamValue::Ints((0..ranked(op.axis(a).rank_class)).map(|_| draw(2)).collect()),
             ParamKind::Int => ParamValue::Int(draw(2)),
             ParamKind::Real => ParamValue::Real(0.5),
         });
@@ -215,7 +224,14 @@ fn at_every_rank(mut f: impl FnMut(&Case, &Binding, &Values<f64>, &Values<f64>, 
     for case in cases() {
         let op = &case.op;
         let mut sampler = Sampler::new(case.name.bytes().map(u64::from).sum());
-        for rank in if op.axes.is_empty() { 0..1 } else { 0..3 } {
+        let numbered = op.numbered().iter().any(Option::is_some);
+        for rank in if op.axes.is_empty() {
+            0..1
+        } else if numbered {
+            1..2
+        } else {
+            0..3
+        } {
             for _ in 0..2 {
                 let binding = binding(op, rank, &mut sampler);
                 let x = draw(op, &binding, &op.inputs(), Some, &mut sampler);

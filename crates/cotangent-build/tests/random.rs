@@ -166,8 +166,8 @@ fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
             .all(|(a, b)| (a - b).abs() <= tolerance * scale || a == b || !a.is_finite() && !b.is_finite())
 }
 
-/// Runs every stage of every instance on random tensors; gives the number of comparisons.
-fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, String> {
+/// Runs every stage of every instance on random tensors; gives the number of comparisons. `straight` counts those of code without loops.
+fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) -> Result<usize, String> {
     let op = &c.op;
     let mut compared = 0;
     let kernels = pipeline::kernels(c, out);
@@ -210,6 +210,26 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, Strin
                 let mut by_nest = given.clone();
                 nest::eval::run(kernel, n, &mut by_nest);
                 runs.push((n.machines[0].name, by_nest));
+            }
+            // Without loops too, whether that pays or not. What is not finite may differ there.
+            if let Some(graph) = nest::straight::Graph::of(kernel, f) {
+                for machine in nest::machine::MACHINES {
+                    let n = graph.nest(machine);
+                    nest::check::check(kernel, &n).map_err(|what| place(&what))?;
+                    let mut got = given.clone();
+                    nest::eval::run(kernel, &n, &mut got);
+                    for t in &f.writes {
+                        *straight += 1;
+                        let wanted = value(t);
+                        let finite = |v: &[f64]| -> Vec<f64> {
+                            v.iter().zip(&wanted).map(|(v, w)| if w.is_finite() { *v } else { 0.0 }).collect()
+                        };
+                        if !close(&finite(&got[t]), &finite(&wanted), 1e-9) {
+                            let (name, got) = (&op.tensor(*t).name, &got[t]);
+                            return Err(place(&format!("without loops {}: {name} is {got:?}, not {wanted:?}", f.name)));
+                        }
+                    }
+                }
             }
             for t in &f.writes {
                 for (stage, got) in &runs {
@@ -281,7 +301,7 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics) -> Result<usize, Strin
 
 #[test]
 fn every_stage_means_the_same() {
-    let (mut built, mut compared) = (0, 0);
+    let (mut built, mut compared, mut straight) = (0, 0, 0);
     let mut failures = Vec::new();
     let rounds = std::env::var("RANDOM_OPS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     for seed in 0..rounds {
@@ -291,8 +311,14 @@ fn every_stage_means_the_same() {
         let result = std::panic::catch_unwind(|| {
             let mut sources = Sources::default();
             let mut out = Diagnostics::default();
+            let mut straight = 0;
             let id = sources.add("random.yaml", text.clone());
-            pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out))
+            let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut straight));
+            (checked, straight)
+        });
+        let result = result.map(|(checked, n)| {
+            straight += n;
+            checked
         });
         match result {
             Ok(None) => continue,
@@ -308,6 +334,6 @@ fn every_stage_means_the_same() {
     let count = failures.len();
     failures.truncate(5);
     assert!(failures.is_empty(), "{count} failures\n{}", failures.join("\n"));
-    println!("{built} of {rounds} random ops built, {compared} comparisons");
-    assert!(built * 2 > rounds as usize && compared > 0);
+    println!("{built} of {rounds} random ops built, {compared} comparisons, {straight} without loops");
+    assert!(built * 2 > rounds as usize && compared > 0 && straight > 1000);
 }

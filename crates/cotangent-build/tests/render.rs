@@ -13,6 +13,12 @@ const OPS: [(&str, &str); 3] = [
     ("softmax", "use: softmax\ninstances:\n  - {name: rows, I: 5, J: 33, dtype: f64}\n  - {name: small, I: 1, J: 3}\n"),
 ];
 
+/// Straight lines, with functions on lanes.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("quadrotor", include_str!("../../../programs/quadrotor.yaml")),
+    ("arm", include_str!("../../../programs/arm.yaml")),
+];
+
 fn folder(name: &str, ops: &[(&str, &str)]) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
@@ -46,7 +52,7 @@ fn rustc(folder: &Path, edition: &str, root: &str, arguments: &[&str]) {
 
 #[test]
 fn one_file_compiles_anywhere() {
-    let folder = folder("render_compiles", &OPS);
+    let folder = folder("render_compiles", &[&OPS[..], &PROGRAMS].concat());
     let portable = render(&folder, "portable", Build::new().instruction_sets([InstructionSet::Portable]));
     assert!(!portable.contains("unsafe") && !portable.contains("core::arch") && !portable.contains("feature = \"std"));
     let every = render(&folder, "every", Build::new());
@@ -131,7 +137,7 @@ fn printed(folder: &Path, module: &str, set: &str) -> String {
 #[test]
 fn every_choice_of_instruction_sets_computes_the_same() {
     use InstructionSet::{Avx2, Avx512, Portable};
-    let folder = folder("render_runs", &OPS[1..]);
+    let folder = folder("render_runs", &[&OPS[1..], &PROGRAMS].concat());
     let choices = [
         ("every", Build::new().inline_limit(0)),
         ("portable", Build::new().instruction_sets([Portable])),
@@ -153,6 +159,17 @@ fn every_choice_of_instruction_sets_computes_the_same() {
     let portable = printed(&folder, "every", "portable");
     // forward, jvp, and vjp, all together and for each input, each twice, of three kernels.
     assert!(portable.lines().count() >= 20, "{portable}");
+    // Straight lines compute a value alike, whatever else they compute.
+    for set in ["portable", "avx2", "avx512"] {
+        let all = printed(&folder, "every", set);
+        for kernel in ["quadrotor single", "quadrotor double", "arm ur5"] {
+            let first = |f: &str| {
+                let line = all.lines().find_map(|l| l.strip_prefix(&format!("{kernel} {f} ")));
+                line.expect("the kernel").split(' ').next().map(str::to_owned)
+            };
+            assert_eq!(first("forward"), first("jvp"), "{kernel} under {set}");
+        }
+    }
     for name in ["portable", "only_avx2", "only_avx512"] {
         assert!(printed(&folder, name, "portable") == portable, "{name} differs on portable instructions");
     }

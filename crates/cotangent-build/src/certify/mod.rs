@@ -443,10 +443,12 @@ fn report(
 
 /// Whether a statement can be written in a spec: an index on the left is that of its axis, or stands alone, where `k in I` binds it.
 pub fn writable(op: &Op, s: &Stmt) -> bool {
-    s.vars[..s.free]
-        .iter()
-        .enumerate()
-        .all(|(v, var)| var.name == op.axis(var.axis).index || s.index.iter().any(|a| a.as_var() == Some(VarId(v))))
+    // A recurrence is written at the index along its axis.
+    s.scan.is_none_or(|t| s.index.iter().any(|a| a.as_var() == Some(t.var)))
+        && s.vars[..s.free]
+            .iter()
+            .enumerate()
+            .all(|(v, var)| var.name == op.axis(var.axis).index || s.index.iter().any(|a| a.as_var() == Some(VarId(v))))
 }
 
 fn coordinate(op: &Op, binding: &Binding, d: &DoubleWrite, stmts: &[Stmt]) -> String {

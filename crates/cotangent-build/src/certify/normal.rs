@@ -12,13 +12,13 @@ pub fn equal(op: &Op, a: &[Stmt], b: &[Stmt]) -> bool {
     }
 }
 
-/// The terms of a rule with their multiplicity. `None` where the rule is not a flat sum of products (it has locals or reductions
+/// The terms of a rule with their multiplicity. `None` where the rule is not a flat sum of products (it has locals, recurrences or reductions
 /// other than sums).
 fn terms(op: &Op, stmts: &[Stmt]) -> Option<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for s in stmts {
         let is_target = matches!(op.tensor(s.target).role, Role::Cotangent(_) | Role::Tangent(_));
-        if !is_target || !s.accumulate || s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
+        if !is_target || !s.accumulate || s.scan.is_some() || s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
             return None;
         }
         let mut products = Vec::new();
@@ -104,6 +104,7 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
             reduce: None,
             value: value.clone(),
             span: s.span,
+            scan: None,
         };
         print::stmt(op, &probe)
     };

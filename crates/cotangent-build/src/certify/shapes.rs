@@ -10,37 +10,52 @@ use std::collections::BTreeSet;
 /// The shapes of a certificate. None where no small one with dimensions is found.
 pub fn sample(op: &Op) -> Vec<Binding> {
     let classes: Vec<usize> = op.axes.iter().map(|a| a.rank_class).collect::<BTreeSet<_>>().into_iter().collect();
+    let least = least(op);
+    // Elements that are told apart by number stand in one dimension.
+    let numbered = |c: usize| op.axes.iter().zip(&least).any(|(a, n)| a.rank_class == classes[c] && *n > 0);
     let mut ranks: Vec<Vec<usize>> = vec![vec![1; classes.len()]];
     for special in [0, 2] {
-        for c in 0..classes.len() {
+        for c in (0..classes.len()).filter(|c| !numbered(*c)) {
             let mut r = vec![1; classes.len()];
             r[c] = special;
             ranks.push(r);
         }
     }
-    ranks.push(vec![0; classes.len()]);
+    let all = |rank: usize| (0..classes.len()).map(|c| if numbered(c) { 1 } else { rank }).collect::<Vec<_>>();
+    ranks.push(all(0));
     if classes.len() == 2 {
-        ranks.push(vec![2; 2]);
+        ranks.push(all(2));
     }
     let mut shapes: Vec<Binding> = Vec::new();
     for (n, r) in ranks.iter().enumerate() {
         // Two settings of parameters and extents at the plainest ranks.
         for variant in 0..if n == 0 { 2 } else { 1 } {
             let rank = |a: &Axis| classes.iter().position(|c| *c == a.rank_class).map_or(1, |c| r[c]);
-            shapes.extend(grow(op, &rank, variant));
+            shapes.extend(grow(op, &rank, variant, &least));
         }
     }
-    shapes.extend(orders(op));
+    shapes.extend(orders(op, &least));
     let elements = |b: &Binding| -> usize { (0..op.tensors.len()).map(|t| b.elements(op, TensorId(t))).sum() };
     // Groups of one dimension first: a counterexample there reads best.
     shapes.sort_by_key(|b| (b.extents.iter().any(|e| e.len() != 1), elements(b)));
     shapes.dedup_by(|a, b| a.extents == b.extents && a.params == b.params);
-    shapes.retain(|b| b.unusable(op).is_none() && elements(b) <= MAX_WORK && work(op, b) <= MAX_WORK);
+    shapes
+        .retain(|b| named(&least, b) && b.unusable(op).is_none() && elements(b) <= MAX_WORK && work(op, b) <= MAX_WORK);
     // Scalars alone prove nothing about indices.
     if !shapes.iter().any(|b| b.extents.iter().all(|e| e.len() == 1)) {
         shapes.clear();
     }
     shapes
+}
+
+/// The least extent at which each axis has every element that a rule names by number; 0 where none does.
+fn least(op: &Op) -> Vec<i64> {
+    op.numbered().into_iter().map(|n| n.map_or(0, |n| n.saturating_add(1))).collect()
+}
+
+/// Whether every element that a rule names by number is there, and no two of them are one.
+fn named(least: &[i64], b: &Binding) -> bool {
+    least.iter().zip(&b.extents).all(|(least, e)| *least == 0 || e.len() == 1 && e[0] as i64 >= *least)
 }
 
 /// The most terms, and the most elements, that a shape may have: a certificate takes milliseconds.
@@ -56,7 +71,7 @@ fn work(op: &Op, b: &Binding) -> usize {
 /// Random bindings of rank 1 in which every axis is the shorter of every pair a few times, where that can be: a read outside is zero, so a loop
 /// that is too long does no harm, and only one that is too short tells. Parameters are 1 at every fourth try: wide strides and paddings
 /// leave derived axes that read nothing.
-fn orders(op: &Op) -> Vec<Binding> {
+fn orders(op: &Op, least: &[i64]) -> Vec<Binding> {
     let axes = op.axes.len();
     let mut seen = vec![0; axes * axes];
     let mut sampler = Sampler::new(2);
@@ -69,7 +84,12 @@ fn orders(op: &Op) -> Vec<Binding> {
             break;
         }
         idle += 1;
-        let given: Vec<_> = op.axes.iter().map(|a| a.size.is_none().then(|| vec![draw(6)])).collect();
+        let given: Vec<_> = op
+            .axes
+            .iter()
+            .zip(least)
+            .map(|(a, least)| a.size.is_none().then(|| vec![(least - 1).max(0) + draw(6)]))
+            .collect();
         let params = op.params.iter().map(|p| match p.kind {
             ParamKind::PerDim(_) => ParamValue::Ints(vec![draw(1 + n % 4)]),
             ParamKind::Int => ParamValue::Int(draw(1 + n % 4)),
@@ -87,23 +107,18 @@ fn orders(op: &Op) -> Vec<Binding> {
     found
 }
 
-/// A binding of the given ranks; extents grow until every derived size is at least 2.
-fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Binding> {
-    let mut next = 2;
+/// A binding of the given ranks; extents grow until every derived size is at least 2, or as much as numbers ask for.
+fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize, least: &[i64]) -> Option<Binding> {
     let mut given: Vec<Option<Vec<i64>>> = Vec::new();
-    for axis in &op.axes {
-        given.push(axis.size.is_none().then(|| {
-            (0..rank(axis))
-                .map(|_| {
-                    next += 1;
-                    next - 1
-                })
-                .collect()
-        }));
+    let mut taken = BTreeSet::new();
+    for (axis, least) in op.axes.iter().zip(least) {
+        let mut fresh = || (2.max(*least)..).find(|n| taken.insert(*n)).expect("numbers do not run out");
+        given.push(axis.size.is_none().then(|| (0..rank(axis)).map(|_| fresh()).collect()));
     }
     if variant == 1 {
-        // Another order of the same extents.
-        let mut all: Vec<&mut i64> = given.iter_mut().flatten().flatten().collect();
+        // Another order of the same extents, but of those that numbers decide.
+        let free = given.iter_mut().zip(least).filter(|(_, least)| **least == 0);
+        let mut all: Vec<&mut i64> = free.flat_map(|(e, _)| e).flatten().collect();
         let sizes: Vec<i64> = all.iter().rev().map(|n| **n + 1).collect();
         all.iter_mut().zip(sizes).for_each(|(n, size)| **n = size);
     }
@@ -122,9 +137,9 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
     for round in 0..96 {
         let smallest = |given: &[Option<Vec<i64>>]| match Binding::new(op, given, params.clone()) {
             Ok(b) => {
-                let derived = op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some());
-                derived.flat_map(|(_, e)| e).map(|n| *n as i64).map(|n| n.min(2)).sum::<i64>()
-                    - derived_dims(op, &b) * 2
+                let derived = b.extents.iter().enumerate().filter(|(a, _)| op.axes[*a].size.is_some());
+                let least = |a: usize| least[a].max(2);
+                derived.map(|(a, e)| e.iter().map(|n| (*n as i64).min(least(a)) - least(a)).sum::<i64>()).sum()
             }
             Err(errors) => errors
                 .iter()
@@ -166,7 +181,8 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize) -> Option<Bindi
 /// A binding at which `wrong` still holds and no single step down (a dimension dropped, an extent or a parameter lowered by one) keeps it.
 pub fn shrink(op: &Op, from: &Binding, wrong: &impl Fn(&Binding) -> bool) -> Binding {
     let mut best = from.clone();
-    let usable = |b: &Binding| b.unusable(op).is_none();
+    let least = least(op);
+    let usable = |b: &Binding| named(&least, b) && b.unusable(op).is_none();
     while let Some(smaller) = steps_down(op, &best).into_iter().find(|b| usable(b) && wrong(b)) {
         best = smaller;
     }
@@ -233,8 +249,4 @@ fn steps_down(op: &Op, b: &Binding) -> Vec<Binding> {
         }
     }
     all
-}
-
-fn derived_dims(op: &Op, b: &Binding) -> i64 {
-    op.axes.iter().zip(&b.extents).filter(|(a, _)| a.size.is_some()).map(|(_, e)| e.len() as i64).sum()
 }

@@ -70,12 +70,7 @@ pub fn build(
     value: Expr,
     span: Span,
 ) -> Stmt {
-    let mut order: Vec<VarId> = Vec::new();
-    for v in index.iter().flat_map(Affine::vars) {
-        if !order.contains(&v) {
-            order.push(v);
-        }
-    }
+    let mut order = free_vars(&index);
     let free = order.len();
     let (op, bound) = reduce.map_or((None, Vec::new()), |(op, bound)| (Some(op), bound));
     order.extend(&bound);
@@ -92,17 +87,37 @@ pub fn build(
         reduce: op.filter(|_| order.len() > free),
         value: value.map(&affine, &mut |e| e),
         span,
+        scan: None,
     }
+}
+
+/// The variables of a target, each once.
+fn free_vars(index: &[Affine]) -> Vec<VarId> {
+    let mut order: Vec<VarId> = Vec::new();
+    for v in index.iter().flat_map(Affine::vars) {
+        if !order.contains(&v) {
+            order.push(v);
+        }
+    }
+    order
+}
+
+/// The part in a recurrence of a statement that [`build`] makes of others' variables, where it has the one along the axis on its left.
+pub fn part(scan: Option<Turn>, index: &[Affine]) -> Option<Turn> {
+    let turn = scan?;
+    let var = free_vars(index).iter().position(|v| *v == turn.var)?;
+    Some(Turn { var: VarId(var), ..turn })
 }
 
 /// Brings a statement whose value may hold reductions anywhere to normal form and appends it to `out`: sums at the top become statements of
 /// their own, reductions inside become locals over just the variables that they depend on.
-pub fn hoist(op: &mut Op, raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
+pub fn hoist(op: &mut Op, mut raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
     let mut terms = Vec::new();
-    if has_reduction(&raw.value) {
-        split(raw.value, false, &mut terms);
+    let value = std::mem::replace(&mut raw.value, Expr::zero());
+    if has_reduction(&value) {
+        split(value, false, &mut terms);
     } else {
-        terms.push(raw.value);
+        terms.push(value);
     }
     // One `=` at most: terms that follow add to it.
     for (n, term) in terms.into_iter().enumerate() {
@@ -115,9 +130,22 @@ pub fn hoist(op: &mut Op, raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
             e => (None, e),
         };
         let (reduce, body) = merge_sums(reduce, body);
-        let value = hoist_inner(op, &raw.vars, body, local, raw.span, out);
-        out.push(build(raw.target, raw.index.clone(), raw.accumulate || n > 0, &raw.vars, reduce, value, raw.span));
+        let value = hoist_inner(op, &raw, body, local, out);
+        let s = build(raw.target, raw.index.clone(), raw.accumulate || n > 0, &raw.vars, reduce, value, raw.span);
+        out.push(Stmt { scan: part(raw.scan, &raw.index), ..s });
     }
+}
+
+/// Appends the statements that a recurrence became, what stands in a cycle of them as a recurrence.
+fn arranged(op: &Op, group: Vec<Stmt>, out: &mut Vec<Stmt>) {
+    if group.iter().all(|s| s.scan.is_none()) {
+        out.extend(group);
+        return;
+    }
+    // Numbers that no statement in `out` has; all are numbered anew in the end.
+    let mut next = op.scans + out.len();
+    let arranged = scan::arrange(op, &mut next, group, out);
+    arranged.unwrap_or_else(|e| panic!("the derivative of a recurrence is none: {e:?}"));
 }
 
 /// One plain variable for each of the axes: `[i, j]` for `[I, J]`.
@@ -163,14 +191,16 @@ fn merge_sums(reduce: Option<(ReduceOp, Vec<VarId>)>, body: Expr) -> (Option<(Re
 }
 
 /// Replaces every reduction in `e` by a read of a new local.
-fn hoist_inner(op: &mut Op, vars: &[Var], e: Expr, local: Role, span: Span, out: &mut Vec<Stmt>) -> Expr {
+fn hoist_inner(op: &mut Op, raw: &Stmt, e: Expr, local: Role, out: &mut Vec<Stmt>) -> Expr {
+    let (vars, span) = (&raw.vars, raw.span);
     e.map(&Affine::clone, &mut |e| match e {
         Expr::Reduce(r, bound, body) => {
             let free: Vec<VarId> = body.vars().into_iter().filter(|v| !bound.contains(v)).collect();
             let axes = free.iter().map(|v| vars[v.0].axis).collect();
             let t = op.add_tensor("t", axes, local, span);
             let index: Vec<_> = free.iter().copied().map(Affine::var).collect();
-            out.push(build(t, index.clone(), false, vars, Some((r, bound)), *body, span));
+            let s = build(t, index.clone(), false, vars, Some((r, bound)), *body, span);
+            out.push(Stmt { scan: part(raw.scan, &index), ..s });
             Expr::Read(t, index)
         }
         e => e,
@@ -179,13 +209,26 @@ fn hoist_inner(op: &mut Op, vars: &[Var], e: Expr, local: Role, span: Span, out:
 
 /// Drops statements whose target nobody reads, `wanted` aside; keeps order.
 pub fn live(stmts: &[Stmt], wanted: &BTreeSet<TensorId>) -> Vec<Stmt> {
+    needed(stmts, wanted, &|_| true)
+}
+
+/// The statements that `wanted` needs, in order, by way of tensors that `follow` names.
+pub fn needed(stmts: &[Stmt], wanted: &BTreeSet<TensorId>, follow: &impl Fn(TensorId) -> bool) -> Vec<Stmt> {
     let mut needed = wanted.clone();
     let mut kept = Vec::new();
-    for s in stmts.iter().rev() {
-        if needed.contains(&s.target) {
-            needed.extend(reads(s));
-            kept.push(s.clone());
+    for unit in scan::units(stmts).into_iter().rev() {
+        let unit = &stmts[unit];
+        // In a recurrence earlier statements read what later ones write.
+        let mut known = usize::MAX;
+        while known != needed.len() {
+            known = needed.len();
+            for s in unit.iter().rev() {
+                if needed.contains(&s.target) {
+                    needed.extend(reads(s).into_iter().filter(|t| follow(*t)));
+                }
+            }
         }
+        kept.extend(unit.iter().rev().filter(|s| needed.contains(&s.target)).cloned());
     }
     kept.reverse();
     kept
@@ -196,15 +239,8 @@ pub fn live(stmts: &[Stmt], wanted: &BTreeSet<TensorId>) -> Vec<Stmt> {
 pub fn with_definitions(op: &Op, rule: &[Stmt]) -> Vec<Stmt> {
     // A named local was written at its name, an anonymous one by its whole step.
     let anonymous = |s: &Stmt| op.tensor(s.target).role == Role::Local && op.tensor(s.target).span == s.span;
-    let mut needed: BTreeSet<TensorId> = rule.iter().flat_map(reads).collect();
-    let mut all = Vec::new();
-    for s in op.forward.iter().rev().filter(|s| anonymous(s)) {
-        if needed.contains(&s.target) {
-            needed.extend(reads(s));
-            all.push(s.clone());
-        }
-    }
-    all.reverse();
+    let definitions: Vec<Stmt> = op.forward.iter().filter(|s| anonymous(s)).cloned().collect();
+    let mut all = live(&definitions, &rule.iter().flat_map(reads).collect());
     all.extend_from_slice(rule);
     all
 }

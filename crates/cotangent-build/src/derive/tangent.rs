@@ -16,43 +16,87 @@ pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
 pub fn tangent_through(op: &mut Op, forward: &[Stmt], calls: &[Call], wrt: &[TensorId]) -> Vec<Stmt> {
     let mut active: BTreeSet<TensorId> = wrt.iter().copied().collect();
     let mut out = Vec::new();
-    for (n, s) in forward.iter().enumerate() {
-        match calls.iter().find(|c| c.stmts.contains(&n)) {
-            Some(call) if call.stmts.start == n => called(op, call, &mut active, &mut out),
+    for unit in scan::units(forward) {
+        match calls.iter().find(|c| c.stmts.contains(&unit.start)) {
+            Some(call) if call.stmts.start == unit.start => called(op, call, &mut active, &mut out),
             Some(_) => {}
-            None => differentiate(op, s, forward, &mut active, &mut out),
+            None if forward[unit.start].scan.is_none() => {
+                differentiate(op, &forward[unit.start], forward, &mut active, &mut out);
+            }
+            None => recurrence(op, unit, forward, &mut active, &mut out),
         }
     }
+    scan::renumber(op, &mut out);
     out
+}
+
+/// The tangents of a recurrence run along the same axis in the same direction.
+fn recurrence(
+    op: &mut Op,
+    unit: std::ops::Range<usize>,
+    forward: &[Stmt],
+    active: &mut BTreeSet<TensorId>,
+    out: &mut Vec<Stmt>,
+) {
+    let stmts = &forward[unit];
+    // What moves: earlier statements read what later ones write.
+    let mut known = usize::MAX;
+    while known != active.len() {
+        known = active.len();
+        for s in stmts {
+            let mut d = Derive { op, vars: s.vars.clone(), active };
+            if !d.derivative(&s.value).is_zero() {
+                active.insert(s.target);
+            }
+        }
+    }
+    let mut group = Vec::new();
+    for s in stmts {
+        differentiate(op, s, forward, active, &mut group);
+    }
+    super::arranged(op, group, out);
 }
 
 /// The tangents of a call, by its rule; those that nothing has propagated to are zero.
 fn called(op: &Op, call: &Call, active: &mut BTreeSet<TensorId>, out: &mut Vec<Stmt>) {
     let mut made = BTreeSet::new();
-    for s in &call.tangent {
-        let value = s.value.map(&Affine::clone, &mut |e| match e {
-            Expr::Read(t, index) => match op.tensor(t).role {
-                Role::Tangent(of) if !active.contains(&of) => Expr::zero(),
-                Role::RuleLocal if !made.contains(&t) => Expr::zero(),
-                _ => Expr::Read(t, index),
-            },
-            Expr::Unary(Unary::Neg, a) => a.neg(),
-            Expr::Binary(Binary::Add, a, b) => a.add(*b),
-            Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
-            Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
-            Expr::Binary(Binary::Div, a, b) => a.div(*b),
-            Expr::Where(_, a, b) if a.is_zero() && b.is_zero() => Expr::zero(),
-            e => e,
-        });
-        if value.is_zero() {
-            continue;
+    for unit in scan::units(&call.tangent) {
+        let unit = &call.tangent[unit];
+        // In a recurrence earlier statements read what later ones write.
+        let mut known = usize::MAX;
+        while known != active.len() + made.len() {
+            known = active.len() + made.len();
+            for s in unit {
+                if propagated(op, s, active, &made).is_zero() {
+                    continue;
+                }
+                match op.tensor(s.target).role {
+                    Role::Tangent(of) => _ = active.insert(of),
+                    _ => _ = made.insert(s.target),
+                }
+            }
         }
-        match op.tensor(s.target).role {
-            Role::Tangent(of) => _ = active.insert(of),
-            _ => _ = made.insert(s.target),
-        }
-        out.push(Stmt { value, ..s.clone() });
+        let all = unit.iter().map(|s| Stmt { value: propagated(op, s, active, &made), ..s.clone() });
+        out.extend(all.filter(|s| !s.value.is_zero()));
     }
+}
+
+/// The value of a statement of a call's tangent, where what nothing has propagated to is zero.
+fn propagated(op: &Op, s: &Stmt, active: &BTreeSet<TensorId>, made: &BTreeSet<TensorId>) -> Expr {
+    s.value.map(&Affine::clone, &mut |e| match e {
+        Expr::Read(t, index) => match op.tensor(t).role {
+            Role::Tangent(of) if !active.contains(&of) => Expr::zero(),
+            Role::RuleLocal if !made.contains(&t) => Expr::zero(),
+            _ => Expr::Read(t, index),
+        },
+        Expr::Unary(Unary::Neg, a) => a.neg(),
+        Expr::Binary(Binary::Add, a, b) => a.add(*b),
+        Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
+        Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
+        Expr::Binary(Binary::Div, a, b) => a.div(*b),
+        Expr::Where(_, a, b) if a.is_zero() && b.is_zero() => Expr::zero(),
+        e => e,
+    })
 }
 
 fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<TensorId>, out: &mut Vec<Stmt>) {
@@ -76,6 +120,14 @@ fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<
     if value.is_zero() {
         return;
     }
+    // In a recurrence what a step has computed is read, not computed again in each turn.
+    let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
+    let value = match s.scan {
+        Some(_) if alone && s.reduce.is_none() => value.map(&Affine::clone, &mut |e| {
+            if e == s.value && !matches!(e, Expr::Read(..)) { Expr::Read(s.target, s.index.clone()) } else { e }
+        }),
+        _ => value,
+    };
     let vars = d.vars;
     let target = op.dual(s.target, Role::Tangent);
     active.insert(s.target);
@@ -88,6 +140,7 @@ fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<
         reduce: None,
         value,
         span: s.span,
+        scan: s.scan,
     };
     hoist(op, raw, Role::RuleLocal, out);
 }
@@ -322,6 +375,7 @@ mod tests {
             axes: Vec::new(),
             params: Vec::new(),
             tensors: Vec::new(),
+            scans: 0,
             forward: Vec::new(),
             calls: Vec::new(),
             adjoint: Rule::default(),

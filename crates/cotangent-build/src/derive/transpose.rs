@@ -6,7 +6,7 @@
 use super::hoist;
 use crate::index::*;
 use crate::source::Span;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Div, Mul, Neg};
 
 /// Where a statement is not linear in the tensors that it should be linear in.
@@ -25,8 +25,7 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     let stmts = &super::live(stmts, &linear.keys().copied().collect());
     // Linear locals: written by a statement that reads something linear.
     let mut linear_stmts = Vec::new();
-    for s in stmts {
-        let reads_linear = super::reads(s).iter().any(|t| duals.contains_key(t));
+    for (s, reads_linear) in stmts.iter().zip(moved(stmts, linear)) {
         if !reads_linear && linear.contains_key(&s.target) && !s.value.is_zero() {
             let source = linear.keys().find(|t| stmts.iter().all(|s| s.target != **t));
             let tensor = *source.unwrap_or(&s.target);
@@ -45,7 +44,7 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     }
     let mut out = Vec::new();
     // A target that later statements read: what comes back for it joins its own dual in a local.
-    let read: std::collections::BTreeSet<TensorId> = stmts.iter().flat_map(super::reads).collect();
+    let read: BTreeSet<TensorId> = stmts.iter().flat_map(super::reads).collect();
     for (t, dual) in linear {
         if read.contains(t) && stmts.iter().any(|s| s.target == *t) {
             let Tensor { name, axes, span, .. } = op.tensor(*t).clone();
@@ -57,43 +56,94 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     }
     // What is not linear is needed as it is, before everything else.
     let constant = |s: &Stmt, reads_linear: bool| !reads_linear && !linear.contains_key(&s.target);
-    out.extend(stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()));
+    let constants =
+        stmts.iter().zip(&linear_stmts).filter(|(s, l)| constant(s, **l)).map(|(s, _)| s.clone()).collect::<Vec<_>>();
+    for unit in scan::units(&constants) {
+        super::arranged(op, constants[unit].to_vec(), &mut out);
+    }
     // Duals that hold something: those given, and those that a statement below has added to.
-    let mut reached: std::collections::BTreeSet<TensorId> = linear.values().copied().collect();
+    let mut reached: BTreeSet<TensorId> = linear.values().copied().collect();
     reached.extend(out.iter().map(|s| s.target));
-    for (s, _) in stmts.iter().zip(&linear_stmts).filter(|(_, l)| **l).rev() {
-        if s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
-            let tensor = super::reads(s).into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
-            return Err(NotLinear { span: s.span, tensor, why: "it stands under a reduction other than a sum" });
+    for unit in scan::units(stmts).into_iter().rev() {
+        let members: Vec<&Stmt> = unit.filter(|n| linear_stmts[*n]).map(|n| &stmts[n]).collect();
+        // In a recurrence what comes first backwards may be reached by what comes after it.
+        let mut known = usize::MAX;
+        while known != reached.len() {
+            known = reached.len();
+            for s in members.iter().rev().filter(|s| s.scan.is_some()) {
+                if reached.contains(&duals[&s.target]) {
+                    reached.extend(super::reads(s).iter().filter_map(|t| duals.get(t)));
+                }
+            }
         }
-        if !reached.contains(&duals[&s.target]) {
-            continue;
+        let mut back = Vec::new();
+        for s in members.into_iter().rev() {
+            scatter(op, s, &duals, &mut reached, &mut back)?;
         }
-        let seed = Expr::Read(duals[&s.target], s.index.clone());
-        let mut terms = Vec::new();
-        collect(&s.value, seed, &duals, &mut terms).map_err(|(tensor, why)| {
-            let read = super::reads(s).into_iter().find(|t| duals.contains_key(t));
-            NotLinear { span: s.span, tensor: tensor.or(read).unwrap_or(s.target), why }
-        })?;
-        for (read, index, value) in terms {
-            reached.insert(duals[&read]);
-            let free: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
-            let bound: Vec<VarId> = (0..s.vars.len()).map(VarId).filter(|v| !free.contains(v)).collect();
-            let value = if bound.is_empty() { value } else { Expr::Reduce(ReduceOp::Sum, bound, Box::new(value)) };
-            let raw = Stmt {
-                target: duals[&read],
-                index,
-                accumulate: true,
-                vars: s.vars.clone(),
-                free: 0,
-                reduce: None,
-                value,
-                span: s.span,
-            };
-            hoist(op, raw, Role::RuleLocal, &mut out);
+        super::arranged(op, back, &mut out);
+    }
+    scan::renumber(op, &mut out);
+    Ok(out)
+}
+
+/// Those that read something linear, or what such a statement wrote.
+fn moved(stmts: &[Stmt], linear: &BTreeMap<TensorId, TensorId>) -> Vec<bool> {
+    let mut known: BTreeSet<TensorId> = linear.keys().copied().collect();
+    let reads = |s: &Stmt, known: &BTreeSet<TensorId>| super::reads(s).iter().any(|t| known.contains(t));
+    for unit in scan::units(stmts) {
+        let mut count = usize::MAX;
+        while count != known.len() {
+            count = known.len();
+            for s in &stmts[unit.clone()] {
+                if reads(s, &known) {
+                    known.insert(s.target);
+                }
+            }
         }
     }
-    Ok(out)
+    stmts.iter().map(|s| reads(s, &known)).collect()
+}
+
+/// Appends what a statement contributes to the duals of the tensors that it reads.
+fn scatter(
+    op: &mut Op,
+    s: &Stmt,
+    duals: &BTreeMap<TensorId, TensorId>,
+    reached: &mut BTreeSet<TensorId>,
+    out: &mut Vec<Stmt>,
+) -> Result<(), NotLinear> {
+    if s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
+        let tensor = super::reads(s).into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
+        return Err(NotLinear { span: s.span, tensor, why: "it stands under a reduction other than a sum" });
+    }
+    if !reached.contains(&duals[&s.target]) {
+        return Ok(());
+    }
+    let seed = Expr::Read(duals[&s.target], s.index.clone());
+    let mut terms = Vec::new();
+    collect(&s.value, seed, duals, &mut terms).map_err(|(tensor, why)| {
+        let read = super::reads(s).into_iter().find(|t| duals.contains_key(t));
+        NotLinear { span: s.span, tensor: tensor.or(read).unwrap_or(s.target), why }
+    })?;
+    for (read, index, value) in terms {
+        reached.insert(duals[&read]);
+        let free: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
+        let bound: Vec<VarId> = (0..s.vars.len()).map(VarId).filter(|v| !free.contains(v)).collect();
+        let value = if bound.is_empty() { value } else { Expr::Reduce(ReduceOp::Sum, bound, Box::new(value)) };
+        let raw = Stmt {
+            target: duals[&read],
+            index,
+            accumulate: true,
+            vars: s.vars.clone(),
+            free: 0,
+            reduce: None,
+            value,
+            span: s.span,
+            scan: s.scan.map(|t| Turn { backwards: !t.backwards, ..t }),
+        };
+        hoist(op, raw, Role::RuleLocal, out);
+    }
+    Ok(())
 }
 
 type Term = (TensorId, Vec<Affine>, Expr);

@@ -342,7 +342,11 @@ impl Writer<'_> {
             Value::Select(t, a, b) => {
                 format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.value(a), self.value(b))
             }
-            Value::Lanes(..) | Value::Splat(..) => unreachable!("lanes are above"),
+            Value::Fused(a, b, c) => {
+                format!("Isa_::mul_add({}, {}, {})", self.value(a), self.value(b), self.value(c))
+            }
+            Value::Lane(r, lane) => format!("{}[{lane}]", self.names.register(*r)),
+            Value::Lanes(..) | Value::Splat(..) | Value::Each(..) => unreachable!("lanes are above"),
         }
     }
 
@@ -386,7 +390,14 @@ impl Writer<'_> {
             Value::Select(t, a, b) => {
                 format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.lanes(a), self.lanes(b))
             }
-            Value::Const(_) | Value::Load(_) => unreachable!("scalars stand in splats"),
+            Value::Each(f, all) => {
+                let all: Vec<_> = all.iter().map(|a| self.value(a)).collect();
+                let lanes = format!("{}::Lanes::from_array([{}])", self.runtime, all.join(", "));
+                format!("{lanes}.{}::<Isa_>().apart()", f.name())
+            }
+            Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => {
+                unreachable!("scalars stand in splats")
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::index::{Binary, Unary};
 use crate::nest::Nest;
 use crate::nest::machine::{MACHINES, Machine};
-use crate::plain::{Cond, Expr, Function, Kernel, Step};
+use crate::plain::{Cond, Expr, Function, Kernel, Step, Stmt};
 use crate::spec::DType;
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let of = |m: &&Machine| nests.iter().find(|n| n.machines.contains(m)).or(widest).map_or(0, scratch);
     Cost {
-        flops: f.steps.iter().map(step).sum(),
+        flops: f.steps.iter().flat_map(Step::stmts).map(stmt).sum(),
         bytes: size * (read + written * if accumulates { 2 } else { 1 }),
         scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
     }
@@ -63,8 +63,7 @@ fn cheap(e: &Expr) -> bool {
     }
 }
 
-fn step(s: &Step) -> u64 {
-    let Step::Stmt(s) = s else { return 0 };
+fn stmt(s: &Stmt) -> u64 {
     let turns = |from: usize, to: usize| s.vars[from..to].iter().map(|v| v.extent as u64).product::<u64>();
     let reduced = if s.reduce.is_some() { turns(0, s.vars.len()) } else { 0 };
     let added = if s.accumulate { turns(0, s.free) } else { 0 };

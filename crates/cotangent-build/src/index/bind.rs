@@ -1,6 +1,7 @@
 //! Binding: an op and the numbers of an instance or a sample, to the extents of every axis and the value of every parameter.
 //!
-//! Holds after it: every axis has its extents, derived ones computed, all at least 1; axes of one rank class have one rank;
+//! Holds after it: every axis has its extents, derived ones computed, all at least 1; axes of one rank class have one rank; recurrences run
+//! along axes of one dimension and read what was written before;
 //! parameters per dimension have that many numbers.
 
 use super::*;
@@ -46,6 +47,10 @@ pub enum BindError {
     Extent(AxisId, usize, Option<i64>),
     /// A tensor with more than [`MAX_ELEMENTS`] elements.
     TooLarge(TensorId),
+    /// A recurrence along an axis that has not one dimension.
+    Turns(AxisId, Span),
+    /// A recurrence that reads a tensor at this distance, which is in the other direction or nowhere.
+    Distance(TensorId, Span, i64),
 }
 
 impl Binding {
@@ -106,6 +111,11 @@ impl Binding {
         let extents =
             sizes.into_iter().map(|s| s.unwrap_or_default().into_iter().map(|n| n as usize).collect()).collect();
         let binding = Binding { extents, params };
+        for stmts in [&op.forward, &op.adjoint.stmts, &op.tangent.stmts] {
+            // What is wrong with the formula is wrong with its derivatives too.
+            let units = scan::units(stmts).into_iter().filter(|_| errors.is_empty()).collect::<Vec<_>>();
+            units.into_iter().for_each(|unit| binding.recurrence(op, &stmts[unit], &mut errors));
+        }
         for t in (0..op.tensors.len()).map(TensorId) {
             let elements = binding.shape(op, t).iter().try_fold(1usize, |p, n| p.checked_mul(*n));
             if elements.is_none_or(|n| n > MAX_ELEMENTS) {
@@ -113,6 +123,25 @@ impl Binding {
             }
         }
         if errors.is_empty() { Ok(binding) } else { Err(errors) }
+    }
+
+    /// What stands against running a recurrence in turns at these numbers.
+    fn recurrence(&self, op: &Op, unit: &[Stmt], errors: &mut Vec<BindError>) {
+        let Some(turn) = unit[0].scan else { return };
+        let axis = unit[0].vars[turn.var.0].axis;
+        if self.rank(axis) != 1 {
+            let error = BindError::Turns(axis, unit[0].span);
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+            return;
+        }
+        for shift in scan::shifts(op, unit).into_iter().flatten() {
+            let number = shift.distance.eval(&|atom| self.atom(atom, 0));
+            if number.is_none_or(|n| Some(n.cmp(&0)) != scan::sign(&shift.distance)) {
+                errors.push(BindError::Distance(shift.tensor, shift.span, number.unwrap_or(i64::MAX)));
+            }
+        }
     }
 
     /// The extents of a tensor, its groups one after the other.

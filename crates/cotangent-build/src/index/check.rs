@@ -6,7 +6,26 @@ use super::*;
 pub fn check(op: &Op) -> Result<(), String> {
     for (rule, stmts) in [("forward", &op.forward), ("adjoint", &op.adjoint.stmts), ("tangent", &op.tangent.stmts)] {
         let mut written = std::collections::BTreeSet::new();
-        for s in stmts {
+        let mut numbers = std::collections::BTreeSet::new();
+        for unit in scan::units(stmts) {
+            let unit = &stmts[unit];
+            let Some(first) = unit[0].scan else { continue };
+            let broken = |what: &str| Err(format!("{}: {rule}: {what} at `{}`", op.name, print::stmt(op, &unit[0])));
+            if !numbers.insert(first.scan) {
+                return broken("a recurrence in two pieces");
+            }
+            if unit.iter().any(|s| s.scan.is_none_or(|t| t.backwards != first.backwards || t.var.0 >= s.free)) {
+                return broken("a recurrence in two directions, or along a bound variable");
+            }
+            if let Err(unfit) = scan::shifts(op, unit) {
+                return broken(&format!("no recurrence: `{}` {:?}", op.tensor(unfit.tensor).name, unfit.why));
+            }
+        }
+        for (n, s) in stmts.iter().enumerate() {
+            if let Some(turn) = s.scan {
+                let others = stmts[n..].iter().take_while(|o| o.scan.is_some_and(|t| t.scan == turn.scan));
+                written.extend(others.map(|o| o.target));
+            }
             let fail = |what: String| Err(format!("{}: {rule}: {what} in `{}`", op.name, print::stmt(op, s)));
             let arity = |t: TensorId, index: &[Affine]| index.len() == op.tensor(t).axes.len();
             if !arity(s.target, &s.index) {
@@ -15,6 +34,10 @@ pub fn check(op: &Op) -> Result<(), String> {
             let on_left: std::collections::BTreeSet<_> = s.index.iter().flat_map(Affine::vars).collect();
             if on_left != (0..s.free).map(VarId).collect() {
                 return fail("the free variables are not those on the left".into());
+            }
+            let meets = |b: &Stmt| b.target == s.target && !apart(&b.index, &s.index);
+            if !s.accumulate && stmts[..n].iter().any(meets) {
+                return fail("a `=` on what is written before".into());
             }
             if s.reduce.is_none() && s.vars.len() != s.free {
                 return fail("bound variables without a reduction".into());

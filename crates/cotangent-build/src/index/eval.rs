@@ -2,7 +2,7 @@
 //! of the declaration), runs the statements over any [`Number`].
 //!
 //! A read outside a tensor is an *absent* zero: a product with it is absent, whatever the other factor; a sum passes over it; anything
-//! else sees the number 0. A `prod`, `max` or `min` reduction passes over coordinates at which a read falls outside.
+//! else sees the number 0. A recurrence runs its statements in order for each coordinate along its axis. A `prod`, `max` or `min` reduction passes over coordinates at which a read falls outside.
 
 use super::bind::Binding;
 use super::*;
@@ -116,30 +116,46 @@ impl<'a, N: Number> Machine<'a, N> {
 
     /// Runs statements in order. A tensor without a value is zero before its first write.
     pub fn run(&mut self, stmts: &[Stmt]) -> Result<(), DoubleWrite> {
-        stmts.iter().try_for_each(|s| self.stmt(s))
+        for unit in scan::units(stmts) {
+            let unit = &stmts[unit];
+            match unit[0].scan {
+                None => self.stmt(&unit[0], None)?,
+                Some(first) => {
+                    let turns = self.binding.count(unit[0].vars[first.var.0].axis) as i64;
+                    for n in 0..turns {
+                        let at = if first.backwards { turns - 1 - n } else { n };
+                        unit.iter().try_for_each(|s| self.stmt(s, Some(at)))?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn stmt(&mut self, s: &Stmt) -> Result<(), DoubleWrite> {
+    /// `at`: where the variable of a recurrence stands.
+    fn stmt(&mut self, s: &Stmt, at: Option<i64>) -> Result<(), DoubleWrite> {
         let code = Compiler::new(self.op, self.binding, s);
-        let free = code.slots(0..s.free);
-        let bound = code.slots(s.free..s.vars.len());
+        let still = s.scan.map(|t| code.first[t.var.0]);
+        let free: Vec<usize> = code.slots(0..s.free).filter(|slot| Some(*slot) != still).collect();
+        let bound: Vec<usize> = code.slots(s.free..s.vars.len()).collect();
         let target = code.access(s.target, &s.index);
         let value = code.expr::<N>(&s.value);
         let zero = N::from_f64(0.0);
         let size = self.binding.elements(self.op, s.target);
-        let mut out = self.tensors.remove(&s.target).unwrap_or_else(|| vec![zero; size]);
-        let mut written = vec![false; if s.accumulate { 0 } else { size }];
+        let mut results = Vec::new();
         let mut env = vec![0i64; code.extents.len()];
+        if let (Some(slot), Some(at)) = (still, at) {
+            env[slot] = at;
+        }
         let outside = Cell::new(false);
         let frame = Frame { tensors: &self.tensors, outside: &outside };
-        let mut result = Ok(());
-        odometer(&code.extents, free, &mut env, &mut |env| {
+        odometer(&code.extents, &free, &mut env, &mut |env| {
             let Some(at) = target.locate(env) else { return };
             let v = match s.reduce {
                 None => frame.eval(&value, env).unwrap_or(zero),
                 Some(r) => {
                     let mut total = N::from_f64(r.identity());
-                    odometer(&code.extents, bound.clone(), env, &mut |env| {
+                    odometer(&code.extents, &bound, env, &mut |env| {
                         outside.set(false);
                         let v = frame.eval(&value, env);
                         if r.skips_outside() && outside.get() {
@@ -156,6 +172,13 @@ impl<'a, N: Number> Machine<'a, N> {
                     total
                 }
             };
+            results.push((at, v));
+        });
+        // A statement of a recurrence may read its own target, so it is written when all is read.
+        let out = self.tensors.entry(s.target).or_insert_with(|| vec![zero; size]);
+        let mut written = vec![false; if s.accumulate { 0 } else { size }];
+        let mut result = Ok(());
+        for (at, v) in results {
             if s.accumulate {
                 out[at] = out[at].add(v);
             } else {
@@ -164,19 +187,18 @@ impl<'a, N: Number> Machine<'a, N> {
                 }
                 out[at] = v;
             }
-        });
-        self.tensors.insert(s.target, out);
+        }
         result
     }
 }
 
-/// Calls `f` for every setting of the slots in `range`, last fastest; once if there are none.
-fn odometer(extents: &[usize], range: std::ops::Range<usize>, env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
-    env[range.clone()].fill(0);
+/// Calls `f` for every setting of the slots, last fastest; once if there are none.
+fn odometer(extents: &[usize], slots: &[usize], env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
+    slots.iter().for_each(|slot| env[*slot] = 0);
     loop {
         f(env);
         let mut moved = false;
-        for slot in range.clone().rev() {
+        for slot in slots.iter().copied().rev() {
             env[slot] += 1;
             if (env[slot] as usize) < extents[slot] {
                 moved = true;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod eval;
 pub mod print;
 pub mod resolve;
+pub mod scan;
 
 use crate::source::{SourceId, Span};
 use crate::spec::Domain;
@@ -42,6 +43,8 @@ pub struct Op {
     pub axes: Vec<Axis>,
     pub params: Vec<Param>,
     pub tensors: Vec<Tensor>,
+    /// How many recurrences have been numbered.
+    pub scans: usize,
     pub forward: Vec<Stmt>,
     /// The statements of `forward` that come from calls of other ops.
     pub calls: Vec<Call>,
@@ -232,6 +235,19 @@ pub struct Stmt {
     /// Free of reductions.
     pub value: Expr,
     pub span: Span,
+    /// The recurrence that it stands in.
+    pub scan: Option<Turn>,
+}
+
+/// A statement's part in a recurrence: statements that follow each other with one number run in turn for each coordinate along an axis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The number of the recurrence, in no other list of statements that may come to stand beside this one.
+    pub scan: usize,
+    /// The variable of the statement that stands still in each turn: a free one, of an axis of one dimension.
+    pub var: VarId,
+    /// From the last coordinate to the first.
+    pub backwards: bool,
 }
 
 /// One position of an access: `(terms + constant) / divisor`, per dimension; where the division has a remainder there is no element.
@@ -425,6 +441,10 @@ impl Affine {
             _ => None,
         }
     }
+    /// `Some(n)` when the position is a number, the same in every dimension.
+    pub fn as_int(&self) -> Option<i64> {
+        if self.terms.is_empty() && self.divided_by_one() { self.constant.as_int() } else { None }
+    }
     pub fn divided_by_one(&self) -> bool {
         self.divisor.as_int() == Some(1)
     }
@@ -437,6 +457,15 @@ impl Affine {
         terms.sort();
         Affine { terms, constant: self.constant.clone(), divisor: self.divisor.clone() }
     }
+}
+
+/// Whether two accesses of one tensor never meet: at some position both are numbers that differ. That holds at every rank but 0.
+pub fn apart(a: &[Affine], b: &[Affine]) -> bool {
+    a.iter().zip(b).any(|(a, b)| differ(a, b))
+}
+
+fn differ(a: &Affine, b: &Affine) -> bool {
+    matches!((a.as_int(), b.as_int()), (Some(a), Some(b)) if a != b)
 }
 
 impl Expr {
@@ -743,6 +772,30 @@ impl Op {
         }
         self.tensors.push(Tensor { name: fresh, axes, role, span, domain: None });
         TensorId(self.tensors.len() - 1)
+    }
+    /// The greatest number that stands as a position of each axis, in any rule: its elements are told apart by number.
+    pub fn numbered(&self) -> Vec<Option<i64>> {
+        let mut greatest: Vec<Option<i64>> = vec![None; self.axes.len()];
+        let mut see = |t: TensorId, index: &[Affine]| {
+            for (axis, a) in self.tensor(t).axes.iter().zip(index) {
+                greatest[axis.0] = greatest[axis.0].max(a.as_int().filter(|n| *n >= 0));
+            }
+        };
+        for s in self.forward.iter().chain(&self.adjoint.stmts).chain(&self.tangent.stmts) {
+            see(s.target, &s.index);
+            s.value.reads(&mut see);
+        }
+        greatest
+    }
+    /// Two statements of a rule that store the same element at this binding, though they are told apart by number: there is just one.
+    pub fn stored_twice<'a>(&self, stmts: &'a [Stmt], b: &bind::Binding) -> Option<(&'a Stmt, &'a Stmt)> {
+        let meet = |a: &Stmt, s: &Stmt| {
+            let axes = self.tensor(a.target).axes.iter();
+            a.target == s.target
+                && axes.zip(a.index.iter().zip(&s.index)).all(|(t, (a, s))| b.rank(*t) == 0 || !differ(a, s))
+        };
+        let sets: Vec<&Stmt> = stmts.iter().filter(|s| !s.accumulate).collect();
+        sets.iter().enumerate().find_map(|(n, s)| sets[..n].iter().find(|a| meet(a, s)).map(|a| (*a, *s)))
     }
     /// The tangent (`_dot`) or cotangent (`_bar`) of a tensor, made on first use.
     pub fn dual(&mut self, of: TensorId, role: fn(TensorId) -> Role) -> TensorId {

@@ -111,6 +111,7 @@ pub fn op(op: &Op) -> String {
             Role::Local | Role::RuleLocal => "local",
             Role::Tangent(_) => "tangent",
             Role::Cotangent(_) => "cotangent",
+            Role::Partial(..) => "partial",
         };
         let axes: Vec<_> = t.axes.iter().map(|a| op.axes[a.0].name.as_str()).collect();
         let _ = writeln!(out, "  {role} {}[{}]", t.name, axes.join(", "));
@@ -121,8 +122,24 @@ pub fn op(op: &Op) -> String {
         ("tangent", &op.tangent.stmts, op.tangent.declared),
     ] {
         let _ = writeln!(out, "{title}{}", if declared { "" } else { " (derived)" });
-        for s in stmts {
-            let _ = writeln!(out, "  {}", stmt(op, s));
+        out.push_str(&list(op, stmts));
+    }
+    out
+}
+
+/// Statements in order, those of a recurrence set in below its head.
+fn list(op: &Op, stmts: &[Stmt]) -> String {
+    let mut out = String::new();
+    for unit in scan::units(stmts) {
+        let unit = &stmts[unit];
+        let mut margin = "  ";
+        if let Some(turn) = unit[0].scan {
+            let direction = if turn.backwards { ", backwards" } else { "" };
+            let _ = writeln!(out, "  along {}{direction}", unit[0].vars[turn.var.0].name);
+            margin = "    ";
+        }
+        for s in unit {
+            let _ = writeln!(out, "{margin}{}", stmt(op, s));
         }
     }
     out
@@ -270,9 +287,7 @@ pub fn rules(op: &Op, derived: &crate::derive::Derived, certificate: &crate::cer
     let mut out = format!("op {}\n", op.name);
     let mut section = |title: String, stmts: &[Stmt]| {
         let _ = writeln!(out, "{title}");
-        for s in stmts {
-            let _ = writeln!(out, "  {}", stmt(op, s));
-        }
+        out.push_str(&list(op, stmts));
     };
     section("forward".into(), &op.forward);
     let source = |declared: bool, method: &crate::certify::Method| {

@@ -194,6 +194,26 @@ impl Checker<'_> {
                 self.value(b)?;
                 self.same(self.lanes(a), self.lanes(b))
             }
+            Value::Fused(a, b, c) => [a, b, c].into_iter().try_for_each(|a| {
+                self.value(a)?;
+                self.same(None, self.lanes(a))
+            }),
+            Value::Each(_, all) => {
+                if !all.len().is_power_of_two() {
+                    return Err("lanes that are no power of two".into());
+                }
+                all.iter().try_for_each(|a| {
+                    self.value(a)?;
+                    self.same(None, self.lanes(a))
+                })
+            }
+            Value::Lane(r, lane) => {
+                self.register(*r)?;
+                match self.n.registers[*r].lanes {
+                    Some(n) if *lane < n => Ok(()),
+                    _ => Err(format!("register `{}` has no lane {lane}", self.n.registers[*r].name)),
+                }
+            }
             Value::Select(t, a, b) => {
                 self.test(t)?;
                 let known = self.tests.len();

@@ -133,6 +133,9 @@ impl Machine<'_> {
                 self.value(a).into_iter().zip(self.value(b)).map(|(a, b)| f64::binary(*f, a, b)).collect()
             }
             Value::Powf(a, n) => each(a, &|x| Number::powf(x, *n)),
+            Value::Fused(a, b, c) => vec![self.scalar(a) * self.scalar(b) + self.scalar(c)],
+            Value::Each(f, all) => all.iter().map(|a| f64::unary(*f, self.scalar(a))).collect(),
+            Value::Lane(r, lane) => vec![self.registers[*r][*lane]],
             Value::Select(t, a, b) => self.value(if self.test(t) { a } else { b }),
         }
     }

@@ -2,7 +2,7 @@
 //! local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not matrices).
 
 use crate::index::TensorId;
-use crate::plain::{Access, Step, Stmt};
+use crate::plain::{Access, Part, Position, Scan, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps, or a loop around a run of them.
@@ -27,12 +27,29 @@ pub struct Fused {
     pub dropped: BTreeMap<TensorId, BTreeSet<usize>>,
 }
 
-/// Fuses the steps of a function whose scratch tensors are `locals`.
+/// Fuses the steps of a function whose scratch tensors are `locals`. A recurrence becomes a loop whatever it shares.
 pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
-    let mut f = Fuser { locals: locals.iter().copied().collect(), loops: 0, dropped: BTreeMap::new() };
-    let items: Vec<Item> = steps.iter().map(|s| Item { step: s.clone(), fixed: BTreeMap::new() }).collect();
-    let all: Vec<Item> = items.clone();
-    let trees = f.run(items, &all);
+    let item = |step: Step| Item { step, fixed: BTreeMap::new() };
+    let all: Vec<Item> = steps
+        .iter()
+        .flat_map(|s| match s {
+            Step::Fill(_) => vec![item(s.clone())],
+            _ => s.stmts().into_iter().map(|s| item(Step::Stmt(s.clone()))).collect(),
+        })
+        .collect();
+    let locals = locals.iter().copied().collect();
+    let mut f = Fuser { locals, loops: 0, dropped: BTreeMap::new(), in_turn: false };
+    let mut trees = Vec::new();
+    let mut straight: Vec<Item> = Vec::new();
+    for step in steps {
+        let Step::Scan(scan) = step else {
+            straight.push(item(step.clone()));
+            continue;
+        };
+        trees.extend(f.run(std::mem::take(&mut straight), &all));
+        trees.extend(f.recurrence(scan, &all));
+    }
+    trees.extend(f.run(straight, &all));
     Fused { trees, dropped: f.dropped }
 }
 
@@ -46,6 +63,8 @@ struct Fuser {
     locals: BTreeSet<TensorId>,
     loops: usize,
     dropped: BTreeMap<TensorId, BTreeSet<usize>>,
+    /// Whether the steps are those of one turn of a recurrence: there a sum has no other rows than its own.
+    in_turn: bool,
 }
 
 /// A run of steps that can share a loop: its variable in each, and the storage dimension of each tensor that it selects.
@@ -55,6 +74,47 @@ struct Run {
 }
 
 impl Fuser {
+    /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn loses that of the turns.
+    fn recurrence(&mut self, scan: &Scan, all: &[Item]) -> Vec<Tree> {
+        let stmts: Vec<(Option<usize>, &Stmt)> =
+            scan.segments.iter().flat_map(|s| &s.body).map(|p| (p.turn, &p.stmt)).collect();
+        let touched: BTreeSet<TensorId> = stmts.iter().flat_map(|(_, s)| accesses(s)).map(|a| a.tensor).collect();
+        let mut outer = Vec::new();
+        for t in touched.into_iter().filter(|t| self.locals.contains(t)).collect::<Vec<_>>() {
+            match turn_dimension(scan, t) {
+                None => {
+                    self.locals.remove(&t);
+                    outer.push(t);
+                }
+                Some(dim) => {
+                    let here = stmts.iter().filter(|(_, s)| accesses(s).iter().any(|a| a.tensor == t)).count();
+                    if all.iter().filter(|i| tensors(&i.step).contains(&t)).count() == here {
+                        self.dropped.entry(t).or_default().insert(dim);
+                    }
+                }
+            }
+        }
+        let mut trees = Vec::new();
+        self.in_turn = true;
+        for segment in &scan.segments {
+            let id = self.loops;
+            self.loops += 1;
+            let item = |part: &Part| Item {
+                step: Step::Stmt(part.stmt.clone()),
+                fixed: part.turn.iter().map(|v| (*v, id)).collect(),
+            };
+            let body = self.run(segment.body.iter().map(item).collect(), all);
+            if segment.turns == 1 {
+                trees.extend(body);
+            } else {
+                trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.turns, body });
+            }
+        }
+        self.in_turn = false;
+        self.locals.extend(outer);
+        trees
+    }
+
     /// `all`: every step of the function, to see who else touches a local.
     fn run(&mut self, items: Vec<Item>, all: &[Item]) -> Vec<Tree> {
         let mut out = Vec::new();
@@ -101,7 +161,7 @@ impl Fuser {
         let mut best: Option<Run> = None;
         let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
         for v in order {
-            if items[0].fixed.contains_key(&v) || reuses(first, v) {
+            if items[0].fixed.contains_key(&v) {
                 continue;
             }
             if let Some(run) = self.extend(items, v)
@@ -122,7 +182,7 @@ impl Fuser {
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
             let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
-            let Some(var) = var.filter(|w| *w < s.free && !reuses(s, *w)) else { break };
+            let Some(var) = var.filter(|w| *w < s.free && !tiles(s, *w, self.in_turn)) else { break };
             // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
             let mut dims = run.dims.clone();
             let touched_written: BTreeSet<TensorId> =
@@ -152,6 +212,37 @@ impl Fuser {
     }
 }
 
+/// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it, and touches no other turn's.
+fn turn_dimension(scan: &Scan, t: TensorId) -> Option<usize> {
+    let mut dim = None;
+    for segment in &scan.segments {
+        let mut place: Option<Position> = None;
+        for (n, part) in segment.body.iter().enumerate() {
+            let own: Vec<&Access> = accesses(&part.stmt).into_iter().filter(|a| a.tensor == t).collect();
+            let first = segment.body[..n].iter().all(|p| p.stmt.target.tensor != t);
+            let sets = part.stmt.target.tensor == t && !part.stmt.accumulate && own.len() == 1;
+            if !own.is_empty() && first && !sets {
+                return None;
+            }
+            for a in own {
+                let at = match part.turn {
+                    Some(v) => a.positions.iter().position(|p| p.numerator.coefficient(v) != 0)?,
+                    None => a.positions.iter().position(|p| p.numerator.terms.is_empty())?,
+                };
+                // Variables are numbered by statement: the number of the turn is the same in all.
+                let numerator = a.positions[at].numerator.renamed(&|v| if Some(v) == part.turn { 0 } else { v + 1 });
+                let position = Position { numerator, ..a.positions[at].clone() };
+                let alone = part.turn.is_none() || position.numerator.terms.iter().all(|(v, _)| *v == 0);
+                let known = *dim.get_or_insert(at) == at && *place.get_or_insert_with(|| position.clone()) == position;
+                if !alone || !known || position.guard.any() {
+                    return None;
+                }
+            }
+        }
+    }
+    dim
+}
+
 /// The variable of `s` that reads or writes a tensor of the run where the run's loop does.
 fn matching(
     s: &Stmt,
@@ -166,15 +257,19 @@ fn matching(
     })
 }
 
-/// Whether a matrix is used again in each turn of the variable, as a product's is in each row: a tile over the variable loads it once for
-/// several turns, which is worth more than what a shared loop saves.
-fn reuses(s: &Stmt, var: usize) -> bool {
-    let mut found = false;
-    s.value.reads(&mut |a| {
-        let vars: BTreeSet<usize> = a.vars().collect();
-        found |= !vars.contains(&var) && vars.iter().any(|v| *v < s.free) && vars.iter().any(|v| *v >= s.free);
+/// Whether a sum is better off as a tile of its own than in a loop over `v`: it reads elements again for each value of `v`, and the loop would take
+/// away the tile's lanes, or its rows where others run across them. A sum along what is contiguous, one a row, loses little.
+fn tiles(s: &Stmt, v: usize, in_turn: bool) -> bool {
+    let (mut again, mut column, mut across) = (false, false, in_turn);
+    s.value.accesses(&mut |a| {
+        let has = |w: usize| a.vars().any(|x| x == w);
+        if a.vars().any(|w| w >= s.free) {
+            again |= !has(v);
+            across |= has(v) && (0..s.free).any(|w| !has(w));
+            column |= a.positions.last().is_some_and(|p| p.numerator.coefficient(v) != 0);
+        }
     });
-    s.reduce.is_some() && found
+    s.reduce.is_some() && again && (across || column)
 }
 
 fn accesses(s: &Stmt) -> Vec<&Access> {
@@ -195,9 +290,9 @@ fn reads(step: &Step) -> BTreeSet<TensorId> {
 
 fn tensors(step: &Step) -> BTreeSet<TensorId> {
     let mut set = reads(step);
-    set.insert(match step {
-        Step::Fill(t) => *t,
-        Step::Stmt(s) => s.target.tensor,
-    });
+    match step {
+        Step::Fill(t) => _ = set.insert(*t),
+        step => set.extend(step.stmts().iter().map(|s| s.target.tensor)),
+    }
     set
 }

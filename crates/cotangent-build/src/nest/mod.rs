@@ -11,6 +11,7 @@ mod lower;
 pub mod machine;
 pub mod print;
 pub mod schedule;
+pub mod straight;
 mod tile;
 mod trial;
 
@@ -151,6 +152,12 @@ pub enum Value {
     Unary(Unary, Box<Value>),
     Binary(Binary, Box<Value>, Box<Value>),
     Powf(Box<Value>, f64),
+    /// `a * b + c` of scalars, rounded once where the instruction set does that.
+    Fused(Box<Value>, Box<Value>, Box<Value>),
+    /// Lanes that are a function of scalars, one each, for their lanes to be taken one by one.
+    Each(Unary, Vec<Value>),
+    /// One lane of a register.
+    Lane(RegisterId, usize),
     /// Only the taken side is evaluated.
     Select(Box<Test>, Box<Value>, Box<Value>),
 }
@@ -174,8 +181,10 @@ impl Value {
     /// Every access of an element, tests included.
     pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
         match self {
-            Value::Const(_) | Value::Register(_) => {}
+            Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
             Value::Load(a) | Value::Lanes(a, ..) => f(a),
+            Value::Each(_, all) => all.iter().for_each(|a| a.loads(f)),
+            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.loads(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.loads(f),
             Value::Binary(_, a, b) => {
                 a.loads(f);
@@ -196,7 +205,9 @@ impl Value {
     /// Every test within, the inner ones of a test aside.
     fn tests(&self, f: &mut impl FnMut(&Test)) {
         match self {
-            Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) => {}
+            Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => {}
+            Value::Each(_, all) => all.iter().for_each(|a| a.tests(f)),
+            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.tests(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.tests(f),
             Value::Binary(_, a, b) => {
                 a.tests(f);
@@ -212,7 +223,8 @@ impl Value {
     /// The number of lanes; `None` for a scalar.
     pub fn lanes(&self, registers: &[Register]) -> Option<usize> {
         match self {
-            Value::Const(_) | Value::Load(_) => None,
+            Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => None,
+            Value::Each(_, all) => Some(all.len()),
             Value::Lanes(_, n, _) | Value::Splat(_, n) => Some(*n),
             Value::Register(r) => registers[*r].lanes,
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Binary(_, a, _) | Value::Select(_, a, _) => {

@@ -120,6 +120,11 @@ impl Printer<'_> {
                 f => format!("{}({}, {})", f.name(), self.value(a), self.value(b)),
             },
             Value::Powf(a, n) => format!("({})^{n:?}", self.value(a)),
+            Value::Fused(a, b, c) => format!("fused({} * {} + {})", self.value(a), self.value(b), self.value(c)),
+            Value::Each(f, all) => {
+                format!("{}<{}>", f.name(), all.iter().map(|a| self.value(a)).collect::<Vec<_>>().join(", "))
+            }
+            Value::Lane(r, lane) => format!("{}<{lane}>", self.n.registers[*r].name),
             Value::Select(t, a, b) => format!("({} ? {} : {})", self.test(t), self.value(a), self.value(b)),
         }
     }

@@ -41,13 +41,29 @@ impl Default for Target {
 /// Schedules every function of a kernel.
 pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
     let mut unmet = Vec::new();
+    if let Some(graphs) = straight::graphs(kernel) {
+        let nests = graphs.iter().map(|g| distinct(target.machines.iter().map(|m| g.nest(m)))).collect();
+        return Scheduled { nests, unmet };
+    }
     let nests = kernel.functions.iter().map(|f| variants(kernel, f, target, &mut unmet)).collect();
     Scheduled { nests, unmet }
 }
 
 /// Nests that do not differ are one.
-fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
+fn distinct(nests: impl Iterator<Item = Nest>) -> Vec<Nest> {
     let mut out: Vec<Nest> = Vec::new();
+    for nest in nests {
+        match out.iter_mut().find(|n| n.body == nest.body && n.registers == nest.registers && n.vars == nest.vars) {
+            Some(same) => same.machines.extend(nest.machines),
+            None => out.push(nest),
+        }
+    }
+    out
+}
+
+/// The nests of a function.
+fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
+    let mut all: Vec<Nest> = Vec::new();
     let mut met = !kernel.schedule.contains_key(&f.name);
     // What was taken for each class, for those that keep its order of summation.
     let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
@@ -60,11 +76,9 @@ fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(Str
         distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
         taken.push((machine, chosen));
         met |= as_asked;
-        match out.iter_mut().find(|n| n.body == nest.body && n.registers == nest.registers && n.vars == nest.vars) {
-            Some(same) => same.machines.push(machine),
-            None => out.push(nest),
-        }
+        all.push(nest);
     }
+    let out = distinct(all.into_iter());
     if !met {
         let mut candidates: Vec<String> = out.iter().flat_map(|n| n.notes.iter()).map(|n| text_of(n)).collect();
         candidates.dedup();
@@ -206,6 +220,7 @@ impl Scheduler<'_> {
                     out.push(Node::Comment(format!("{} = 0", self.source.tensor(*t).name), None));
                     out.push(Node::Fill(*t));
                 }
+                Tree::Step { step: Step::Scan(_), .. } => unreachable!("recurrences are loops of the tree"),
                 Tree::Step { step: Step::Stmt(s), fixed } => {
                     // Reductions over the same variables share their loads: a value and its tangent.
                     let mut group = vec![s.clone()];

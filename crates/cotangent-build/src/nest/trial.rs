@@ -207,7 +207,9 @@ impl<'a> Reader<'a> {
 /// Whether a function within has a branch.
 fn branches(v: &Value) -> bool {
     match v {
-        Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) => false,
+        Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => false,
+        Value::Fused(a, b, c) => branches(a) || branches(b) || branches(c),
+        Value::Each(f, all) => f.branches() || all.iter().any(branches),
         Value::Unary(f, a) => f.branches() || branches(a),
         Value::Powf(a, _) | Value::Splat(a, _) => branches(a),
         Value::Binary(_, a, b) => branches(a) || branches(b),
@@ -263,7 +265,9 @@ fn in_access(a: &mut Access, f: &impl Fn(&Linear) -> Linear) {
 
 fn in_value(v: &mut Value, f: &impl Fn(&Linear) -> Linear) {
     match v {
-        Value::Const(_) | Value::Register(_) => {}
+        Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
+        Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| in_value(a, f)),
+        Value::Each(_, all) => all.iter_mut().for_each(|a| in_value(a, f)),
         Value::Load(a) | Value::Lanes(a, ..) => in_access(a, f),
         Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => in_value(a, f),
         Value::Binary(_, a, b) => {

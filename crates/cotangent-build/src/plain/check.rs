@@ -13,59 +13,62 @@ pub fn check(k: &Kernel) -> Result<(), String> {
         // Statements that store the parts of a tensor, until nothing of it is missing.
         let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
         for step in &f.steps {
-            let s = match step {
-                Step::Fill(t) => {
-                    begun.insert(*t);
-                    continue;
-                }
-                Step::Stmt(s) => s,
+            let fail = |s: &Stmt, what: &str| {
+                Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)))
             };
-            let fail =
-                |what: &str| Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)));
-            if s.vars.iter().any(|v| v.extent < 2) {
-                return fail("a loop of one turn");
+            for s in step.stmts() {
+                sound(k, s).or_else(|what| fail(s, what))?;
             }
-            if s.reduce.is_none() && s.vars.len() != s.free {
-                return fail("bound variables without a reduction");
-            }
-            let mut problem = None;
-            let mut access = |a: &Access| {
-                let shape = &k.tensor(a.tensor).shape;
-                if a.positions.len() != shape.len() {
-                    problem = Some("wrong number of positions");
-                }
-                for (p, size) in a.positions.iter().zip(shape) {
-                    let proven = Position::new(p.numerator.clone(), p.divisor, *size, &|v| s.vars[v].extent).guard;
-                    if (proven.low && !p.guard.low)
-                        || (proven.high && !p.guard.high)
-                        || (proven.exact && !p.guard.exact)
-                    {
-                        problem = Some("a position out of bounds without a guard");
+            match step {
+                Step::Fill(t) => _ = begun.insert(*t),
+                Step::Stmt(s) => {
+                    if unbegun(k, s, &begun) {
+                        return fail(s, "a tensor is read before it is written");
+                    }
+                    let target = s.target.tensor;
+                    if begun.contains(&target) {
+                        continue;
+                    }
+                    let own = parts.entry(target).or_default();
+                    own.push(s);
+                    match written_once(own) {
+                        Some(n) if !s.accumulate => {
+                            if n == k.tensor(target).elements() as u128 {
+                                begun.insert(target);
+                            }
+                        }
+                        _ => return fail(s, "the first write leaves elements without a value"),
                     }
                 }
-            };
-            access(&s.target);
-            s.value.accesses(&mut access);
-            let mut unbegun = false;
-            s.value.reads(&mut |a| unbegun |= !begun.contains(&a.tensor));
-            if unbegun {
-                problem = Some("a tensor is read before it is written");
-            }
-            let target = s.target.tensor;
-            if !begun.contains(&target) {
-                let own = parts.entry(target).or_default();
-                own.push(s);
-                match written_once(own) {
-                    Some(n) if !s.accumulate => {
-                        if n == k.tensor(target).elements() as u128 {
-                            begun.insert(target);
+                Step::Scan(scan) => {
+                    let written: BTreeSet<TensorId> = step.stmts().iter().map(|s| s.target.tensor).collect();
+                    // What turns read of each other, the checker of the index IR has seen.
+                    let known: BTreeSet<TensorId> = begun.union(&written).copied().collect();
+                    for (segment, part) in scan.segments.iter().flat_map(|s| s.body.iter().map(move |part| (s, part))) {
+                        let s = &part.stmt;
+                        let moves = |v: usize| v < s.free && s.vars[v].extent == segment.turns;
+                        if !part.turn.map_or(segment.turns == 1, moves) {
+                            return fail(s, "a statement of a recurrence has not one coordinate a turn");
+                        }
+                        if unbegun(k, s, &known) {
+                            return fail(s, "a tensor is read before it is written");
                         }
                     }
-                    _ => problem = Some("the first write leaves elements without a value"),
+                    for t in written.difference(&begun.clone()) {
+                        let own: Vec<&Stmt> =
+                            step.stmts().into_iter().filter(|s| s.target.tensor == *t && !s.accumulate).collect();
+                        if written_once(&own) != Some(k.tensor(*t).elements() as u128) {
+                            return Err(format!(
+                                "{}::{}::{}: a recurrence does not set `{}`",
+                                k.op,
+                                k.name,
+                                f.name,
+                                k.tensor(*t).name
+                            ));
+                        }
+                        begun.insert(*t);
+                    }
                 }
-            }
-            if let Some(what) = problem {
-                return fail(what);
             }
         }
         if let Some(t) = f.writes.iter().find(|t| !begun.contains(t)) {
@@ -79,4 +82,43 @@ pub fn check(k: &Kernel) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether the statement reads what has no value; a read that is always outside reads nothing.
+fn unbegun(k: &Kernel, s: &Stmt, begun: &BTreeSet<TensorId>) -> bool {
+    let mut found = false;
+    s.value.reads(&mut |a| {
+        let outside = a.positions.iter().zip(&k.tensor(a.tensor).shape).any(|(p, size)| {
+            let (lo, hi) = p.numerator.range(&|v| s.vars[v].extent);
+            hi < 0 || lo >= *size as i64 * p.divisor
+        });
+        found |= !outside && !begun.contains(&a.tensor);
+    });
+    found
+}
+
+/// What holds for a statement wherever it stands.
+fn sound(k: &Kernel, s: &Stmt) -> Result<(), &'static str> {
+    if s.vars.iter().any(|v| v.extent < 2) {
+        return Err("a loop of one turn");
+    }
+    if s.reduce.is_none() && s.vars.len() != s.free {
+        return Err("bound variables without a reduction");
+    }
+    let mut problem = None;
+    let mut access = |a: &Access| {
+        let shape = &k.tensor(a.tensor).shape;
+        if a.positions.len() != shape.len() {
+            problem = Some("wrong number of positions");
+        }
+        for (p, size) in a.positions.iter().zip(shape) {
+            let proven = Position::new(p.numerator.clone(), p.divisor, *size, &|v| s.vars[v].extent).guard;
+            if (proven.low && !p.guard.low) || (proven.high && !p.guard.high) || (proven.exact && !p.guard.exact) {
+                problem = Some("a position out of bounds without a guard");
+            }
+        }
+    };
+    access(&s.target);
+    s.value.accesses(&mut access);
+    problem.map_or(Ok(()), Err)
 }

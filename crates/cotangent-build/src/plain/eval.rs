@@ -16,24 +16,39 @@ pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>)
             Step::Fill(t) => {
                 tensors.insert(*t, vec![0.0; k.tensor(*t).elements()]);
             }
-            Step::Stmt(s) => run_stmt(&k.tensors, s, tensors),
+            Step::Stmt(s) => run_stmt(&k.tensors, s, None, tensors),
+            Step::Scan(scan) => {
+                for segment in &scan.segments {
+                    for n in 0..segment.turns {
+                        for part in &segment.body {
+                            run_stmt(&k.tensors, &part.stmt, part.turn.map(|v| (v, n)), tensors);
+                        }
+                    }
+                }
+            }
         }
     }
 }
 
-/// Runs one statement.
-pub fn run_stmt(shapes: &[Tensor], s: &Stmt, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
-    let mut out =
-        tensors.remove(&s.target.tensor).unwrap_or_else(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
+/// Runs one statement; of a recurrence, in the turn whose number a variable has.
+pub fn run_stmt(shapes: &[Tensor], s: &Stmt, turn: Option<(usize, usize)>, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
+    // What was written before, and what is to be: a statement of a recurrence may read its own target.
+    tensors.entry(s.target.tensor).or_insert_with(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
+    let mut results = Vec::new();
     let frame = Frame { shapes, tensors };
     let mut env = vec![0i64; s.vars.len()];
-    each(&s.vars, 0..s.free, &mut env, &mut |env| {
+    let mut vars = s.vars.clone();
+    if let Some((v, n)) = turn {
+        // One turn of its loop, further on.
+        (vars[v].extent, env[v]) = (1, n as i64);
+    }
+    each(&vars, 0..s.free, &mut env, &mut |env| {
         let Some(at) = locate(&s.target, &shapes[s.target.tensor.0].shape, env) else { return };
         let v = match s.reduce {
             None => frame.eval(&s.value, env).unwrap_or(0.0),
             Some(r) => {
                 let mut total = r.identity();
-                each(&s.vars, s.free..s.vars.len(), env, &mut |env| {
+                each(&vars, s.free..vars.len(), env, &mut |env| {
                     let v = frame.eval(&s.value, env);
                     if r.skips_outside() && frame.outside(&s.value, env) {
                         return;
@@ -48,17 +63,21 @@ pub fn run_stmt(shapes: &[Tensor], s: &Stmt, tensors: &mut BTreeMap<TensorId, Ve
                 total
             }
         };
-        out[at] = if s.accumulate { out[at] + v } else { v };
+        results.push((at, v));
     });
-    tensors.insert(s.target.tensor, out);
+    if let Some(out) = tensors.get_mut(&s.target.tensor) {
+        results.into_iter().for_each(|(at, v)| out[at] = if s.accumulate { out[at] + v } else { v });
+    }
 }
 
 fn each(vars: &[Var], range: std::ops::Range<usize>, env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
     let Some(v) = range.clone().next() else { return f(env) };
+    let first = env[v];
     for n in 0..vars[v].extent {
-        env[v] = n as i64;
+        env[v] = first + n as i64;
         each(vars, v + 1..range.end, env, f);
     }
+    env[v] = first;
 }
 
 /// The flat index of an element in storage order, `None` outside.

@@ -9,32 +9,41 @@ use super::*;
 /// The most statements that one scatter becomes.
 const MAX_PHASES: usize = 16;
 
-/// The gather form; `None` where no solution keeps the iteration domain implicit in the reads, or where it would loop much longer.
-pub fn gather(s: &Stmt, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+/// The gather form; `None` where no solution keeps the iteration domain implicit in the reads, or where it would loop much longer. `turn` is the
+/// variable that is the number of a recurrence's turn: it stays, and so does the position that it has alone.
+pub fn gather(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     if s.reduce.is_some_and(|r| r != ReduceOp::Sum) || !s.accumulate {
         return None;
     }
-    let all = match shifted(s, tensors) {
+    let all = match shifted(s, turn, tensors) {
         Some(whole) => vec![whole],
-        None => phases(s, tensors)?,
+        None => phases(s, turn, tensors)?,
     };
     // A position without a variable is a fixed coordinate: it must be inside. Two positions with the same variable would write a diagonal:
     // fine, but not a gather.
-    let still = |s: &Stmt| !s.target.guarded() && s.target.vars().all(|v| once(s, v));
-    all.iter().all(still).then(|| all.into_iter().map(reorder).collect())
+    let guarded = |s: &Stmt| s.target.positions.iter().any(|p| p.guard.any() && !still(p, turn));
+    all.iter()
+        .all(|s| !guarded(s) && s.target.vars().all(|v| once(s, v)))
+        .then(|| all.into_iter().map(reorder).collect())
+}
+
+/// Whether a position moves with the turns of a recurrence alone.
+fn still(p: &Position, turn: Option<usize>) -> bool {
+    p.divisor == 1 && matches!(p.numerator.terms.as_slice(), [(v, _)] if Some(*v) == turn)
 }
 
 /// Every target position solved for one variable.
-fn shifted(s: &Stmt, tensors: &[Tensor]) -> Option<Stmt> {
+fn shifted(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
     let mut s = s.clone();
-    while let Some(at) = s.target.positions.iter().position(|p| p.as_var().is_none() && !p.numerator.terms.is_empty()) {
-        s = solve(&s, at, tensors)?;
+    let moves = |p: &Position| p.as_var().is_none() && !p.numerator.terms.is_empty() && !still(p, turn);
+    while let Some(at) = s.target.positions.iter().position(moves) {
+        s = solve(&s, at, turn, tensors)?;
     }
     Some(s)
 }
 
 /// One statement for each combination of the phases of the target's positions.
-fn phases(s: &Stmt, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+fn phases(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let mut all = vec![s.clone()];
     for (at, position) in s.target.positions.iter().enumerate() {
         if position.divisor != 1 {
@@ -43,9 +52,10 @@ fn phases(s: &Stmt, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
         // What happens at one position changes no other: each of its variables stands there alone.
         let split = |s: &Stmt| match position.numerator.terms.as_slice() {
             [] => Some(vec![s.clone()]),
+            [_] if still(position, turn) => Some(vec![s.clone()]),
             [_] if !position.guard.any() => Some(vec![s.clone()]),
             [(v, c)] => narrow(s, at, (*v, *c), tensors),
-            _ => solve(s, at, tensors).map(|s| vec![s]).or_else(|| stride(s, at, tensors)),
+            _ => solve(s, at, turn, tensors).map(|s| vec![s]).or_else(|| stride(s, at, turn, tensors)),
         };
         all = all.iter().map(split).collect::<Option<Vec<_>>>()?.concat();
         if all.len() > MAX_PHASES {
@@ -67,12 +77,13 @@ fn once(s: &Stmt, v: usize) -> bool {
 }
 
 /// Solves one position for a variable with the coefficient ±1 that no other position has.
-fn solve(s: &Stmt, at: usize, tensors: &[Tensor]) -> Option<Stmt> {
+fn solve(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
     let position = &s.target.positions[at];
     if position.divisor != 1 {
         return None;
     }
-    let candidates = position.numerator.terms.iter().filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v));
+    let candidates =
+        position.numerator.terms.iter().filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v) && Some(*v) != turn);
     let size = tensors[s.target.tensor.0].shape[at];
     // A target of one element there leaves no loop to gather over.
     if size < 2 {
@@ -118,9 +129,9 @@ fn narrow(s: &Stmt, at: usize, (v, c): (usize, i64), tensors: &[Tensor]) -> Opti
 
 /// One statement for each phase of a position `stride * v + d * t` and a constant that something reaches; `v` the variable that makes the
 /// loops shortest.
-fn stride(s: &Stmt, at: usize, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+fn stride(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let [a, b] = s.target.positions[at].numerator.terms.as_slice() else { return None };
-    if !once(s, a.0) || !once(s, b.0) {
+    if !once(s, a.0) || !once(s, b.0) || turn.is_some_and(|t| t == a.0 || t == b.0) {
         return None;
     }
     [(a, b), (b, a)]

@@ -245,6 +245,20 @@ impl<'a> Reader<'a> {
                 self.out.push(d.help("a plain number serves every dimension"));
             }
             BindError::Extent(a, dim, value) => self.bad_extent(a, dim, value),
+            BindError::Turns(a, place) => {
+                let axis = &op.axis(a).name;
+                let message = format!("a recurrence runs along `{axis}`, which has one dimension then");
+                let span = self.spans[a.0].unwrap_or(at);
+                let d = Diagnostic::error(Code::RankMismatch, span, message, format!("{} here", self.rank(a)));
+                self.out.push(d.label(place, "the recurrence"));
+            }
+            BindError::Distance(t, place, n) => {
+                let name = &op.tensor(t).name;
+                let what = if n == 0 { "in the same turn".to_string() } else { format!("{} further on", n.abs()) };
+                let message = format!("a recurrence of this instance reads `{name}` {what}, before it is written");
+                let d = Diagnostic::error(Code::BadParam, at, message, "at the numbers of this instance");
+                self.out.push(d.label(place, "in this step").help("the distance of a recurrence is above zero"));
+            }
             BindError::TooLarge(t) => {
                 if matches!(op.tensor(t).role, Role::Input | Role::Output | Role::Local | Role::RuleLocal) {
                     let message = format!("`{}` would have more than 2^31 elements", op.tensor(t).name);

@@ -11,6 +11,7 @@ mod instance;
 pub mod merge;
 pub mod print;
 pub mod specialise;
+mod turns;
 
 use crate::index::{Binary, Compare, ReduceOp, Role, TensorId, Unary};
 use crate::source::Span;
@@ -73,6 +74,31 @@ pub enum Step {
     /// Sets every element to zero.
     Fill(TensorId),
     Stmt(Stmt),
+    Scan(Scan),
+}
+
+/// A recurrence: statements in order, again in each turn. What a turn reads of the tensors that are written here, an earlier turn wrote, or an
+/// earlier statement of the same turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scan {
+    /// Of the index along the axis.
+    pub name: String,
+    pub segments: Vec<Segment>,
+}
+
+/// Turns that differ in nothing but their number, which counts from zero in each segment, whichever way the recurrence runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    pub turns: usize,
+    pub body: Vec<Part>,
+}
+
+/// A statement of a recurrence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// The free variable that is the number of the turn; none in a single turn.
+    pub turn: Option<usize>,
+    pub stmt: Stmt,
 }
 
 /// A loop variable of a statement.
@@ -278,6 +304,14 @@ impl Expr {
             }
         }
     }
+    /// One of two values, decided where the condition is.
+    pub fn choose(c: Cond, a: Expr, b: Expr) -> Expr {
+        match c {
+            Cond::Const(true) => a,
+            Cond::Const(false) => b,
+            c => Expr::Where(Box::new(c), Box::new(a), Box::new(b)),
+        }
+    }
     /// Every variable numbered anew, of the same extent as before.
     pub fn renamed(&self, number: &impl Fn(usize) -> usize) -> Expr {
         self.map(&|a| a.renamed(number), &|l| l.renamed(number))
@@ -297,6 +331,45 @@ impl Expr {
 }
 
 impl Cond {
+    /// Decided here where the ranges of the variables decide it.
+    pub fn compare(op: Compare, a: Linear, b: Linear, extent: &impl Fn(usize) -> usize) -> Cond {
+        let difference =
+            Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
+        let (lo, hi) = difference.range(extent);
+        let (always, never) = match op {
+            Compare::Lt => (hi < 0, lo >= 0),
+            Compare::Le => (hi <= 0, lo > 0),
+            Compare::Gt => (lo > 0, hi <= 0),
+            Compare::Ge => (lo >= 0, hi < 0),
+            Compare::Eq => (lo == 0 && hi == 0, lo > 0 || hi < 0),
+            Compare::Ne => (lo > 0 || hi < 0, lo == 0 && hi == 0),
+        };
+        match (always, never) {
+            (true, _) => Cond::Const(true),
+            (_, true) => Cond::Const(false),
+            _ => Cond::Index(op, a, b),
+        }
+    }
+    pub fn and(self, other: Cond) -> Cond {
+        match (self, other) {
+            (Cond::Const(true), c) | (c, Cond::Const(true)) => c,
+            (Cond::Const(false), _) | (_, Cond::Const(false)) => Cond::Const(false),
+            (a, b) => Cond::And(Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn or(self, other: Cond) -> Cond {
+        match (self, other) {
+            (Cond::Const(false), c) | (c, Cond::Const(false)) => c,
+            (Cond::Const(true), _) | (_, Cond::Const(true)) => Cond::Const(true),
+            (a, b) => Cond::Or(Box::new(a), Box::new(b)),
+        }
+    }
+    pub fn negated(self) -> Cond {
+        match self {
+            Cond::Const(b) => Cond::Const(!b),
+            c => Cond::Not(Box::new(c)),
+        }
+    }
     pub fn accesses<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
         match self {
             Cond::Const(_) | Cond::Index(..) => {}
@@ -337,6 +410,17 @@ impl Cond {
             }
             Cond::Not(a) => a.values(f),
             Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => {}
+        }
+    }
+}
+
+impl Step {
+    /// The statements, in order.
+    pub fn stmts(&self) -> Vec<&Stmt> {
+        match self {
+            Step::Fill(_) => Vec::new(),
+            Step::Stmt(s) => vec![s],
+            Step::Scan(scan) => scan.segments.iter().flat_map(|s| &s.body).map(|p| &p.stmt).collect(),
         }
     }
 }

@@ -23,6 +23,14 @@ pub fn kernel(k: &Kernel) -> String {
                 Step::Stmt(s) => {
                     let _ = writeln!(out, "  {}", stmt(&k.tensors, s));
                 }
+                Step::Scan(scan) => {
+                    for segment in &scan.segments {
+                        let _ = writeln!(out, "  along {}: {} in turn", scan.name, segment.turns);
+                        for part in &segment.body {
+                            let _ = writeln!(out, "    {}", stmt(&k.tensors, &part.stmt));
+                        }
+                    }
+                }
             }
         }
     }

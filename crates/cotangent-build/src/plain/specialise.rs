@@ -6,7 +6,7 @@ use super::*;
 use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::Binding;
-use crate::index::{self, Affine, Op, VarId};
+use crate::index::{self, Affine, Op, VarId, scan};
 use crate::spec::InstanceSpec;
 use std::collections::{BTreeSet, HashSet};
 
@@ -42,6 +42,7 @@ struct Specialiser<'a> {
 impl Specialiser<'_> {
     fn functions(&mut self) -> Option<Vec<Function>> {
         let op = self.op;
+        self.check_ranks()?;
         let inputs = op.inputs();
         let outputs = op.outputs();
         let bar = |t: TensorId| (0..op.tensors.len()).map(TensorId).find(|u| op.tensor(*u).role == Role::Cotangent(t));
@@ -65,16 +66,9 @@ impl Specialiser<'_> {
         for (input, wanted) in std::iter::once((None, bars.clone())).chain(each) {
             let mut stmts = derive::live(&op.adjoint.stmts, &wanted.iter().copied().collect());
             // Locals of the forward formula that the rule reads are computed again, from inputs and outputs.
-            let mut needed: BTreeSet<TensorId> =
-                stmts.iter().flat_map(derive::reads).filter(|t| op.tensor(*t).role == Role::Local).collect();
-            let mut again = Vec::new();
-            for s in op.forward.iter().rev() {
-                if needed.contains(&s.target) {
-                    needed.extend(derive::reads(s).into_iter().filter(|t| op.tensor(*t).role == Role::Local));
-                    again.push(s.clone());
-                }
-            }
-            again.reverse();
+            let local = |t: TensorId| op.tensor(t).role == Role::Local;
+            let needed = stmts.iter().flat_map(derive::reads).filter(|t| local(*t)).collect();
+            let mut again = derive::needed(&op.forward, &needed, &local);
             again.append(&mut stmts);
             let base = input.map_or("vjp".to_string(), |t| format!("vjp_{}", op.tensor(t).name));
             for store in [false, true] {
@@ -102,33 +96,35 @@ impl Specialiser<'_> {
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
         let mut steps = Vec::new();
         let mut begun: BTreeSet<TensorId> = if fresh { BTreeSet::new() } else { results.iter().copied().collect() };
-        let mut merged: Vec<Stmt> = Vec::new();
-        for s in &stmts {
-            let plain = self.stmt(s)?;
-            if let Some(last) = merged.last_mut()
-                && let Some(both) = merge::merge(last, &plain, self.tensors)
-            {
-                *last = both;
-            } else {
-                merged.push(plain);
-            }
-        }
-        for plain in merged {
-            let target = plain.target.tensor;
-            let moves = plain.accumulate && plain.target.positions.iter().any(|p| p.as_var().is_none());
-            let gathered = if moves { gather::gather(&plain, self.tensors) } else { None };
-            let mut group = gathered.unwrap_or_else(|| vec![plain]);
-            if begun.insert(target) {
-                // What is written once, of all that the tensor holds, is stored; only what no statement reaches needs a zero before.
-                let once = written_once(&group.iter().collect::<Vec<_>>());
-                if once.is_some() {
-                    group.iter_mut().for_each(|s| s.accumulate = false);
+        let items: Vec<Item> = self.items(&stmts)?.into_iter().flat_map(|item| item.parts(self.tensors)).collect();
+        for n in 0..items.len() {
+            match items[n].clone() {
+                Item::Stmts(group) => {
+                    let target = group[0].target.tensor;
+                    let mut group: Vec<Stmt> =
+                        group.into_iter().flat_map(|s| gathered(s, None, self.tensors)).collect();
+                    if begun.insert(target) {
+                        // What is written once, of all that the tensor holds, is stored; only what no statement reaches needs a zero before.
+                        let once = written_once(&group.iter().collect::<Vec<_>>());
+                        if once.is_some() {
+                            group.iter_mut().for_each(|s| s.accumulate = false);
+                        }
+                        let elements = self.tensors[target.0].elements() as u128;
+                        if once != Some(elements) && !(once.is_some() && filled(target, elements, &items[n..])) {
+                            steps.push(Step::Fill(target));
+                        }
+                    }
+                    steps.extend(group.into_iter().map(Step::Stmt));
                 }
-                if once != Some(self.tensors[target.0].elements() as u128) {
-                    steps.push(Step::Fill(target));
+                Item::Scan { name, turns, backwards, mut body } => {
+                    steps.extend(self.begin(&mut body, &mut begun).into_iter().map(Step::Fill));
+                    let mut segments = turns::segments(&body, turns, backwards, self.tensors);
+                    for segment in &mut segments {
+                        segment.body = segment.body.drain(..).flat_map(|part| part.gathered(self.tensors)).collect();
+                    }
+                    steps.push(Step::Scan(Scan { name, segments }));
                 }
             }
-            steps.extend(group.into_iter().map(Step::Stmt));
         }
         // A result that no statement writes is zero.
         if fresh {
@@ -141,9 +137,85 @@ impl Specialiser<'_> {
             Role::Tangent(of) => (1, of.0),
             Role::Output => (2, t.0),
             Role::Cotangent(of) => (3, of.0),
-            Role::Local | Role::RuleLocal => (4, t.0),
+            Role::Local | Role::RuleLocal | Role::Partial(..) => (4, t.0),
         });
         Some(Function { name, kind, reads, writes: results.to_vec(), locals, steps })
+    }
+
+    /// Plain statements and recurrences, those that can be one merged.
+    fn items(&mut self, stmts: &[index::Stmt]) -> Option<Vec<Item>> {
+        // Where a function has what a recurrence makes as an argument, less of it is a cycle.
+        let mut next = self.op.scans;
+        let mut arranged = Vec::new();
+        for unit in scan::units(stmts) {
+            match stmts[unit.start].scan {
+                None => arranged.extend_from_slice(&stmts[unit]),
+                Some(_) => scan::arrange(self.op, &mut next, stmts[unit].to_vec(), &mut arranged)
+                    .unwrap_or_else(|e| panic!("a part of a recurrence is none: {e:?}")),
+            }
+        }
+        let mut items: Vec<Item> = Vec::new();
+        for unit in scan::units(&arranged) {
+            let unit = &arranged[unit];
+            let var = |t: index::Turn| &unit[0].vars[t.var.0];
+            if let Some(turn) = unit[0].scan {
+                let turns = self.binding.count(var(turn).axis);
+                let mut body: Vec<(Option<usize>, Stmt)> = Vec::new();
+                for s in unit {
+                    let (plain, var) = (self.stmt(s)?, (turns > 1).then(|| self.turn(s)));
+                    match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last)))
+                    {
+                        Some((both, last)) => *last = both,
+                        None => body.push((var, plain)),
+                    }
+                }
+                items.push(Item::Scan { name: var(turn).name.clone(), turns, backwards: turn.backwards, body });
+                continue;
+            }
+            for s in unit {
+                let plain = self.stmt(s)?;
+                if let Some(Item::Stmts(last)) = items.last_mut()
+                    && let Some(both) = merge::merge(&last[0], &plain, self.tensors)
+                {
+                    last[0] = both;
+                } else {
+                    items.push(Item::Stmts(vec![plain]));
+                }
+            }
+        }
+        Some(items)
+    }
+
+    /// The plain variable that is the coordinate of a recurrence of more than one turn.
+    fn turn(&self, s: &index::Stmt) -> usize {
+        let before = s.scan.map_or(0, |t| t.var.0);
+        let loops = |v: &index::Var| self.binding.extents[v.axis.0].iter().filter(|n| **n > 1).count();
+        s.vars[..before].iter().map(loops).sum()
+    }
+
+    /// Makes the first writes of a recurrence store, where each element is stored before anything is added to it; gives the tensors that start at
+    /// zero instead.
+    fn begin(&self, body: &mut [(Option<usize>, Stmt)], begun: &mut BTreeSet<TensorId>) -> Vec<TensorId> {
+        let mut fills = Vec::new();
+        for n in 0..body.len() {
+            let (v, first) = &body[n];
+            let target = first.target.tensor;
+            if !begun.insert(target) {
+                continue;
+            }
+            // Every other statement writes in the same turn, after it.
+            let at =
+                |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
+            let place = at(*v, first);
+            let mut writers = body.iter().filter(|(_, s)| s.target.tensor == target);
+            let same = writers.clone().count() == 1 || place.is_some() && writers.all(|(v, s)| at(*v, s) == place);
+            if same && first.covers(&self.tensors[target.0].shape) {
+                body[n].1.accumulate = false;
+            } else {
+                fills.push(target);
+            }
+        }
+        fills
     }
 
     fn stmt(&mut self, s: &index::Stmt) -> Option<Stmt> {
@@ -192,6 +264,20 @@ impl Specialiser<'_> {
             self.check_single(s, &stmt)?;
         }
         Some(stmt)
+    }
+
+    /// Steps that write one tensor are told apart by numbers: an axis without dimensions has one element, whatever the number.
+    fn check_ranks(&mut self) -> Option<()> {
+        let op = self.op;
+        let mut rules = [&op.forward, &op.adjoint.stmts, &op.tangent.stmts].into_iter();
+        let Some((first, second)) = rules.find_map(|stmts| op.stored_twice(stmts, self.binding)) else {
+            return Some(());
+        };
+        let message = format!("this writes an element of `{}` a second time", op.tensor(second.target).name);
+        let d = Diagnostic::error(Code::DoubleWrite, second.span, message, "second write");
+        let d = d.label(first.span, "first write").label(self.instance.name.span, "at the sizes of this instance");
+        self.out.push(d.help("an axis without dimensions has one element: give it a size"));
+        None
     }
 
     /// A `=` must not write an element twice.
@@ -255,6 +341,69 @@ impl Specialiser<'_> {
     }
 }
 
+/// Whether the statements store every element of a tensor once before one of them reads it or adds to it.
+fn filled(t: TensorId, elements: u128, items: &[Item]) -> bool {
+    let only_stores = |s: &&Stmt| {
+        let mut found = s.accumulate && s.target.tensor == t;
+        s.value.reads(&mut |a| found |= a.tensor == t);
+        !found
+    };
+    let all = items.iter().flat_map(Item::stmts);
+    let stores: Vec<&Stmt> = all.take_while(only_stores).filter(|s| s.target.tensor == t).collect();
+    written_once(&stores) == Some(elements)
+}
+
+/// What a function runs, before its sums are gathered.
+#[derive(Clone)]
+enum Item {
+    /// One statement, or its parts, which write different elements.
+    Stmts(Vec<Stmt>),
+    /// Statements with the variable that is the coordinate along the axis, if there is more than one.
+    Scan { name: String, turns: usize, backwards: bool, body: Vec<(Option<usize>, Stmt)> },
+}
+
+impl Item {
+    fn stmts(&self) -> Vec<&Stmt> {
+        match self {
+            Item::Stmts(all) => all.iter().collect(),
+            Item::Scan { body, .. } => body.iter().map(|(_, s)| s).collect(),
+        }
+    }
+
+    /// A sum with conditions as parts without.
+    fn parts(self, tensors: &[Tensor]) -> Vec<Item> {
+        let Item::Stmts(all) = &self else { return vec![self] };
+        match turns::parts(&all[0], tensors) {
+            Some((v, parts)) if v < all[0].free => {
+                if parts.is_empty() {
+                    return vec![self];
+                }
+                vec![Item::Stmts(parts)]
+            }
+            Some((_, parts)) => parts.into_iter().map(|s| Item::Stmts(vec![s])).collect(),
+            None => vec![self],
+        }
+    }
+}
+
+/// A statement in gather form, where it has one.
+fn gathered(s: Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Vec<Stmt> {
+    let moves = s.accumulate && s.target.positions.iter().any(|p| p.as_var().is_none());
+    let gathered = if moves { gather::gather(&s, turn, tensors) } else { None };
+    gathered.unwrap_or_else(|| vec![s])
+}
+
+impl Part {
+    /// In gather form; the position that moves with the turns stays.
+    fn gathered(self, tensors: &[Tensor]) -> Vec<Part> {
+        let Part { turn, stmt } = self;
+        let own = |s: &Stmt, v: usize| s.target.positions.iter().position(|p| p.numerator.coefficient(v) != 0);
+        let place = turn.and_then(|v| own(&stmt, v));
+        let number = |s: &Stmt| place.map(|at| s.target.positions[at].numerator.terms[0].0);
+        gathered(stmt, turn, tensors).into_iter().map(|stmt| Part { turn: number(&stmt), stmt }).collect()
+    }
+}
+
 struct Scope<'a> {
     op: &'a Op,
     binding: &'a Binding,
@@ -297,11 +446,7 @@ impl Scope<'_> {
             index::Expr::Unary(f, a) => Expr::Unary(*f, Box::new(self.expr(a))),
             index::Expr::Powf(a, n) => Expr::Powf(Box::new(self.expr(a)), *n),
             index::Expr::Binary(f, a, b) => Expr::Binary(*f, Box::new(self.expr(a)), Box::new(self.expr(b))),
-            index::Expr::Where(c, a, b) => match self.cond(c) {
-                Cond::Const(true) => self.expr(a),
-                Cond::Const(false) => self.expr(b),
-                c => Expr::Where(Box::new(c), Box::new(self.expr(a)), Box::new(self.expr(b))),
-            },
+            index::Expr::Where(c, a, b) => Expr::choose(self.cond(c), self.expr(a), self.expr(b)),
             index::Expr::Reduce(..) => unreachable!("reductions stand at the root"),
         }
     }
@@ -309,13 +454,14 @@ impl Scope<'_> {
         match c {
             index::Cond::Index(op, a, b) => {
                 let rank = a.vars().chain(b.vars()).next().map_or(1, |v| self.slots[v.0].len());
+                let extent = |v: usize| self.vars[v].extent;
                 let sides: Vec<Cond> =
-                    (0..rank).map(|d| self.compare(*op, self.linear(a, d), self.linear(b, d))).collect();
+                    (0..rank).map(|d| Cond::compare(*op, self.linear(a, d), self.linear(b, d), &extent)).collect();
                 // `!=` is the negation of `==`: some dimension differs.
                 if *op == Compare::Ne {
-                    sides.into_iter().fold(Cond::Const(false), or)
+                    sides.into_iter().fold(Cond::Const(false), Cond::or)
                 } else {
-                    sides.into_iter().fold(Cond::Const(true), and)
+                    sides.into_iter().fold(Cond::Const(true), Cond::and)
                 }
             }
             index::Cond::Value(op, a, b) => Cond::Value(*op, self.expr(a), self.expr(b)),
@@ -323,47 +469,9 @@ impl Scope<'_> {
                 let access = self.access(*t, index);
                 if access.guarded() { Cond::Inside(access) } else { Cond::Const(true) }
             }
-            index::Cond::And(a, b) => and(self.cond(a), self.cond(b)),
-            index::Cond::Or(a, b) => or(self.cond(a), self.cond(b)),
-            index::Cond::Not(a) => match self.cond(a) {
-                Cond::Const(b) => Cond::Const(!b),
-                c => Cond::Not(Box::new(c)),
-            },
+            index::Cond::And(a, b) => self.cond(a).and(self.cond(b)),
+            index::Cond::Or(a, b) => self.cond(a).or(self.cond(b)),
+            index::Cond::Not(a) => self.cond(a).negated(),
         }
-    }
-    /// Decided here where the ranges decide it.
-    fn compare(&self, op: Compare, a: Linear, b: Linear) -> Cond {
-        let difference =
-            Linear::new(a.terms.iter().copied().chain(b.terms.iter().map(|(v, c)| (*v, -c))), a.constant - b.constant);
-        let (lo, hi) = difference.range(&|v| self.vars[v].extent);
-        let (always, never) = match op {
-            Compare::Lt => (hi < 0, lo >= 0),
-            Compare::Le => (hi <= 0, lo > 0),
-            Compare::Gt => (lo > 0, hi <= 0),
-            Compare::Ge => (lo >= 0, hi < 0),
-            Compare::Eq => (lo == 0 && hi == 0, lo > 0 || hi < 0),
-            Compare::Ne => (lo > 0 || hi < 0, lo == 0 && hi == 0),
-        };
-        match (always, never) {
-            (true, _) => Cond::Const(true),
-            (_, true) => Cond::Const(false),
-            _ => Cond::Index(op, a, b),
-        }
-    }
-}
-
-fn and(a: Cond, b: Cond) -> Cond {
-    match (a, b) {
-        (Cond::Const(true), c) | (c, Cond::Const(true)) => c,
-        (Cond::Const(false), _) | (_, Cond::Const(false)) => Cond::Const(false),
-        (a, b) => Cond::And(Box::new(a), Box::new(b)),
-    }
-}
-
-fn or(a: Cond, b: Cond) -> Cond {
-    match (a, b) {
-        (Cond::Const(false), c) | (c, Cond::Const(false)) => c,
-        (Cond::Const(true), _) | (_, Cond::Const(true)) => Cond::Const(true),
-        (a, b) => Cond::Or(Box::new(a), Box::new(b)),
     }
 }

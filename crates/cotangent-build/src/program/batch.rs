@@ -4,7 +4,7 @@
 //! Holds after it: what depends on the seed has the axes of the batch before or behind its own; the rest is as it was, once for all.
 
 use super::optimise::with_value;
-use crate::derive::{build, plain_index};
+use crate::derive::{build, part, plain_index};
 use crate::index::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,6 +105,7 @@ impl Batch {
         let mut value = value;
         // A factor that is 1 where two variables agree, and else 0, makes one of both.
         if matches!(s.reduce, None | Some(ReduceOp::Sum))
+            && s.scan.is_none()
             && let Some((pairs, rest)) = taken(&value, &batch)
         {
             let same = |v: VarId| pairs.iter().find(|(_, b)| *b == v).map_or(v, |(own, _)| *own);
@@ -119,7 +120,8 @@ impl Batch {
             }
         }
         let reduce = s.reduce.filter(|_| !bound.is_empty()).map(|r| (r, bound));
-        build(target, index, s.accumulate, &vars, reduce, value, s.span)
+        let scan = part(s.scan, &index);
+        Stmt { scan, ..build(target, index, s.accumulate, &vars, reduce, value, s.span) }
     }
 }
 

@@ -109,6 +109,10 @@ fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
 
 /// Statements and their tangents in one list, each tangent as early as what it reads is there: then both share loads, and less is alive.
 fn woven(stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
+    if stmts.iter().chain(tangents).any(|s| s.scan.is_some()) {
+        // A recurrence stays together.
+        return [stmts, tangents].concat();
+    }
     let mut last: BTreeMap<TensorId, usize> = BTreeMap::new();
     stmts.iter().enumerate().for_each(|(n, s)| _ = last.insert(s.target, n + 1));
     let mut after: Vec<Vec<Stmt>> = vec![Vec::new(); stmts.len() + 1];

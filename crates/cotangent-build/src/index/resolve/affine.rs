@@ -5,6 +5,10 @@ use super::*;
 impl Resolver<'_> {
     pub(super) fn target_position(&mut self, arg: &syntax::IndexArg, scope: &mut Scope) -> Option<Affine> {
         if let Some(axis) = &arg.axis {
+            if let ExprKind::Number(_) = &arg.expr.kind {
+                self.axis_at(axis)?;
+                return self.affine(&arg.expr, scope, true);
+            }
             let ExprKind::Name(name) = &arg.expr.kind else {
                 self.out.push(Diagnostic::error(
                     Code::Syntax,
@@ -36,23 +40,7 @@ impl Resolver<'_> {
             return None;
         }
         let id = match axis {
-            Some(axis) => match self.axis_named(&axis.value) {
-                Some(a) => a,
-                None => {
-                    let axes: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
-                    let help = suggestion(&axis.value, &axes, "axes");
-                    self.out.push(
-                        Diagnostic::error(
-                            Code::UnknownAxis,
-                            axis.span,
-                            format!("no axis `{}`", axis.value),
-                            "unknown axis",
-                        )
-                        .help(help),
-                    );
-                    return None;
-                }
-            },
+            Some(axis) => self.axis_at(axis)?,
             None => match self.op.axes.iter().position(|a| a.index == name) {
                 Some(a) => AxisId(a),
                 None => {
@@ -65,6 +53,18 @@ impl Resolver<'_> {
         scope.vars.push(Var { name: name.to_string(), axis: id });
         scope.names.push((name.to_string(), v));
         Some(v)
+    }
+
+    /// The axis that is named here.
+    fn axis_at(&mut self, axis: &At<String>) -> Option<AxisId> {
+        let known = self.axis_named(&axis.value);
+        if known.is_none() {
+            let axes: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
+            let help = suggestion(&axis.value, &axes, "axes");
+            let message = format!("no axis `{}`", axis.value);
+            self.out.push(Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis").help(help));
+        }
+        known
     }
 
     /// The axis whose index has the name, else the first: for messages.

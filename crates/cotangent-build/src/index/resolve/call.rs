@@ -6,7 +6,7 @@
 //! Holds after it: statements as the author could have written them; the op's tangent rule besides, so that what it declares holds for the call.
 
 use super::*;
-use crate::derive::build;
+use crate::derive::{build, part};
 use crate::syntax::{Given, GivenValue};
 use std::collections::BTreeSet;
 
@@ -75,7 +75,7 @@ impl Resolver<'_> {
         if known.is_none() {
             self.locals.insert(name.value.clone(), target);
         }
-        self.record_write(target, &step.assign, step.target.span)?;
+        self.record_write(target, &step.assign, Touch { span: step.target.span, index: Vec::new() })?;
         Some(target)
     }
 
@@ -121,6 +121,8 @@ impl Resolver<'_> {
         });
         let place = self.place(&callee, f, &binding, output, target)?;
         places.insert(output, place);
+        self.turns(&callee, f, &binding)?;
+        // after this: recurrences run along one axis
         let from = stmts.len();
         for s in &callee.forward {
             let s = self.over(&callee, &binding, &mut places, s, call.span);
@@ -131,6 +133,8 @@ impl Resolver<'_> {
             let s = self.over(&callee, &binding, &mut places, s, call.span);
             tangent.push(self.sized(s, call.span)?);
         }
+        scan::renumber(&mut self.op, &mut stmts[from..]);
+        scan::renumber(&mut self.op, &mut tangent);
         self.op.calls.push(Call { stmts: from..stmts.len(), tangent });
         Some(target)
     }
@@ -161,7 +165,7 @@ impl Resolver<'_> {
         match &e.kind {
             ExprKind::Name(name) => {
                 let t = self.readable(name, e.span)?;
-                self.history.entry(t).or_default().read.get_or_insert(e.span);
+                self.history.entry(t).or_default().reads.push(Touch { span: e.span, index: Vec::new() });
                 self.used.push(t);
                 Some(t)
             }
@@ -509,7 +513,24 @@ impl Resolver<'_> {
         let (target, index) = over.access(s.target, &s.index)?;
         let value = over.expr(&s.value)?;
         let bound = (s.free..s.vars.len()).flat_map(|v| over.parts[v].clone()).collect();
-        Some(build(target, index, s.accumulate, &vars, s.reduce.map(|r| (r, bound)), value, span))
+        let turn = s.scan.map(|t| Turn { var: over.parts[t.var.0][0], ..t });
+        let scan = part(turn, &index);
+        Some(Stmt { scan, ..build(target, index, s.accumulate, &vars, s.reduce.map(|r| (r, bound)), value, span) })
+    }
+
+    /// One axis stands for each along which the op has a recurrence.
+    fn turns(&mut self, callee: &Op, f: &At<String>, b: &Binding) -> Option<()> {
+        let axes = callee.forward.iter().chain(&callee.tangent.stmts).filter_map(|s| Some(s.vars[s.scan?.var.0].axis));
+        let axis = axes.into_iter().find(|a| b.of(*a).len() != 1);
+        let Some(a) = axis else { return Some(()) };
+        let name = &callee.axis(a).name;
+        let message = format!("`{}` runs along `{name}`: one axis stands for it", f.value);
+        let label = match b.of(a).len() {
+            0 => "none does".to_string(),
+            _ => format!("{} do", list(b.of(a).iter().map(|c| self.op.axis(*c).name.as_str()))),
+        };
+        self.out.push(Diagnostic::error(Code::BadCall, f.span, message, label));
+        None
     }
 
     /// A local of the op, or a tangent, becomes one here when it is first met: it has no name in the spec, so it stands where the call does.

@@ -6,6 +6,7 @@ mod affine;
 mod call;
 mod declare;
 mod program;
+mod recurrence;
 mod steps;
 mod value;
 
@@ -82,21 +83,34 @@ struct Resolver<'a> {
     derived: Vec<String>,
     /// Targets of the steps of this section, in order.
     targets: Vec<At<String>>,
+    /// The axes of each of them, where its positions are plain indices.
+    ahead: Vec<Option<Vec<AxisId>>>,
+    /// Which step is being read.
+    current: usize,
+    /// What steps of this section read before it is written.
+    early: Vec<recurrence::Early>,
     /// Names whose step is in error: what follows from that is not said.
     failed: Vec<String>,
 }
 
 #[derive(Default)]
 struct History {
-    set: Option<Span>,
-    added: Option<Span>,
-    read: Option<Span>,
+    writes: Vec<Touch>,
+    reads: Vec<Touch>,
+}
+
+/// An access of a tensor: where, and at which positions; none of a tensor as a whole.
+struct Touch {
+    span: Span,
+    index: Vec<Affine>,
 }
 
 /// The index variables in scope while one statement is read.
 #[derive(Default)]
 struct Scope {
     vars: Vec<Var>,
+    /// How many of them the left side brought.
+    free: usize,
     /// Innermost last.
     names: Vec<(String, VarId)>,
     /// Indices without a binding, each reported once.
@@ -113,6 +127,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         axes: Vec::new(),
         params: Vec::new(),
         tensors: Vec::new(),
+        scans: 0,
         forward: Vec::new(),
         calls: Vec::new(),
         adjoint: Rule::default(),
@@ -132,6 +147,9 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         free_axes: 0..0,
         derived: spec.sizes.iter().map(|(axis, _)| axis.value.clone()).collect(),
         targets: Vec::new(),
+        ahead: Vec::new(),
+        current: 0,
+        early: Vec::new(),
         failed: Vec::new(),
     };
     r.declare(spec);

@@ -1,5 +1,6 @@
 //! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads checked.
 
+use super::recurrence::Part;
 use super::*;
 
 impl Resolver<'_> {
@@ -28,22 +29,35 @@ impl Resolver<'_> {
                 }
             }
         }
-        for step in &steps {
-            if section == Section::Forward && self.is_call(step) {
-                if self.call_step(step, &mut stmts).is_none() {
-                    self.failed.push(step.target.name.value.clone());
-                }
-                continue;
-            }
-            match self.step(step) {
-                Some(raw) => {
-                    let role = if section == Section::Forward { Role::Local } else { Role::RuleLocal };
-                    hoist(&mut self.op, raw, role, &mut stmts);
-                }
-                None => self.failed.push(step.target.name.value.clone()),
-            }
+        self.ahead = steps.iter().map(|s| self.target_axes(s)).collect();
+        self.early.clear();
+        let mut parts = Vec::new();
+        for (n, step) in steps.iter().enumerate() {
+            self.current = n;
+            let first = stmts.len();
+            let call = section == Section::Forward && self.is_call(step);
+            self.resolved(step, call, &mut stmts);
+            parts.push(Part { span: step.span, stmts: first..stmts.len(), call });
         }
+        self.recurrences(&parts, &mut stmts);
         (stmts, written)
+    }
+
+    /// Appends the statements of one step.
+    fn resolved(&mut self, step: &syntax::Step, call: bool, stmts: &mut Vec<Stmt>) {
+        if call {
+            if self.call_step(step, stmts).is_none() {
+                self.failed.push(step.target.name.value.clone());
+            }
+            return;
+        }
+        match self.step(step) {
+            Some(raw) => {
+                let role = if self.section == Section::Forward { Role::Local } else { Role::RuleLocal };
+                hoist(&mut self.op, raw, role, stmts);
+            }
+            None => self.failed.push(step.target.name.value.clone()),
+        }
     }
 
     pub(super) fn check_forward_complete(&mut self, spec: &Spec) {
@@ -90,14 +104,24 @@ impl Resolver<'_> {
             }
         }
         let free = scope.vars.len();
+        scope.free = free;
         let target = match existing {
             Some(t) => {
                 if step.target.index.len() == index.len() {
                     failed |= !self.own_sizes(t, &index, &step.target.index);
                 }
                 self.check_arity(t, index.len(), step.target.index.len(), step.target.span)?;
-                for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&index) {
+                let axes = self.op.tensor(t).axes.clone();
+                for ((axis, a), arg) in axes.into_iter().zip(&index).zip(&step.target.index) {
                     self.unify(axis, a, &scope);
+                    let name = &self.op.axis(axis).name;
+                    if let Some(other) = arg.axis.as_ref().filter(|other| a.as_int().is_some() && other.value != *name)
+                    {
+                        let message = format!("the axis of `{}` is `{name}` here", step.target.name.value);
+                        let d = Diagnostic::error(Code::UnknownAxis, other.span, message, "another axis");
+                        self.out.push(d.help("an axis stands beside a number where a local is first written"));
+                        failed = true;
+                    }
                 }
                 Some(t)
             }
@@ -118,13 +142,23 @@ impl Resolver<'_> {
         }
         let value = self.value(&step.value, &mut scope);
         let target = target?;
-        self.record_write(target, &step.assign, step.target.span)?;
+        self.record_write(target, &step.assign, Touch { span: step.target.span, index: index.clone() })?;
         let value = value?;
         if failed {
             return None;
         }
         let accumulate = step.assign.value == Assign::Add;
-        Some(Stmt { target, index, accumulate, vars: scope.vars, free, reduce: None, value, span: step.span })
+        Some(Stmt {
+            target,
+            index,
+            accumulate,
+            vars: scope.vars,
+            free,
+            reduce: None,
+            value,
+            span: step.span,
+            scan: None,
+        })
     }
 
     /// The tensor that a step may write: `Some(None)` for a new local, `None` after an error.
@@ -209,6 +243,12 @@ impl Resolver<'_> {
         let mut axes = Vec::new();
         let mut seen = Vec::new();
         for (a, arg) in index.iter().zip(&step.target.index) {
+            let numbered =
+                arg.axis.as_ref().filter(|_| a.as_int().is_some()).and_then(|axis| self.axis_named(&axis.value));
+            if let Some(axis) = numbered {
+                axes.push(axis);
+                continue;
+            }
             match a.as_var().filter(|v| !seen.contains(v)) {
                 Some(v) => {
                     seen.push(v);
@@ -222,7 +262,13 @@ impl Resolver<'_> {
                         format!("the axes of the local `{name}` are those of its indices"),
                         "must be one plain index, each once",
                     );
-                    self.out.push(d.help(format!("`{name}` is neither an output nor an earlier local: check its name, or write it over plain indices")));
+                    let help = match (a.as_int(), self.op.axes.first()) {
+                        (Some(n), Some(axis)) => format!("name the axis: `{name}[{n} in {}]`", axis.name),
+                        _ => format!(
+                            "`{name}` is neither an output nor an earlier local: check its name, or write it over plain indices"
+                        ),
+                    };
+                    self.out.push(d.help(help));
                     return None;
                 }
             }
@@ -239,18 +285,19 @@ impl Resolver<'_> {
     pub(super) fn visible(&self, name: &str) -> Option<TensorId> {
         // Tangents of locals are there where calls propagate them.
         let declared = |t: &TensorId| match self.op.tensor(*t).role {
-            Role::Local | Role::RuleLocal => false,
+            Role::Local | Role::RuleLocal | Role::Partial(..) => false,
             Role::Tangent(of) | Role::Cotangent(of) => self.op.tensor(of).role != Role::Local,
             Role::Input | Role::Output => true,
         };
         self.locals.get(name).copied().or_else(|| self.op.find(name).filter(declared))
     }
 
-    pub(super) fn record_write(&mut self, t: TensorId, assign: &At<Assign>, span: Span) -> Option<()> {
+    pub(super) fn record_write(&mut self, t: TensorId, assign: &At<Assign>, touch: Touch) -> Option<()> {
         let name = self.op.tensor(t).name.clone();
         let h = self.history.entry(t).or_default();
-        let error = match (assign.value, self.op.tensors[t.0].role) {
-            (Assign::Set, Role::Cotangent(_)) => Some(
+        let before = h.writes.iter().find(|w| !apart(&w.index, &touch.index));
+        let error = match (assign.value, self.op.tensors[t.0].role, before) {
+            (Assign::Set, Role::Cotangent(_), _) => Some(
                 Diagnostic::error(
                     Code::AssignMode,
                     assign.span,
@@ -259,31 +306,31 @@ impl Resolver<'_> {
                 )
                 .help("write `+=`"),
             ),
-            (Assign::Set, _) if h.set.is_some() || h.added.is_some() => {
-                let first = h.set.or(h.added).unwrap_or(span);
-                Some(
-                    Diagnostic::error(Code::DoubleWrite, span, format!("`{name}` is written twice"), "second write")
-                        .label(first, "first write")
-                        .help("write `+=` to add to it, or a new local"),
-                )
+            (Assign::Set, _, Some(first)) => {
+                let numbers = |w: &Touch| w.index.iter().any(|a| a.as_int().is_some());
+                let (what, help) = if numbers(first) && numbers(&touch) {
+                    ("an element of ", "write `+=` to add to it, or correct the position")
+                } else {
+                    ("", "write `+=` to add to it, or a new local")
+                };
+                let message = format!("{what}`{name}` is written twice");
+                let d = Diagnostic::error(Code::DoubleWrite, touch.span, message, "second write");
+                Some(d.label(first.span, "first write").help(help))
             }
             _ => None,
         };
         let error = error.or_else(|| {
-            h.read.map(|read| {
+            h.reads.iter().find(|r| !apart(&r.index, &touch.index)).map(|read| {
                 Diagnostic::error(
                     Code::ReadBeforeWrite,
-                    read,
+                    read.span,
                     format!("`{name}` is read before its last write"),
                     "read here",
                 )
-                .label(span, "written after that")
+                .label(touch.span, "written after that")
             })
         });
-        match assign.value {
-            Assign::Set => h.set = Some(span),
-            Assign::Add => h.added = Some(span),
-        }
+        h.writes.push(touch);
         error.is_none().then_some(()).or_else(|| {
             self.out.extend(error);
             None

@@ -11,7 +11,11 @@ impl Resolver<'_> {
         span: Span,
         scope: &mut Scope,
     ) -> Option<(TensorId, Vec<Affine>)> {
-        let t = self.readable(name, name_span)?;
+        let ahead = self.written_ahead(name, index);
+        let t = match ahead {
+            Some(t) => t,
+            None => self.readable(name, name_span)?,
+        };
         let mut positions = Vec::new();
         for arg in index {
             if let Some(axis) = &arg.axis {
@@ -32,8 +36,25 @@ impl Resolver<'_> {
         for (axis, a) in self.op.tensor(t).axes.clone().into_iter().zip(&positions) {
             self.unify(axis, a, scope);
         }
-        self.history.entry(t).or_default().read.get_or_insert(span);
         self.used.push(t);
+        if ahead.is_some() && self.early(t, &positions, index, span, scope)? {
+            return Some((t, positions));
+        }
+        self.readable(name, name_span)?;
+        let own = self.own(t);
+        let h = self.history.entry(t).or_default();
+        if own && h.writes.iter().all(|w| apart(&w.index, &positions)) {
+            // Of the steps before, each writes another element.
+            let written = h.writes.last().map(|w| w.span);
+            let message = format!("this element of `{name}` is read before it is written");
+            let mut d = Diagnostic::error(Code::ReadBeforeWrite, span, message, "not written yet");
+            if let Some(written) = written {
+                d = d.label(written, "only other elements are");
+            }
+            self.out.push(d.help("move the step that writes it up"));
+            return None;
+        }
+        h.reads.push(Touch { span, index: positions.clone() });
         Some((t, positions))
     }
 
@@ -54,11 +75,7 @@ impl Resolver<'_> {
         };
         match self.visible(name) {
             Some(t) if allowed(self, t) => {
-                let own = match self.section {
-                    Section::Forward => matches!(self.op.tensor(t).role, Role::Output | Role::Local),
-                    _ => self.op.tensor(t).role == Role::RuleLocal,
-                };
-                if own && !self.written(t) {
+                if self.own(t) && !self.written(t) {
                     self.read_too_early(name, span);
                     return None;
                 }
@@ -110,7 +127,15 @@ impl Resolver<'_> {
 
     /// Whether a step of this section has written it.
     pub(super) fn written(&self, t: TensorId) -> bool {
-        self.history.get(&t).is_some_and(|h| h.set.is_some() || h.added.is_some())
+        self.history.get(&t).is_some_and(|h| !h.writes.is_empty())
+    }
+
+    /// Whether the steps of this section make it.
+    fn own(&self, t: TensorId) -> bool {
+        match self.section {
+            Section::Forward => matches!(self.op.tensor(t).role, Role::Output | Role::Local),
+            _ => self.op.tensor(t).role == Role::RuleLocal,
+        }
     }
 
     pub(super) fn read_too_early(&mut self, name: &str, span: Span) {
@@ -119,9 +144,7 @@ impl Resolver<'_> {
         if let Some(target) = self.targets.iter().find(|t| t.value == name) {
             // A step that reads its own target has both on one line.
             d = d.label(target.span, "written here").help(match target.span.start < span.start {
-                true => {
-                    "a step cannot read its own target: write a new local, or the sum that the recurrence stands for"
-                }
+                true => "a step reads its own target only at a constant distance along an axis, as in `h[t - 1]`",
                 false => "move the step that writes it up",
             });
         }
