@@ -127,7 +127,9 @@ fn binding(op: &Op, rank: usize, sampler: &mut Sampler) -> Binding {
             .axes
             .iter()
             .zip(op.numbered())
-            .map(|(a, n)| a.size.is_none().then(|| (0..ranked(a.rank_class)).map(|_| n.unwrap_or(0) + draw(4)).collect()))
+            .map(|(a, n)| {
+                a.size.is_none().then(|| (0..ranked(a.rank_class)).map(|_| n.unwrap_or(0) + draw(4)).collect())
+            })
             .collect();
         let params = op.params.iter().map(|p| match p.kind {
             ParamKind::PerDim(a) => ParamValue::Ints((0..ranked(op.axis(a).rank_class)).map(|_| draw(2)).collect()),
