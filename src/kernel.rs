@@ -29,6 +29,14 @@ pub enum Kind {
     Jvp,
     /// Cotangents of inputs from cotangents of outputs.
     Vjp,
+    /// The value of a program with a single number as its output, and the gradient.
+    ValueAndGrad,
+    /// The tangent of the gradient: the second derivatives times a direction.
+    Hvp,
+    /// Outputs, and the derivatives of each of their elements by each of an input's.
+    Jacobian,
+    /// The value, the gradient, and the second derivatives.
+    Hessian,
 }
 
 /// The interval in which the values of a tensor lie; a bound belongs to it where closed.
@@ -126,6 +134,8 @@ pub struct FunctionInfo {
     pub bytes: u64,
     /// Bytes of scratch on the stack.
     pub scratch: Scratch,
+    /// Bytes of the workspace that its caller provides; 0 where it takes none.
+    pub workspace: usize,
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.

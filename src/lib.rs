@@ -37,11 +37,13 @@ pub mod math;
 pub mod ndarray;
 pub mod real;
 pub mod tensor;
+pub mod workspace;
 
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use real::Real;
 pub use tensor::Tensor;
+pub use workspace::Workspace;
 
 /// The kernels of the bundled ops, a module an op, a module in it for each instance.
 #[cfg(feature = "bundled")]

@@ -41,6 +41,10 @@ pub trait Tensor: Sealed + Copy + 'static {
     #[doc(hidden)]
     fn flat_slice_mut(all: &mut [Self]) -> &mut [Self::Scalar];
 
+    /// The tensors that scalars make, one after the other; what is too few for one more is left out.
+    #[doc(hidden)]
+    fn nested_slice_mut(flat: &mut [Self::Scalar]) -> &mut [Self];
+
     /// Zero everywhere, on the heap. The whole never stands on the stack, only one row of the outermost axis.
     #[cfg(feature = "std")]
     fn zeros() -> std::boxed::Box<Self>;
@@ -61,6 +65,11 @@ macro_rules! scalar {
             #[inline(always)]
             fn flat_slice_mut(all: &mut [Self]) -> &mut [$t] {
                 all
+            }
+
+            #[inline(always)]
+            fn nested_slice_mut(flat: &mut [$t]) -> &mut [Self] {
+                flat
             }
 
             #[cfg(feature = "std")]
@@ -86,6 +95,11 @@ impl<T: Tensor, const N: usize> Tensor for [T; N] {
     #[inline(always)]
     fn flat_slice_mut(all: &mut [Self]) -> &mut [T::Scalar] {
         T::flat_slice_mut(all.as_flattened_mut())
+    }
+
+    #[inline(always)]
+    fn nested_slice_mut(flat: &mut [T::Scalar]) -> &mut [Self] {
+        T::nested_slice_mut(flat).as_chunks_mut::<N>().0
     }
 
     #[cfg(feature = "std")]

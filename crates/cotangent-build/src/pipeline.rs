@@ -11,6 +11,7 @@ use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
 pub use crate::options::Options;
 use crate::plain::{self, Kernel};
+use crate::program;
 use crate::source::{SourceId, Sources};
 use crate::spec::{self, Spec};
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
     if out.errors() > errors {
         return None;
     }
+    program::complete(&mut op);
+    // after this: a program has the statements of each entry point
     index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
     let certificate = certify(&op, &derived, out)?;
     // after this: each declared rule equals the derived one
@@ -79,7 +82,11 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
 pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for instance in &c.spec.instances {
-        let Some(kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
+        let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
+        if c.op.program.is_some() {
+            nest::plan::plan(&mut kernel);
+            // after this: a large program is stages that hand tensors on in a workspace
+        }
         plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
         kernels.push(kernel);
     }

@@ -23,14 +23,13 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     let elements = |t: &crate::index::TensorId| k.tensor(*t).elements() as u64;
     let read: u64 = f.reads.iter().map(elements).sum();
     let written: u64 = f.writes.iter().map(elements).sum();
-    let accumulates = matches!(f.kind, crate::plain::Kind::Vjp { store: false, .. });
     let scratch = |n: &Nest| size * n.locals.iter().map(|l| l.shape.iter().product::<usize>() as u64).sum::<u64>();
     // As the bodies: a class without a nest of its own takes that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let of = |m: &&Machine| nests.iter().find(|n| n.machines.contains(m)).or(widest).map_or(0, scratch);
     Cost {
         flops: f.steps.iter().flat_map(Step::stmts).map(stmt).sum(),
-        bytes: size * (read + written * if accumulates { 2 } else { 1 }),
+        bytes: size * (read + written * if f.accumulates() { 2 } else { 1 }),
         scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
     }
 }
@@ -61,6 +60,11 @@ fn cheap(e: &Expr) -> bool {
         Expr::Powf(..) => false,
         Expr::Where(c, a, b) => matches!(&**c, Cond::Value(_, l, r) if cheap(l) && cheap(r)) && cheap(a) && cheap(b),
     }
+}
+
+/// The operations of a step.
+pub fn step(s: &Step) -> u64 {
+    s.stmts().into_iter().map(stmt).sum()
 }
 
 fn stmt(s: &Stmt) -> u64 {

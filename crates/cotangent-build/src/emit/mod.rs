@@ -5,18 +5,18 @@
 
 mod body;
 pub(crate) mod c;
-mod cost;
+pub(crate) mod cost;
 pub mod names;
 mod ndarray;
 mod vendor;
 
 use crate::certify::Certified;
-use crate::index::{self, Op, ReduceOp, Role, TensorId};
+use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
 use crate::nest::machine::{MACHINES, Machine};
 use crate::nest::{Nest, Node, Place, Update, Value};
 use crate::options::{InstructionSet, Options};
 use crate::pipeline::{Files, ROOT};
-use crate::plain::{Function, Kernel, Kind};
+use crate::plain::{self, Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
 use crate::spec::{DType, InstanceSpec};
@@ -91,7 +91,11 @@ struct KernelContext {
     certificate: String,
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
+    /// The types of dense derivatives.
+    partials: Vec<TypeContext>,
     functions: Vec<FunctionContext>,
+    /// Private functions that others are made of.
+    stages: Vec<FunctionContext>,
     /// Private functions with a flag: whether they add or store.
     either: Vec<FunctionContext>,
     /// Whether there are wrappers for `ndarray`.
@@ -158,6 +162,29 @@ struct FunctionContext {
     /// Calls that do the same; else the bodies say it.
     calls: Vec<String>,
     bodies: Vec<BodyContext>,
+    /// What the caller provides besides.
+    workspace: Option<WorkspaceContext>,
+}
+
+#[derive(Serialize)]
+struct WorkspaceContext {
+    /// The name of the argument.
+    name: String,
+    scalars: usize,
+    bytes: usize,
+    /// Bytes of the tensors that are needed at the same time, where these are most.
+    needed: usize,
+    places: Vec<PlaceContext>,
+}
+
+#[derive(Serialize)]
+struct PlaceContext {
+    tensor: String,
+    shape: Vec<usize>,
+    offset: usize,
+    bytes: usize,
+    first: usize,
+    last: usize,
 }
 
 #[derive(Serialize)]
@@ -311,6 +338,10 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
+    let partial = |t: &TensorId| matches!(op.tensor(*t).role, Role::Partial(..));
+    let written = |t: &TensorId| kernel.functions.iter().any(|f| f.kind != Kind::Stage && f.writes.contains(t));
+    let tensors = (0..op.tensors.len()).map(TensorId);
+    let partials = tensors.filter(partial).filter(written).map(|t| type_context(op, kernel, t)).collect();
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let portable = options.portable() || cost::streams(kernel, &c.nests);
     let context = |n: usize, either, call| {
@@ -323,7 +354,11 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         let is_store = |p: &&(usize, usize)| p.1 == n;
         pairs.iter().find(|p| p.0 == n).map(|p| (p.0, true)).or(pairs.iter().find(is_store).map(|p| (p.0, false)))
     };
-    let functions = (0..kernel.functions.len())
+    let (stages, entries): (Vec<usize>, Vec<usize>) =
+        (0..kernel.functions.len()).partition(|n| kernel.functions[*n].kind == Kind::Stage);
+    let stages = stages.into_iter().map(|n| context(n, false, None)).collect();
+    let functions = entries
+        .into_iter()
         .map(|n| match both(n) {
             Some((adds, flag)) => {
                 let f = &kernel.functions[n];
@@ -355,7 +390,9 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
             .map(|(a, e)| AxisContext { name: a.name.clone(), extents: e.clone() })
             .collect(),
         types,
+        partials,
         functions,
+        stages,
         either,
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
@@ -412,20 +449,32 @@ fn function_context(
 ) -> FunctionContext {
     let Manner { inline, portable, either, call } = manner;
     let argument = |t: &TensorId| {
-        let of = match op.tensor(*t).role {
-            Role::Tangent(of) | Role::Cotangent(of) => of,
-            _ => *t,
-        };
+        let of = base(op, *t);
         let (tensor, of) = (kernel.tensor(*t), kernel.tensor(of));
-        ArgumentContext { name: tensor.name.clone(), alias: names::alias(&of.name), rank: of.shape.len() }
+        let alias = match of.role {
+            Role::Input | Role::Output | Role::Partial(..) => names::alias(&of.name),
+            // Between stages.
+            _ => body::nested(body::scalar(kernel.dtype), &of.shape),
+        };
+        ArgumentContext { name: tensor.name.clone(), alias, rank: of.shape.len() }
     };
+    let entry =
+        |entry: Entry| op.program.iter().flat_map(|p| &p.functions).find(|e| e.entry == entry).map(|e| &e.stmts);
     let (kind, rule) = match f.kind {
-        Kind::Forward => ("Forward", &op.forward),
-        Kind::Jvp => ("Jvp", &op.tangent.stmts),
-        Kind::Vjp { .. } => ("Vjp", &op.adjoint.stmts),
+        Kind::Forward => ("Forward", Some(&op.forward)),
+        Kind::Jvp => ("Jvp", Some(&op.tangent.stmts)),
+        Kind::Vjp { .. } => ("Vjp", Some(&op.adjoint.stmts)),
+        Kind::ValueAndGrad => ("ValueAndGrad", entry(Entry::ValueAndGrad)),
+        Kind::Hvp => ("Hvp", entry(Entry::Hvp)),
+        Kind::Jacobian => ("Jacobian", entry(Entry::Jacobian)),
+        Kind::Hessian => ("Hessian", entry(Entry::Hessian)),
+        Kind::Stage => ("Stage", None),
     };
     let wanted = f.writes.iter().copied().collect();
-    let rule = crate::derive::live(rule, &wanted).iter().map(|s| index::print::stmt(op, s)).collect();
+    let rule = match rule {
+        Some(stmts) => crate::derive::live(stmts, &wanted).iter().map(|s| index::print::stmt(op, s)).collect(),
+        None => f.steps.iter().flat_map(plain::Step::stmts).map(|s| plain::print::stmt(&kernel.tensors, s)).collect(),
+    };
     let cost = cost::cost(kernel, f, nests);
     let calls: Vec<String> = same_as(kernel, f)
         .iter()
@@ -436,6 +485,8 @@ fn function_context(
         .chain(call)
         .collect();
     let runtime = runtime(options);
+    let (workspace, run) = staged(kernel, f, &runtime);
+    let calls: Vec<String> = calls.into_iter().chain(run).collect();
     // Machines without a nest of their own take that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let left_out: Vec<&Machine> =
@@ -473,8 +524,8 @@ fn function_context(
         registers: references.len() <= MOST_REGISTERS,
         arguments: references,
         flag,
-        accumulates: matches!(f.kind, Kind::Vjp { store: false, .. }),
-        inline: inline || !calls.is_empty(),
+        accumulates: f.accumulates(),
+        inline: inline || (!calls.is_empty() && f.stages.is_empty()),
         portable,
         sets: (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
             .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect()),
@@ -484,7 +535,68 @@ fn function_context(
         scratch: cost.scratch,
         bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
         calls,
+        workspace,
     }
+}
+
+/// The input or output that a tangent or cotangent is of; any other tensor is its own.
+fn base(op: &Op, t: TensorId) -> TensorId {
+    match op.tensor(t).role {
+        Role::Tangent(of) | Role::Cotangent(of) => base(op, of),
+        _ => t,
+    }
+}
+
+/// The workspace of a function that is made of stages, and the calls of these.
+fn staged(kernel: &Kernel, f: &Function, runtime: &str) -> (Option<WorkspaceContext>, Vec<String>) {
+    let size = if kernel.dtype == DType::F32 { 4 } else { 8 };
+    let place = |(t, at): (&TensorId, &usize)| {
+        let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
+        let bytes = tensor.elements() * size;
+        PlaceContext { tensor: tensor.name.clone(), shape: tensor.shape.clone(), offset: *at, bytes, first, last }
+    };
+    let mut places: Vec<PlaceContext> = f.workspace.places.iter().map(place).collect();
+    places.sort_by_key(|p| (p.first, p.offset));
+    let taken = |name: &str| f.reads.iter().chain(f.workspace.places.keys()).any(|t| kernel.tensor(*t).name == name);
+    let mut name = "workspace".to_string();
+    while taken(&name) {
+        name.push('_');
+    }
+    let calls = f.stages.iter().map(|n| {
+        let stage = &kernel.functions[*n];
+        let all: Vec<TensorId> = stage.reads.iter().chain(&stage.writes).copied().collect();
+        let mut own: Vec<(usize, TensorId)> =
+            all.iter().filter_map(|t| Some((*f.workspace.places.get(t)?, *t))).collect();
+        own.sort_unstable();
+        let arguments: Vec<&str> = all.iter().map(|t| kernel.tensor(*t).name.as_str()).collect();
+        let call = format!("stages::{}({})", stage.name, arguments.join(", "));
+        if own.is_empty() {
+            return call;
+        }
+        let mut text = format!("{{ let rest_ = {name}.scalars(); ");
+        let mut end = 0;
+        for (at, t) in own {
+            let tensor = kernel.tensor(t);
+            let (ty, at) = (body::nested(body::scalar(kernel.dtype), &tensor.shape), at / size);
+            // The length is a constant: this is never `None`.
+            text += &format!(
+                "let Some(({}, rest_)) = {runtime}::workspace::take::<{ty}>(rest_, {}) else {{ return }}; ",
+                tensor.name,
+                at - end
+            );
+            end = at + tensor.elements();
+        }
+        format!("{text}{call} }}")
+    });
+    let calls = calls.collect();
+    let workspace = WorkspaceContext {
+        name,
+        scalars: f.workspace.bytes / size,
+        bytes: f.workspace.bytes,
+        needed: f.workspace.needed,
+        places,
+    };
+    ((f.workspace.bytes > 0).then_some(workspace), calls)
 }
 
 /// The constant of the runtime's `isa::sets` for the set; the portable one has none, as it is always there.
@@ -514,7 +626,7 @@ fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
     for (n, f) in functions() {
         let Kind::Vjp { input, store: false } = f.kind else { continue };
         let stores = functions().find(|(_, s)| s.kind == Kind::Vjp { input, store: true }).map(|(m, _)| m);
-        let own = |n: usize| same_as(kernel, &kernel.functions[n]).is_empty();
+        let own = |n: usize| same_as(kernel, &kernel.functions[n]).is_empty() && !nests[n].is_empty();
         out.extend(stores.filter(|m| own(n) && own(*m) && same(n, *m)).map(|m| (n, m)));
     }
     out

@@ -116,9 +116,10 @@ impl Binding {
             let units = scan::units(stmts).into_iter().filter(|_| errors.is_empty()).collect::<Vec<_>>();
             units.into_iter().for_each(|unit| binding.recurrence(op, &stmts[unit], &mut errors));
         }
-        for t in (0..op.tensors.len()).map(TensorId) {
-            let elements = binding.shape(op, t).iter().try_fold(1usize, |p, n| p.checked_mul(*n));
-            if elements.is_none_or(|n| n > MAX_ELEMENTS) {
+        // What a program's dense derivatives take is looked at where they are made.
+        let dense = op.dense();
+        for t in (0..op.tensors.len()).map(TensorId).filter(|t| !dense.contains(t)) {
+            if binding.too_large(op, t) {
                 errors.push(BindError::TooLarge(t));
             }
         }
@@ -147,6 +148,12 @@ impl Binding {
     /// The extents of a tensor, its groups one after the other.
     pub fn shape(&self, op: &Op, t: TensorId) -> Vec<usize> {
         op.tensor(t).axes.iter().flat_map(|a| self.extents[a.0].iter().copied()).collect()
+    }
+
+    /// Whether a tensor has more elements than any may have.
+    pub fn too_large(&self, op: &Op, t: TensorId) -> bool {
+        let elements = self.shape(op, t).iter().try_fold(1usize, |p, n| p.checked_mul(*n));
+        elements.is_none_or(|n| n > MAX_ELEMENTS)
     }
 
     /// The number of elements of a tensor.

@@ -4,7 +4,9 @@ use super::*;
 
 /// Checks every statement of every rule.
 pub fn check(op: &Op) -> Result<(), String> {
-    for (rule, stmts) in [("forward", &op.forward), ("adjoint", &op.adjoint.stmts), ("tangent", &op.tangent.stmts)] {
+    let entries = op.program.iter().flat_map(|p| &p.functions).map(|f| (f.entry.name(), &f.stmts));
+    let rules = [("forward", &op.forward), ("adjoint", &op.adjoint.stmts), ("tangent", &op.tangent.stmts)];
+    for (rule, stmts) in rules.into_iter().chain(entries) {
         let mut written = std::collections::BTreeSet::new();
         let mut numbers = std::collections::BTreeSet::new();
         for unit in scan::units(stmts) {

@@ -13,7 +13,7 @@ pub mod scan;
 
 use crate::source::{SourceId, Span};
 use crate::spec::Domain;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 macro_rules! ids {
@@ -91,15 +91,8 @@ pub enum Entry {
 }
 
 impl Entry {
-    pub const ALL: [Entry; 7] = [
-        Entry::Forward,
-        Entry::Jvp,
-        Entry::Vjp,
-        Entry::ValueAndGrad,
-        Entry::Hvp,
-        Entry::Jacobian,
-        Entry::Hessian,
-    ];
+    pub const ALL: [Entry; 7] =
+        [Entry::Forward, Entry::Jvp, Entry::Vjp, Entry::ValueAndGrad, Entry::Hvp, Entry::Jacobian, Entry::Hessian];
     pub fn name(self) -> &'static str {
         match self {
             Entry::Forward => "forward",
@@ -786,6 +779,18 @@ impl Op {
             s.value.reads(&mut see);
         }
         greatest
+    }
+    /// The tensors that only a program's dense derivatives make.
+    pub fn dense(&self) -> BTreeSet<TensorId> {
+        let functions = || self.program.iter().flat_map(|p| &p.functions);
+        let is_dense = |f: &&ProgramFunction| matches!(f.entry, Entry::Jacobian | Entry::Hessian);
+        let targets =
+            |f: &ProgramFunction| f.stmts.iter().map(|s| s.target).chain(f.results.clone()).collect::<Vec<_>>();
+        let mut dense: BTreeSet<TensorId> = functions().filter(is_dense).flat_map(targets).collect();
+        let rules = self.forward.iter().chain(&self.adjoint.stmts).chain(&self.tangent.stmts).map(|s| s.target);
+        let others = functions().filter(|f| !is_dense(f)).flat_map(targets);
+        rules.chain(others).for_each(|t| _ = dense.remove(&t));
+        dense
     }
     /// Two statements of a rule that store the same element at this binding, though they are told apart by number: there is just one.
     pub fn stored_twice<'a>(&self, stmts: &'a [Stmt], b: &bind::Binding) -> Option<(&'a Stmt, &'a Stmt)> {

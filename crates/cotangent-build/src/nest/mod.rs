@@ -9,6 +9,7 @@ pub mod eval;
 pub mod fuse;
 mod lower;
 pub mod machine;
+pub mod plan;
 pub mod print;
 pub mod schedule;
 pub mod straight;

@@ -45,7 +45,16 @@ pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
         let nests = graphs.iter().map(|g| distinct(target.machines.iter().map(|m| g.nest(m)))).collect();
         return Scheduled { nests, unmet };
     }
-    let nests = kernel.functions.iter().map(|f| variants(kernel, f, target, &mut unmet)).collect();
+    let nests = kernel
+        .functions
+        .iter()
+        .map(|f| match straight::dense(kernel, f) {
+            // Its stages have nests of their own.
+            _ if !f.stages.is_empty() => Vec::new(),
+            Some(g) => distinct(target.machines.iter().map(|m| g.nest(m))),
+            None => variants(kernel, f, target, &mut unmet),
+        })
+        .collect();
     Scheduled { nests, unmet }
 }
 

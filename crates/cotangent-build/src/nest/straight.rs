@@ -111,6 +111,16 @@ pub fn graphs(kernel: &Kernel) -> Option<Vec<Graph<'_>>> {
     (straight <= PAYS * loops && straight + SAVES <= loops).then_some(graphs)
 }
 
+/// The graph of a Jacobian or a Hessian, where straight-line code pays: most of it is numbers that loops would not see to be zero.
+pub fn dense<'a>(kernel: &'a Kernel, f: &'a Function) -> Option<Graph<'a>> {
+    if !matches!(f.kind, Kind::Jacobian | Kind::Hessian) || kernel.schedule.contains_key(&f.name) {
+        return None;
+    }
+    let g = Graph::of(kernel, f)?;
+    let (loops, straight) = (in_loops(kernel, f).1, g.operations() as f64);
+    (straight <= PAYS * loops && straight + SAVES <= loops).then_some(g)
+}
+
 /// The operations of a function in loops: one by one, and with those of a full vector of 32 bytes as one.
 fn in_loops(kernel: &Kernel, f: &Function) -> (u64, f64) {
     let lanes = 32 / if kernel.dtype == DType::F32 { 4 } else { 8 };

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn check(k: &Kernel) -> Result<(), String> {
     for f in &k.functions {
         let mut begun: BTreeSet<TensorId> = f.reads.iter().copied().collect();
-        if matches!(f.kind, Kind::Vjp { store: false, .. }) {
-            begun.extend(&f.writes);
-        }
+        begun.extend(&f.held);
         // Statements that store the parts of a tensor, until nothing of it is missing.
         let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
         for step in &f.steps {

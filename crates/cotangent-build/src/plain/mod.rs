@@ -53,6 +53,25 @@ pub enum Kind {
         input: Option<TensorId>,
         store: bool,
     },
+    ValueAndGrad,
+    Hvp,
+    Jacobian,
+    Hessian,
+    /// A part of another function.
+    Stage,
+}
+
+/// The tensors that the stages of a function hand on.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    /// Where each begins, in bytes.
+    pub places: std::collections::BTreeMap<TensorId, usize>,
+    /// The first and the last stage that needs each.
+    pub lives: std::collections::BTreeMap<TensorId, (usize, usize)>,
+    /// Of the whole.
+    pub bytes: usize,
+    /// Of the tensors that are needed at the same time, where these are most.
+    pub needed: usize,
 }
 
 /// One entry point of a kernel.
@@ -64,9 +83,22 @@ pub struct Function {
     pub reads: Vec<TensorId>,
     /// Arguments that are written, in order.
     pub writes: Vec<TensorId>,
+    /// Those of them that hold values to add to.
+    pub held: Vec<TensorId>,
     /// Scratch tensors.
     pub locals: Vec<TensorId>,
     pub steps: Vec<Step>,
+    /// The functions that carry it out, in order; empty where it does so itself.
+    pub stages: Vec<usize>,
+    /// Of the stages.
+    pub workspace: Workspace,
+}
+
+impl Function {
+    /// Whether it adds to its results.
+    pub fn accumulates(&self) -> bool {
+        self.kind != Kind::Stage && !self.held.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

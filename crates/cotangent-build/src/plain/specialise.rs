@@ -6,9 +6,12 @@ use super::*;
 use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::Binding;
-use crate::index::{self, Affine, Op, VarId, scan};
+use crate::index::{self, Affine, Entry, Op, VarId, scan};
 use crate::spec::InstanceSpec;
 use std::collections::{BTreeSet, HashSet};
+
+/// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.
+const MOST_DENSE: usize = 64;
 
 /// The most writes of a `=` that are tried one by one.
 const MAX_TRIED: usize = 1 << 22;
@@ -43,6 +46,9 @@ impl Specialiser<'_> {
     fn functions(&mut self) -> Option<Vec<Function>> {
         let op = self.op;
         self.check_ranks()?;
+        if let Some(program) = &op.program {
+            return self.entries(program);
+        }
         let inputs = op.inputs();
         let outputs = op.outputs();
         let bar = |t: TensorId| (0..op.tensors.len()).map(TensorId).find(|u| op.tensor(*u).role == Role::Cotangent(t));
@@ -74,6 +80,45 @@ impl Specialiser<'_> {
             for store in [false, true] {
                 let name = if store { format!("{base}_store") } else { base.clone() };
                 functions.push(self.function(name, Kind::Vjp { input, store }, &again, &wanted, store)?);
+            }
+        }
+        Some(functions)
+    }
+
+    /// The entry points of a program.
+    fn entries(&mut self, program: &index::Program) -> Option<Vec<Function>> {
+        let elements = |ts: &[TensorId]| ts.iter().map(|t| self.tensors[t.0].elements()).sum::<usize>();
+        let (by, of) = (elements(&program.wrt), elements(&self.op.outputs()));
+        let small = program.asked.is_some() || (by <= MOST_DENSE && of <= MOST_DENSE);
+        let mut functions = Vec::new();
+        for f in &program.functions {
+            let dense = matches!(f.entry, Entry::Jacobian | Entry::Hessian);
+            // Fewer go back from the outputs than forward from the inputs, or the other way round.
+            if dense && !small || f.entry == Entry::Jacobian && f.reverse != (of < by) {
+                continue;
+            }
+            let mut made = f.stmts.iter().map(|s| s.target).chain(f.results.iter().copied());
+            if let Some(t) = made.find(|t| self.binding.too_large(self.op, *t)) {
+                let at = self.instance.name.span;
+                let message = format!("`{}` of this program makes a tensor of more than 2^31 elements", f.entry.name());
+                let d = Diagnostic::error(Code::BadSize, at, message, format!("`{}`", self.op.tensor(t).name));
+                self.out.push(d.help("leave it out of `functions`, or name less in `wrt`"));
+                return None;
+            }
+            let name = f.entry.name().to_string();
+            let kind = match f.entry {
+                Entry::Forward => Kind::Forward,
+                Entry::Jvp => Kind::Jvp,
+                Entry::Vjp => Kind::Vjp { input: None, store: false },
+                Entry::ValueAndGrad => Kind::ValueAndGrad,
+                Entry::Hvp => Kind::Hvp,
+                Entry::Jacobian => Kind::Jacobian,
+                Entry::Hessian => Kind::Hessian,
+            };
+            functions.push(self.function(name, kind, &f.stmts, &f.results, f.entry != Entry::Vjp)?);
+            if f.entry == Entry::Vjp {
+                let kind = Kind::Vjp { input: None, store: true };
+                functions.push(self.function("vjp_store".into(), kind, &f.stmts, &f.results, true)?);
             }
         }
         Some(functions)
@@ -139,7 +184,19 @@ impl Specialiser<'_> {
             Role::Cotangent(of) => (3, of.0),
             Role::Local | Role::RuleLocal | Role::Partial(..) => (4, t.0),
         });
-        Some(Function { name, kind, reads, writes: results.to_vec(), locals, steps })
+        let held = if fresh { Vec::new() } else { results.to_vec() };
+        let workspace = Workspace::default();
+        Some(Function {
+            name,
+            kind,
+            reads,
+            writes: results.to_vec(),
+            held,
+            locals,
+            steps,
+            stages: Vec::new(),
+            workspace,
+        })
     }
 
     /// Plain statements and recurrences, those that can be one merged.

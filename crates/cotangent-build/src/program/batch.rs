@@ -24,19 +24,13 @@ pub(super) struct Batch {
     pub seeds: Seeds,
     /// Other seeds of the rule: nothing comes from them.
     pub zero: BTreeSet<TensorId>,
-    /// Results of the rule, and what each is the derivative of, and by what.
-    pub results: BTreeMap<TensorId, (TensorId, TensorId)>,
+    /// Results of the rule, and the tensor of the batch of each.
+    pub results: BTreeMap<TensorId, TensorId>,
 }
 
 impl Batch {
-    /// Appends the statements to `out`, and the results to `partials`.
-    pub fn run(
-        &self,
-        op: &mut Op,
-        rule: &[Stmt],
-        out: &mut Vec<Stmt>,
-        partials: &mut BTreeMap<(TensorId, TensorId), TensorId>,
-    ) {
+    /// Appends the statements to `out`.
+    pub fn run(&self, op: &mut Op, rule: &[Stmt], out: &mut Vec<Stmt>) {
         let mut moved: BTreeMap<TensorId, TensorId> = BTreeMap::new();
         for s in rule {
             let s = with_value(s, &|e| match e {
@@ -45,8 +39,12 @@ impl Batch {
             });
             let depends = crate::derive::reads(&s).iter().any(|t| *t == self.seed || moved.contains_key(t));
             if !depends {
-                // What is not linear in the seed, and zeros of what is.
-                if !self.results.contains_key(&s.target) && !matches!(op.tensor(s.target).role, Role::Tangent(_) | Role::Cotangent(_)) {
+                // What is not linear in the seed, and zeros of what is. Another batch may have made it.
+                let made = out.iter().any(|o| o.target == s.target && !s.accumulate);
+                if !made
+                    && !self.results.contains_key(&s.target)
+                    && !matches!(op.tensor(s.target).role, Role::Tangent(_) | Role::Cotangent(_))
+                {
                     out.push(s);
                 }
                 continue;
@@ -55,24 +53,17 @@ impl Batch {
             let stmt = self.statement(op, &s, target, &moved);
             out.push(stmt);
         }
-        for (t, pair) in &self.results {
-            let partial = moved.get(t).copied().unwrap_or_else(|| self.tensor(op, *t));
-            partials.insert(*pair, partial);
-        }
     }
 
     /// The batch of a tensor.
     fn tensor(&self, op: &mut Op, t: TensorId) -> TensorId {
+        if let Some(result) = self.results.get(&t) {
+            return *result;
+        }
         let Tensor { name, axes, span, .. } = op.tensor(t).clone();
         let axes = self.joined(&axes, &self.axes);
         let by = op.tensor(self.seed).name.clone();
-        match self.results.get(&t) {
-            Some((of, by)) => {
-                let name = format!("{}_{}", op.tensor(*of).name, op.tensor(*by).name);
-                op.add_tensor(&name, axes, Role::Partial(*of, *by), span)
-            }
-            None => op.add_tensor(&format!("{name}_{by}"), axes, Role::RuleLocal, span),
-        }
+        op.add_tensor(&format!("{name}_{by}"), axes, Role::RuleLocal, span)
     }
 
     fn joined<T: Clone>(&self, own: &[T], batch: &[T]) -> Vec<T> {

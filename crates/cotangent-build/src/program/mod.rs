@@ -32,7 +32,7 @@ pub fn complete(op: &mut Op) {
                 let tangents = tangents(op, &program.wrt);
                 let dots = outputs.iter().map(|z| op.dual(*z, Role::Tangent));
                 let results = outputs.iter().copied().chain(dots.collect::<Vec<_>>()).collect();
-                let stmts = woven(&op.forward, &tangents);
+                let stmts = woven(op, &op.forward, &tangents);
                 functions.push(function(op, entry, stmts, results));
             }
             Entry::Vjp => {
@@ -48,7 +48,7 @@ pub fn complete(op: &mut Op) {
                 let (stmts, bars) = there_and_back(op, &program, scalar);
                 let tangents = second(op, &stmts, &program.wrt);
                 let results = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
-                functions.push(function(op, entry, woven(&stmts, &tangents), results));
+                functions.push(function(op, entry, woven(op, &stmts, &tangents), results));
             }
             Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, &program, reverse))),
             Entry::Hessian => functions.push(hessian(op, &program, scalar.expect("a single output without axes"))),
@@ -71,9 +71,20 @@ fn tangents(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
 
 /// The tangents of statements that begin with the forward formula.
 fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
-    let calls = op.calls.clone();
-    let calls: &[Call] = if stmts.starts_with(&op.forward) { &calls } else { &[] };
-    tangent_through(op, stmts, calls, wrt)
+    // The rule of a call gives the tangents of what the call makes; where the way back reads its locals, theirs are needed too.
+    let whole = |call: &&Call| {
+        let given: BTreeSet<TensorId> = call.tangent.iter().map(|s| s.target).collect();
+        let has_tangent = |t: &TensorId| given.iter().any(|g| op.tensor(*g).role == Role::Tangent(*t));
+        let inner: BTreeSet<TensorId> = op.forward[call.stmts.clone()].iter().map(|s| s.target).collect();
+        let outside = stmts.iter().enumerate().filter(|(n, _)| !call.stmts.contains(n));
+        let mut read = outside.flat_map(|(_, s)| derive::reads(s)).filter(|t| inner.contains(t));
+        read.all(|t| has_tangent(&t))
+    };
+    let calls: Vec<Call> = op.calls.iter().filter(whole).cloned().collect();
+    let mut tangents = tangent_through(op, stmts, &calls, wrt);
+    // A rule that stands in both directions has its locals in both.
+    tangents.retain(|s| !stmts.iter().any(|o| o.target == s.target && !s.accumulate));
+    tangents
 }
 
 /// The forward formula and the way back from the cotangents of the outputs, or from that of `scalar`, which is 1; and the cotangents of the inputs
@@ -107,8 +118,8 @@ fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
     adjoint
 }
 
-/// Statements and their tangents in one list, each tangent as early as what it reads is there: then both share loads, and less is alive.
-fn woven(stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
+/// Statements and their tangents in one list, each tangent behind its primal as soon as what it reads is there: both share loads, and less is alive.
+fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
     if stmts.iter().chain(tangents).any(|s| s.scan.is_some()) {
         // A recurrence stays together.
         return [stmts, tangents].concat();
@@ -119,7 +130,11 @@ fn woven(stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
     let mut placed: BTreeMap<TensorId, usize> = BTreeMap::new();
     for s in tangents {
         let own = |t: &TensorId| last.get(t).copied().max(placed.get(t).copied()).unwrap_or(0);
-        let at = derive::reads(s).iter().chain([&s.target]).map(own).max().unwrap_or(0);
+        let primal = match op.tensor(s.target).role {
+            Role::Tangent(of) => Some(of),
+            _ => None,
+        };
+        let at = derive::reads(s).iter().chain([&s.target]).chain(&primal).map(own).max().unwrap_or(0);
         placed.insert(s.target, at);
         after[at].push(s.clone());
     }
@@ -137,46 +152,58 @@ fn jacobian(op: &mut Op, program: &Program, reverse: bool) -> ProgramFunction {
     let outputs = op.outputs();
     let mut stmts = op.forward.clone();
     let mut results = outputs.clone();
-    let mut partials: BTreeMap<(TensorId, TensorId), TensorId> = BTreeMap::new();
     if reverse {
         let back = adjoint(op, &program.wrt);
         for z in &outputs {
             let bar = op.dual(*z, Role::Cotangent);
             let others = outputs.iter().filter(|o| *o != z).map(|o| op.dual(*o, Role::Cotangent)).collect();
-            let results = program.wrt.iter().map(|x| (op.dual(*x, Role::Cotangent), (*z, *x))).collect();
-            let batch = Batch { seed: bar, axes: op.tensor(*z).axes.clone(), seeds: Seeds::First, zero: others, results };
-            batch.run(op, &back, &mut stmts, &mut partials);
+            let results = program.wrt.iter().map(|x| (op.dual(*x, Role::Cotangent), partial(op, *z, *z, *x))).collect();
+            let batch =
+                Batch { seed: bar, axes: op.tensor(*z).axes.clone(), seeds: Seeds::First, zero: others, results };
+            batch.run(op, &back, &mut stmts);
         }
     } else {
         for x in &program.wrt {
             let forward = tangents(op, &[*x]);
             let dot = op.dual(*x, Role::Tangent);
-            let results = outputs.iter().map(|z| (op.dual(*z, Role::Tangent), (*z, *x))).collect();
+            let results = outputs.iter().map(|z| (op.dual(*z, Role::Tangent), partial(op, *z, *z, *x))).collect();
             let zero = BTreeSet::new();
             let batch = Batch { seed: dot, axes: op.tensor(*x).axes.clone(), seeds: Seeds::Last, zero, results };
-            batch.run(op, &forward, &mut stmts, &mut partials);
+            batch.run(op, &forward, &mut stmts);
         }
     }
     for z in &outputs {
-        results.extend(program.wrt.iter().map(|x| partials[&(*z, *x)]));
+        results.extend(program.wrt.iter().map(|x| partial(op, *z, *z, *x)).collect::<Vec<_>>());
     }
     ProgramFunction { reverse, ..function(op, Entry::Jacobian, stmts, results) }
+}
+
+/// The derivatives of `of` by `by`; of `value` they are.
+fn partial(op: &mut Op, value: TensorId, of: TensorId, by: TensorId) -> TensorId {
+    if let Some(t) = op.with_role(Role::Partial(of, by)).first() {
+        return *t;
+    }
+    let (value, own, by_) = (op.tensor(value).name.clone(), op.tensor(of).clone(), op.tensor(by).clone());
+    let second = if op.tensor(of).role == Role::Input { format!("_{}", own.name) } else { String::new() };
+    let axes = [own.axes, by_.axes].concat();
+    op.add_tensor(&format!("{value}{second}_{}", by_.name), axes, Role::Partial(of, by), own.span)
 }
 
 /// The value, the gradient, and the gradient's derivatives.
 fn hessian(op: &mut Op, program: &Program, z: TensorId) -> ProgramFunction {
     let (gradient, bars) = there_and_back(op, program, Some(z));
     let mut stmts = gradient.clone();
-    let mut partials: BTreeMap<(TensorId, TensorId), TensorId> = BTreeMap::new();
     for x in &program.wrt {
         let forward = second(op, &gradient, &[*x]);
         let dot = op.dual(*x, Role::Tangent);
-        let results = program.wrt.iter().zip(&bars).map(|(y, b)| (op.dual(*b, Role::Tangent), (*y, *x))).collect();
+        let results =
+            program.wrt.iter().zip(&bars).map(|(y, b)| (op.dual(*b, Role::Tangent), partial(op, z, *y, *x))).collect();
         let zero = BTreeSet::new();
         let batch = Batch { seed: dot, axes: op.tensor(*x).axes.clone(), seeds: Seeds::Last, zero, results };
-        batch.run(op, &forward, &mut stmts, &mut partials);
+        batch.run(op, &forward, &mut stmts);
     }
     let pairs = program.wrt.iter().flat_map(|y| program.wrt.iter().map(move |x| (*y, *x)));
-    let results = [z].into_iter().chain(bars).chain(pairs.map(|p| partials[&p])).collect();
+    let second: Vec<TensorId> = pairs.map(|(y, x)| partial(op, z, y, x)).collect();
+    let results = [z].into_iter().chain(bars).chain(second).collect();
     function(op, Entry::Hessian, stmts, results)
 }

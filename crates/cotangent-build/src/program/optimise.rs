@@ -52,9 +52,8 @@ fn makers(op: &Op, stmts: &[Stmt], results: &BTreeSet<TensorId>) -> Vec<(usize, 
     let mut writes: BTreeMap<TensorId, usize> = BTreeMap::new();
     stmts.iter().for_each(|s| *writes.entry(s.target).or_insert(0) += 1);
     let alone = |s: &Stmt| writes[&s.target] == 1 && !results.contains(&s.target);
-    let maker = |(n, s): (usize, &Stmt)| {
-        (alone(s) && s.scan.is_none()).then(|| plain(op, s)).flatten().map(|vars| (n, vars))
-    };
+    let maker =
+        |(n, s): (usize, &Stmt)| (alone(s) && s.scan.is_none()).then(|| plain(op, s)).flatten().map(|vars| (n, vars));
     stmts.iter().enumerate().filter_map(maker).collect()
 }
 
@@ -114,7 +113,8 @@ fn inlined(op: &Op, stmts: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) -> bool
         if s.reduce.is_some() || !within(op, s) {
             continue;
         }
-        let readers: Vec<usize> = (n + 1..stmts.len()).filter(|m| derive::reads(&stmts[*m]).contains(&s.target)).collect();
+        let readers: Vec<usize> =
+            (n + 1..stmts.len()).filter(|m| derive::reads(&stmts[*m]).contains(&s.target)).collect();
         let Some(last) = readers.last() else { continue };
         let steady = derive::reads(s).iter().all(|t| !stmts[n + 1..=*last].iter().any(|w| w.target == *t));
         let places = |m: usize| {
@@ -135,7 +135,9 @@ fn inlined(op: &Op, stmts: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) -> bool
         let free = matches!(&s.value, Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..));
         // Read once for each of its elements by one other step: nothing is computed twice.
         let once = || match (readers.as_slice(), places(readers[0]).as_slice()) {
-            ([m], [index]) => index.iter().filter_map(Affine::as_var).collect::<BTreeSet<_>>().len() == stmts[*m].vars.len(),
+            ([m], [index]) => {
+                index.iter().filter_map(Affine::as_var).collect::<BTreeSet<_>>().len() == stmts[*m].vars.len()
+            }
             _ => false,
         };
         if !free && !once() {
@@ -146,7 +148,10 @@ fn inlined(op: &Op, stmts: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) -> bool
             let put = |e: &Expr| match e {
                 Expr::Read(t, index) if *t == target => {
                     let at = |v: VarId| {
-                        let place = vars.iter().position(|w| *w == v).expect("the variables of a step without a sum are its indices");
+                        let place = vars
+                            .iter()
+                            .position(|w| *w == v)
+                            .expect("the variables of a step without a sum are its indices");
                         index[place].as_var().expect("checked above")
                     };
                     Some(value.map(&|a| a.rename(&at), &mut |e| e))

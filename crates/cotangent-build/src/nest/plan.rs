@@ -1,0 +1,212 @@
+//! Plans of programs: takes a kernel whose functions are whole programs, gives the same with large ones cut into stages, functions of their own that
+//! hand tensors on in a workspace.
+//!
+//! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors that are needed at
+//! the same time have places apart; what a stage keeps on the stack has at most [`MOST_STACK`] bytes, panels aside.
+
+use super::fuse::{Tree, fuse};
+use crate::emit::cost;
+use crate::index::TensorId;
+use crate::plain::{Function, Kernel, Kind, Step, Stmt, Workspace};
+use crate::spec::DType;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Programs of at most so many operations are one function each: what they keep is small, and a call would cost as much as a step.
+const SMALL: u64 = 20_000;
+/// Steps that follow each other make one stage up to so many operations: below it a call of a stage of its own shows.
+const STAGE: u64 = 2_000;
+/// The most bytes of a stage's own tensors on the stack.
+pub const MOST_STACK: usize = 4096;
+/// Places in a workspace begin at multiples of so many bytes: cache lines, and the widest vectors.
+pub const ALIGNMENT: usize = 64;
+
+/// Cuts the functions of a kernel into stages.
+pub fn plan(kernel: &mut Kernel) {
+    for n in 0..kernel.functions.len() {
+        let f = kernel.functions[n].clone();
+        let work: u64 = f.steps.iter().map(cost::step).sum();
+        let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
+        if f.kind == Kind::Stage || (work <= SMALL && bytes <= MOST_STACK) {
+            continue;
+        }
+        let parts = parts(&f);
+        let (stages, workspace) = stages(kernel, &f, parts);
+        kernel.functions[n].workspace = workspace;
+        for stage in stages {
+            // Entry points have stages in common: the way forward.
+            let same = |g: &Function| {
+                g.kind == Kind::Stage
+                    && (&g.reads, &g.writes, &g.held, &g.locals, &g.steps)
+                        == (&stage.reads, &stage.writes, &stage.held, &stage.locals, &stage.steps)
+            };
+            let at = kernel.functions.iter().position(same).unwrap_or_else(|| {
+                kernel.functions.push(stage);
+                kernel.functions.len() - 1
+            });
+            kernel.functions[n].stages.push(at);
+        }
+    }
+}
+
+fn element(kernel: &Kernel) -> usize {
+    if kernel.dtype == DType::F32 { 4 } else { 8 }
+}
+
+/// What a tensor takes in a workspace.
+fn bytes(kernel: &Kernel, t: TensorId) -> usize {
+    (kernel.tensor(t).elements() * element(kernel)).next_multiple_of(ALIGNMENT)
+}
+
+/// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
+fn parts(f: &Function) -> Vec<Vec<Step>> {
+    let mut trees: Vec<Vec<Step>> = Vec::new();
+    let mut run: Vec<Step> = Vec::new();
+    for step in &f.steps {
+        if !matches!(step, Step::Scan(_)) {
+            run.push(step.clone());
+            continue;
+        }
+        trees.extend(fused(&std::mem::take(&mut run), f));
+        trees.push(vec![step.clone()]);
+    }
+    trees.extend(fused(&run, f));
+    let mut parts: Vec<(Vec<Step>, u64)> = Vec::new();
+    for tree in trees {
+        let work: u64 = tree.iter().map(cost::step).sum();
+        match parts.last_mut() {
+            Some((last, sum)) if open(last) || alike(last, &tree) || *sum + work <= STAGE => {
+                last.extend(tree);
+                *sum += work;
+            }
+            _ => parts.push((tree, work)),
+        }
+    }
+    parts.into_iter().map(|(steps, _)| steps).collect()
+}
+
+/// Steps without recurrences, those that share a loop in one group.
+fn fused(steps: &[Step], f: &Function) -> Vec<Vec<Step>> {
+    fn flat(tree: &Tree, out: &mut Vec<Step>) {
+        match tree {
+            Tree::Step { step, .. } => out.push(step.clone()),
+            Tree::Loop { body, .. } => body.iter().for_each(|t| flat(t, out)),
+        }
+    }
+    let group = |tree: &Tree| {
+        let mut out = Vec::new();
+        flat(tree, &mut out);
+        out
+    };
+    fuse(steps, &f.locals).trees.iter().map(group).collect()
+}
+
+/// Whether the steps end in one that only prepares.
+fn open(steps: &[Step]) -> bool {
+    matches!(steps.last(), Some(Step::Fill(_)))
+}
+
+/// Whether two reductions that follow each other may share a tile.
+fn alike(before: &[Step], after: &[Step]) -> bool {
+    let (Some(Step::Stmt(a)), Some(Step::Stmt(b))) = (before.last(), after.first()) else { return false };
+    a.reduce.is_some()
+        && (&a.vars, a.free, a.reduce) == (&b.vars, b.free, b.reduce)
+        && a.target.positions == b.target.positions
+}
+
+fn stmts(steps: &[Step]) -> impl Iterator<Item = &Stmt> {
+    steps.iter().flat_map(Step::stmts)
+}
+
+/// What the steps touch: tensors that they read, and those that they write.
+fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
+    let (mut reads, mut writes) = (BTreeSet::new(), BTreeSet::new());
+    for step in steps {
+        if let Step::Fill(t) = step {
+            writes.insert(*t);
+        }
+    }
+    for s in stmts(steps) {
+        writes.insert(s.target.tensor);
+        s.value.accesses(&mut |a| _ = reads.insert(a.tensor));
+    }
+    (reads, writes)
+}
+
+fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>) -> (Vec<Function>, Workspace) {
+    let sets: Vec<_> = parts.iter().map(|p| touched(p)).collect();
+    // The stages from the first that touches a local to the last.
+    let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
+    for (n, (reads, writes)) in sets.iter().enumerate() {
+        for t in reads.union(writes).filter(|t| f.locals.contains(t)) {
+            lives.entry(*t).or_insert((n, n)).1 = n;
+        }
+    }
+    // A stage's own small tensors stay on its stack.
+    let mut own: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
+    for (n, steps) in parts.iter().enumerate() {
+        let inner: Vec<TensorId> = lives.iter().filter(|(_, l)| **l == (n, n)).map(|(t, _)| *t).collect();
+        let dropped = fuse(steps, &inner).dropped;
+        let size = |t: &TensorId| {
+            let shape = &kernel.tensor(*t).shape;
+            let kept = (0..shape.len()).filter(|d| !dropped.get(t).is_some_and(|s| s.contains(d)));
+            kept.map(|d| shape[d]).product::<usize>() * element(kernel)
+        };
+        let mut left = MOST_STACK;
+        for t in inner {
+            if size(&t) <= left {
+                left -= size(&t);
+                lives.remove(&t);
+                own[n].push(t);
+            }
+        }
+    }
+    let workspace = places(kernel, &lives, parts.len());
+    let mut begun: BTreeSet<TensorId> =
+        if f.held.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
+    let mut out = Vec::new();
+    for (n, ((steps, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
+        let mine = |t: &TensorId| own.contains(t);
+        let writes: Vec<TensorId> = writes.into_iter().filter(|t| !mine(t)).collect();
+        out.push(Function {
+            name: format!("{}_{n}", f.name),
+            kind: Kind::Stage,
+            reads: reads.into_iter().filter(|t| !mine(t) && !writes.contains(t)).collect(),
+            held: writes.iter().copied().filter(|t| begun.contains(t)).collect(),
+            locals: own,
+            steps,
+            stages: Vec::new(),
+            workspace: Workspace::default(),
+            writes: writes.clone(),
+        });
+        begun.extend(writes);
+    }
+    (out, workspace)
+}
+
+/// Places for tensors that live through the stages given: the largest first, each at the lowest place that none has which lives when it does.
+fn places(kernel: &Kernel, lives: &BTreeMap<TensorId, (usize, usize)>, stages: usize) -> Workspace {
+    let mut order: Vec<TensorId> = lives.keys().copied().collect();
+    order.sort_by_key(|t| (std::cmp::Reverse(bytes(kernel, *t)), *t));
+    let mut places: BTreeMap<TensorId, usize> = BTreeMap::new();
+    for t in order {
+        let (first, last) = lives[&t];
+        let meets = |u: &TensorId| lives[u].0 <= last && first <= lives[u].1;
+        let mut taken: Vec<(usize, usize)> =
+            places.iter().filter(|(u, _)| meets(u)).map(|(u, at)| (*at, at + bytes(kernel, *u))).collect();
+        taken.sort_unstable();
+        let mut at = 0;
+        for (from, to) in taken {
+            if at + bytes(kernel, t) <= from {
+                break;
+            }
+            at = at.max(to);
+        }
+        places.insert(t, at);
+    }
+    let size = places.iter().map(|(t, at)| at + bytes(kernel, *t)).max().unwrap_or(0);
+    let at_once = |n: usize| {
+        lives.iter().filter(|(_, (from, to))| (*from..=*to).contains(&n)).map(|(t, _)| bytes(kernel, *t)).sum::<usize>()
+    };
+    let needed = (0..stages).map(at_once).max().unwrap_or(0);
+    Workspace { places, bytes: size, needed, lives: lives.clone() }
+}
