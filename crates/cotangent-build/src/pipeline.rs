@@ -7,6 +7,7 @@ use crate::emit::{self, Compiled};
 use crate::index;
 use crate::library::Library;
 use crate::nest::machine::Machine;
+use crate::nest::plan::Limits;
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
 pub use crate::options::Options;
@@ -84,7 +85,7 @@ pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
     for instance in &c.spec.instances {
         let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
         if c.op.program.is_some() {
-            nest::plan::plan(&mut kernel);
+            nest::plan::plan(&mut kernel, Limits::default());
             // after this: a large program is stages that hand tensors on in a workspace
         }
         plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));

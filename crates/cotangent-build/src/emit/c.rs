@@ -29,6 +29,10 @@ pub struct HeaderContext {
     guard: String,
     /// The macro that stands for `restrict`.
     restrict: String,
+    /// The macro that aligns a workspace.
+    aligned: String,
+    /// Whether there is a workspace.
+    workspaces: bool,
     /// The scalar types that are used.
     scalars: Vec<ScalarContext>,
     kernels: Vec<HeaderKernel>,
@@ -63,6 +67,8 @@ struct HeaderType {
 
 #[derive(Serialize)]
 struct HeaderFunction {
+    /// The scalars of the workspace that it takes.
+    workspace: Option<usize>,
     name: String,
     what: &'static str,
     rule: Vec<String>,
@@ -88,11 +94,12 @@ fn file_name(header: &str) -> &str {
     header.rsplit(['/', '\\']).next().unwrap_or(header)
 }
 
-/// The macros of the header itself: what keeps it from being read twice, and what stands for `restrict`.
-fn macros(header: &str, options: &Options) -> [String; 2] {
+/// The macros of the header itself: what keeps it from being read twice, what stands for `restrict`, and what aligns.
+fn macros(header: &str, options: &Options) -> [String; 3] {
     let word = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
     let prefix = options.c_prefix.to_uppercase();
-    [format!("{prefix}{}", file_name(header).chars().map(word).collect::<String>()), format!("{prefix}RESTRICT")]
+    let guard: String = file_name(header).chars().map(word).collect();
+    [format!("{prefix}{guard}"), format!("{prefix}RESTRICT"), format!("{prefix}ALIGNED")]
 }
 
 /// C's name and size of a scalar type.
@@ -115,13 +122,15 @@ pub(super) fn wrappers(op: &str, kernel: &str, dtype: DType, options: &Options) 
 
 /// The header of all kernels.
 pub(super) fn header(ops: &[OpContext], path: &str, options: &Options) -> HeaderContext {
-    let [guard, restrict] = macros(path, options);
+    let [guard, restrict, aligned] = macros(path, options);
     let kernels = || ops.iter().flat_map(|op| &op.kernels);
     let used = |dtype: &DType| kernels().any(|k| k.scalar == *dtype);
     HeaderContext {
         prefix: options.c_prefix.clone(),
         guard,
         restrict,
+        aligned,
+        workspaces: kernels().any(|k| k.functions.iter().any(|f| f.workspace.is_some())),
         scalars: [DType::F32, DType::F64].into_iter().filter(used).map(scalar).collect(),
         kernels: kernels().map(|k| kernel(k, options)).collect(),
     }
@@ -131,7 +140,7 @@ fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
     let stem = stem(&k.op, &k.name, options);
     let ScalarContext { name, bytes } = scalar(k.scalar);
     let comments = |lines: &mut dyn Iterator<Item = &String>| lines.map(|line| comment(line)).collect::<Vec<_>>();
-    let types = k.types.iter().map(|t| {
+    let types = k.types.iter().chain(&k.partials).map(|t| {
         let elements: u128 = t.shape.iter().map(|n| *n as u128).product();
         HeaderType {
             name: format!("{stem}_{}", t.alias),
@@ -164,9 +173,14 @@ fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
     let reads = f.reads.iter().map(|a| argument(a, true));
     HeaderFunction {
         name: format!("{stem}_{}", f.name),
+        workspace: f.workspace.as_ref().map(|w| w.scalars),
         what: match (f.kind, f.accumulates) {
             ("Forward", _) => "The value.",
             ("Jvp", _) => "The value and its tangent.",
+            ("ValueAndGrad", _) => "The value and the gradient.",
+            ("Hvp", _) => "The tangent of the gradient.",
+            ("Jacobian", _) => "The outputs and their derivatives by each input.",
+            ("Hessian", _) => "The value, the gradient, and the second derivatives.",
             (_, true) => "Adds the cotangents to what is there.",
             (_, false) => "Stores the cotangents, whatever was there.",
         },
@@ -300,15 +314,16 @@ fn identifiers(c: &Compiled, options: &Options) -> Vec<String> {
     let op: &Op = &c.certified.op;
     let stem = stem(&op.name, &c.kernel.name, options);
     let mut all = Vec::new();
-    let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
+    let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output | Role::Partial(..));
     for t in (0..op.tensors.len()).map(TensorId).filter(interface) {
         let name = format!("{stem}_{}", names::alias(&op.tensor(t).name));
         all.extend(["LEN", "BYTES"].map(|what| format!("{name}_{what}")));
         all.extend((0..c.kernel.tensor(t).shape.len()).map(|i| format!("{name}_DIM_{i}")));
         all.push(name);
     }
-    for f in &c.kernel.functions {
-        all.extend([format!("{stem}_{}", f.name), format!("{stem}_{}_SCRATCH", f.name)]);
+    for f in c.kernel.functions.iter().filter(|f| f.kind != crate::plain::Kind::Stage) {
+        let own = ["", "_SCRATCH", "_Workspace"].map(|what| format!("{stem}_{}{what}", f.name));
+        all.extend(own.into_iter().take(if f.workspace.bytes > 0 { 3 } else { 2 }));
     }
     all
 }

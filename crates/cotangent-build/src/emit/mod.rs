@@ -345,8 +345,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let portable = options.portable() || cost::streams(kernel, &c.nests);
     let context = |n: usize, either, call| {
-        let (f, nests) = (&kernel.functions[n], &c.nests[n]);
-        function_context(sources, op, kernel, f, nests, Manner { inline, portable, either, call }, options)
+        function_context(sources, op, c, n, Manner { inline, portable, either, call }, options)
     };
     // A kernel that is not inlined has one body for what adds and what stores: half the machine code.
     let pairs = if inline { Vec::new() } else { pairs(kernel, &c.nests) };
@@ -441,12 +440,12 @@ struct Manner {
 fn function_context(
     sources: &Sources,
     op: &Op,
-    kernel: &Kernel,
-    f: &Function,
-    nests: &[Nest],
+    c: &Compiled,
+    n: usize,
     manner: Manner,
     options: &Options,
 ) -> FunctionContext {
+    let (kernel, f, nests) = (&c.kernel, &c.kernel.functions[n], &c.nests[n]);
     let Manner { inline, portable, either, call } = manner;
     let argument = |t: &TensorId| {
         let of = base(op, *t);
@@ -475,7 +474,11 @@ fn function_context(
         Some(stmts) => crate::derive::live(stmts, &wanted).iter().map(|s| index::print::stmt(op, s)).collect(),
         None => f.steps.iter().flat_map(plain::Step::stmts).map(|s| plain::print::stmt(&kernel.tensors, s)).collect(),
     };
-    let cost = cost::cost(kernel, f, nests);
+    let mut cost = cost::cost(kernel, f, nests);
+    for stage in &f.stages {
+        let own = cost::cost(kernel, &kernel.functions[*stage], &c.nests[*stage]);
+        own.scratch.into_iter().for_each(|(m, n)| _ = cost.scratch.entry(m).and_modify(|most| *most = n.max(*most)));
+    }
     let calls: Vec<String> = same_as(kernel, f)
         .iter()
         .map(|g| {

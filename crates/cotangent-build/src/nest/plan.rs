@@ -2,35 +2,46 @@
 //! hand tensors on in a workspace.
 //!
 //! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors that are needed at
-//! the same time have places apart; what a stage keeps on the stack has at most [`MOST_STACK`] bytes, panels aside.
+//! the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`] bytes, panels aside.
 
 use super::fuse::{Tree, fuse};
 use crate::emit::cost;
 use crate::index::TensorId;
-use crate::plain::{Function, Kernel, Kind, Step, Stmt, Workspace};
+use crate::plain::{Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
 use crate::spec::DType;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Programs of at most so many operations are one function each: what they keep is small, and a call would cost as much as a step.
-const SMALL: u64 = 20_000;
-/// Steps that follow each other make one stage up to so many operations: below it a call of a stage of its own shows.
-const STAGE: u64 = 2_000;
-/// The most bytes of a stage's own tensors on the stack.
-pub const MOST_STACK: usize = 4096;
+/// How small what stays together is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Programs of at most so many operations are one function each: what they keep is small, and a call would cost as much as a step.
+    pub program: u64,
+    /// Steps that follow each other make one stage up to so many operations: below it a call of a stage of its own shows.
+    pub stage: u64,
+    /// The most bytes of a stage's own tensors on the stack.
+    pub stack: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { program: 20_000, stage: 2_000, stack: 4096 }
+    }
+}
+
 /// Places in a workspace begin at multiples of so many bytes: cache lines, and the widest vectors.
 pub const ALIGNMENT: usize = 64;
 
 /// Cuts the functions of a kernel into stages.
-pub fn plan(kernel: &mut Kernel) {
+pub fn plan(kernel: &mut Kernel, limits: Limits) {
     for n in 0..kernel.functions.len() {
         let f = kernel.functions[n].clone();
         let work: u64 = f.steps.iter().map(cost::step).sum();
         let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
-        if f.kind == Kind::Stage || (work <= SMALL && bytes <= MOST_STACK) {
+        if f.kind == Kind::Stage || (work <= limits.program && bytes <= limits.stack) {
             continue;
         }
-        let parts = parts(&f);
-        let (stages, workspace) = stages(kernel, &f, parts);
+        let parts = parts(kernel, &f, limits.stage);
+        let (stages, workspace) = stages(kernel, &f, parts, limits.stack);
         kernel.functions[n].workspace = workspace;
         for stage in stages {
             // Entry points have stages in common: the way forward.
@@ -58,7 +69,7 @@ fn bytes(kernel: &Kernel, t: TensorId) -> usize {
 }
 
 /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
-fn parts(f: &Function) -> Vec<Vec<Step>> {
+fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Vec<Step>> {
     let mut trees: Vec<Vec<Step>> = Vec::new();
     let mut run: Vec<Step> = Vec::new();
     for step in &f.steps {
@@ -74,7 +85,7 @@ fn parts(f: &Function) -> Vec<Vec<Step>> {
     for tree in trees {
         let work: u64 = tree.iter().map(cost::step).sum();
         match parts.last_mut() {
-            Some((last, sum)) if open(last) || alike(last, &tree) || *sum + work <= STAGE => {
+            Some((last, sum)) if open(kernel, f, last) || alike(last, &tree) || *sum + work <= most => {
                 last.extend(tree);
                 *sum += work;
             }
@@ -100,9 +111,20 @@ fn fused(steps: &[Step], f: &Function) -> Vec<Vec<Step>> {
     fuse(steps, &f.locals).trees.iter().map(group).collect()
 }
 
-/// Whether the steps end in one that only prepares.
-fn open(steps: &[Step]) -> bool {
-    matches!(steps.last(), Some(Step::Fill(_)))
+/// Whether the steps end in one that only prepares, or leave a tensor of which they have written a part.
+fn open(kernel: &Kernel, f: &Function, steps: &[Step]) -> bool {
+    let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
+    for step in steps {
+        if let Step::Stmt(s) = step
+            && !s.accumulate
+        {
+            parts.entry(s.target.tensor).or_default().push(s);
+        }
+    }
+    let begun = |t: &TensorId| f.held.contains(t) || steps.contains(&Step::Fill(*t));
+    let whole = |t: &TensorId, stmts: &[&Stmt]| written_once(stmts) == Some(kernel.tensor(*t).elements() as u128);
+    // What is filled in an earlier stage has parts here that are not the whole: it is taken to be open, and the stage goes on.
+    matches!(steps.last(), Some(Step::Fill(_))) || parts.iter().any(|(t, stmts)| !begun(t) && !whole(t, stmts))
 }
 
 /// Whether two reductions that follow each other may share a tile.
@@ -132,7 +154,7 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
     (reads, writes)
 }
 
-fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>) -> (Vec<Function>, Workspace) {
+fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>, stack: usize) -> (Vec<Function>, Workspace) {
     let sets: Vec<_> = parts.iter().map(|p| touched(p)).collect();
     // The stages from the first that touches a local to the last.
     let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
@@ -151,7 +173,7 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>) -> (Vec<Function
             let kept = (0..shape.len()).filter(|d| !dropped.get(t).is_some_and(|s| s.contains(d)));
             kept.map(|d| shape[d]).product::<usize>() * element(kernel)
         };
-        let mut left = MOST_STACK;
+        let mut left = stack;
         for t in inner {
             if size(&t) <= left {
                 left -= size(&t);

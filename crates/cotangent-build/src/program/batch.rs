@@ -31,27 +31,39 @@ pub(super) struct Batch {
 impl Batch {
     /// Appends the statements to `out`.
     pub fn run(&self, op: &mut Op, rule: &[Stmt], out: &mut Vec<Stmt>) {
-        let mut moved: BTreeMap<TensorId, TensorId> = BTreeMap::new();
-        for s in rule {
-            let s = with_value(s, &|e| match e {
-                Expr::Read(t, _) if self.zero.contains(t) => Some(Expr::zero()),
-                _ => None,
-            });
-            let depends = crate::derive::reads(&s).iter().any(|t| *t == self.seed || moved.contains_key(t));
-            if !depends {
-                // What is not linear in the seed, and zeros of what is. Another batch may have made it.
-                let made = out.iter().any(|o| o.target == s.target && !s.accumulate);
-                if !made
-                    && !self.results.contains_key(&s.target)
-                    && !matches!(op.tensor(s.target).role, Role::Tangent(_) | Role::Cotangent(_))
-                {
-                    out.push(s);
+        let zero = |e: &Expr| match e {
+            Expr::Read(t, _) if self.zero.contains(t) => Some(Expr::zero()),
+            _ => None,
+        };
+        let rule: Vec<Stmt> = rule.iter().map(|s| with_value(s, &zero)).collect();
+        // In a recurrence a step may read what a later one writes.
+        let mut depending: BTreeSet<TensorId> = BTreeSet::from([self.seed]);
+        loop {
+            let before = depending.len();
+            for s in &rule {
+                if !crate::derive::reads(s).is_disjoint(&depending) {
+                    depending.insert(s.target);
                 }
-                continue;
             }
-            let target = *moved.entry(s.target).or_insert_with(|| self.tensor(op, s.target));
-            let stmt = self.statement(op, &s, target, &moved);
-            out.push(stmt);
+            if depending.len() == before {
+                break;
+            }
+        }
+        let targets = rule.iter().map(|s| s.target).filter(|t| depending.contains(t)).collect::<BTreeSet<_>>();
+        let moved: BTreeMap<TensorId, TensorId> = targets.into_iter().map(|t| (t, self.tensor(op, t))).collect();
+        for s in &rule {
+            match moved.get(&s.target) {
+                Some(target) if !s.value.is_zero() => out.push(self.statement(op, s, *target, &moved)),
+                Some(_) => {}
+                None => {
+                    // What is not linear in the seed, and zeros of what is. Another batch may have made it.
+                    let made = out.iter().any(|o| o.target == s.target && !s.accumulate);
+                    let linear = matches!(op.tensor(s.target).role, Role::Tangent(_) | Role::Cotangent(_));
+                    if !made && !linear && !self.results.contains_key(&s.target) {
+                        out.push(s.clone());
+                    }
+                }
+            }
         }
     }
 

@@ -1,0 +1,360 @@
+//! Programs: takes specs with `program:`, compares each entry point with differences of another, stages in their workspace with the function that they
+//! are made of, every stage of the compiler with the interpreter, and generated code with differences. What holds after it: derivatives are those of
+//! the value, by the inputs of `wrt` alone, and no tensor's place is taken while it is needed.
+
+use cotangent_build::certify::Sampler;
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::index::TensorId;
+use cotangent_build::nest::plan::{ALIGNMENT, Limits, plan};
+use cotangent_build::nest::schedule::{Target, schedule};
+use cotangent_build::plain::{self, Function, Kernel, Kind};
+use cotangent_build::source::Sources;
+use cotangent_build::{Build, InstructionSet, nest, pipeline};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+
+const PROGRAMS: &[(&str, &str)] = &[
+    (
+        "mlp",
+        "inputs: {x: [B, D], w1: [D, H], b1: [H], w2: [H, C], b2: [C], t: [B, C]}\noutputs: {loss: []}\nwrt: [w1, b1, w2, b2]\nforward:\n\
+         \x20 - h = tanh(bias_add(matmul(x, w1), b1))\n  - z = bias_add(matmul(h, w2), b2)\n\
+         \x20 - l = softmax_cross_entropy(z, t; I = [C])\n  - loss = mean(b) l[b]\n\
+         instances: [{name: n, B: 3, D: 4, H: 5, C: 2, dtype: f64}]\n",
+    ),
+    // A parameter of two steps, a step that nobody reads, two alike, one to compute again, and derivatives by a part.
+    (
+        "shared",
+        "inputs: {x: [B, D], w: [D, D], s: []}\noutputs: {y: []}\nwrt: [w, s]\ncheckpoint: {b: recompute, c: save}\nforward:\n\
+         \x20 - a[b, e in D] = sum(d) x[b,d] * w[d,e]\n  - dead[b,d] = exp(a[b,d])\n  - b[b,d] = sin(a[b,d]) * s\n  - e[b,d] = sin(a[b,d]) * s\n\
+         \x20 - c[b,d] = b[b,d] + x[b,d]\n  - y = sum(b,d) c[b,d] * c[b,d] * e[b,d] * w[d,d]\n\
+         instances: [{name: n, B: 3, D: 4, dtype: f64}]\n",
+    ),
+    // Several outputs with axes: what only `jvp`, `vjp` and `jacobian` are of.
+    (
+        "field",
+        "inputs: {x: [S], u: [U]}\noutputs: {f: [S], g: [U]}\nforward:\n  - f[0] = x[1] * u[0]\n  - f[1] = sin(x[0]) * x[2]\n\
+         \x20 - f[2] = exp(x[0] * u[1])\n  - g[u] = sum(s) x[s] * u[u]\ninstances: [{name: n, S: 3, U: 2, dtype: f64}]\n",
+    ),
+    // More inputs than outputs: its Jacobian goes back.
+    (
+        "wide",
+        "inputs: {x: [I], w: [J, I]}\noutputs: {y: [J]}\nforward:\n  - a = matvec(w, x)\n  - y = tanh(a)\n\
+         instances: [{name: n, I: 4, J: 2, dtype: f64}]\n",
+    ),
+    // Windows that overlap, padding, a maximum.
+    (
+        "net",
+        "inputs: {x: [N, S, Cx], k: [T, Cx, C], w: [P, C, K]}\noutputs: {loss: []}\nwrt: [k, w]\nforward:\n\
+         \x20 - a = conv(x, k; stride = 2, lo = 1, hi = 1, dilation = 1, O = [P])\n  - h[n,p,c] = max(a[n,p,c], 0)\n\
+         \x20 - z[n,k] = sum(p,c) h[n,p,c] * w[p,c,k]\n  - loss = sum(n,k) z[n,k]^2\n\
+         instances: [{name: n, N: 2, S: [5, 4], T: [3, 3], Cx: 2, C: 3, K: 2, dtype: f64}]\n",
+    ),
+    // A recurrence.
+    (
+        "rnn",
+        "inputs: {x: [T, D], w: [D, K], u: [K, K]}\noutputs: {y: []}\nwrt: [w, u]\nforward:\n\
+         \x20 - h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) h[t - 1, j] * u[j,k])\n  - y = sum(t,k) h[t,k]^2\n\
+         instances: [{name: n, T: 4, D: 2, K: 3, dtype: f64}]\n",
+    ),
+];
+
+fn text(name: &str) -> String {
+    let body = PROGRAMS.iter().find(|(n, _)| *n == name).expect("a program of that name").1;
+    format!("program: {name}\n{body}")
+}
+
+/// The kernel before it is cut into stages, and after, with limits so low that everything is.
+fn kernels(name: &str) -> [Kernel; 2] {
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let id = sources.add(&format!("{name}.yaml"), text(name));
+    let certified = pipeline::certified(id, &sources, &mut out);
+    let kernels = certified.as_ref().map(|c| pipeline::kernels(c, &mut out)).unwrap_or_default();
+    assert!(!out.has_errors() && kernels.len() == 1, "{name}: {}", out.render(&sources));
+    let whole = kernels[0].clone();
+    let mut staged = whole.clone();
+    plan(&mut staged, Limits { program: 0, stage: 0, stack: 0 });
+    plain::check::check(&staged).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+    [whole, staged]
+}
+
+type Values = BTreeMap<String, Vec<f64>>;
+
+fn named(kernel: &Kernel, name: &str) -> TensorId {
+    let at = kernel.tensors.iter().position(|t| t.name == name);
+    TensorId(at.unwrap_or_else(|| panic!("no tensor `{name}`")))
+}
+
+fn function<'a>(kernel: &'a Kernel, name: &str) -> &'a Function {
+    kernel.functions.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("{} has no `{name}`", kernel.op))
+}
+
+/// Runs an entry point on values by name; what it only writes needs none.
+fn run(kernel: &Kernel, name: &str, values: &Values) -> Values {
+    let f = function(kernel, name);
+    let mut tensors = arguments(kernel, f, values);
+    plain::eval::run(kernel, f, &mut tensors);
+    f.writes.iter().map(|t| (kernel.tensor(*t).name.clone(), tensors[t].clone())).collect()
+}
+
+fn arguments(kernel: &Kernel, f: &Function, values: &Values) -> BTreeMap<TensorId, Vec<f64>> {
+    let all = f.reads.iter().chain(&f.writes);
+    let value = |t: &TensorId| values.get(&kernel.tensor(*t).name).cloned();
+    all.map(|t| (*t, value(t).unwrap_or_else(|| vec![f64::NAN; kernel.tensor(*t).elements()]))).collect()
+}
+
+/// Random values of every tensor that any function reads.
+fn random(kernel: &Kernel) -> Values {
+    let mut sampler = Sampler::new(kernel.op.bytes().map(u64::from).sum());
+    let read = kernel.functions.iter().filter(|f| f.kind != Kind::Stage).flat_map(|f| &f.reads);
+    let mut all = Values::new();
+    for t in read {
+        let tensor = kernel.tensor(*t);
+        all.entry(tensor.name.clone()).or_insert_with(|| (0..tensor.elements()).map(|_| sampler.unit()).collect());
+    }
+    all
+}
+
+fn near(what: &str, got: &[f64], wanted: &[f64], tolerance: f64) {
+    assert_eq!(got.len(), wanted.len(), "{what}");
+    for (n, (a, b)) in got.iter().zip(wanted).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{what}[{n}] is {a}, not {b}");
+    }
+}
+
+/// The inputs moved along their tangents.
+fn moved(values: &Values, wrt: &[String], by: f64) -> Values {
+    let mut all = values.clone();
+    for x in wrt {
+        let dot = values[&format!("{x}_dot")].clone();
+        all.get_mut(x).expect("an input").iter_mut().zip(dot).for_each(|(x, d)| *x += by * d);
+    }
+    all
+}
+
+/// The derivative of what a function writes, in the direction of the tangents, by differences.
+fn slope(kernel: &Kernel, name: &str, values: &Values, wrt: &[String]) -> Values {
+    const STEP: f64 = 1e-5;
+    let [up, down] = [STEP, -STEP].map(|by| run(kernel, name, &moved(values, wrt, by)));
+    up.into_iter()
+        .map(|(t, up)| (t.clone(), up.iter().zip(&down[&t]).map(|(a, b)| (a - b) / (2.0 * STEP)).collect()))
+        .collect()
+}
+
+/// The inputs that a kernel's derivatives are by.
+fn wrt(kernel: &Kernel) -> Vec<String> {
+    let jvp = function(kernel, "jvp");
+    let names = jvp.reads.iter().map(|t| kernel.tensor(*t).name.clone());
+    names.filter_map(|n| n.strip_suffix("_dot").map(str::to_owned)).collect()
+}
+
+#[test]
+fn derivatives_are_those_of_the_value() {
+    for (name, _) in PROGRAMS {
+        let [kernel, _] = kernels(name);
+        let (values, wrt) = (random(&kernel), wrt(&kernel));
+        let value = run(&kernel, "forward", &values);
+        let slope_of_value = slope(&kernel, "forward", &values, &wrt);
+        let jvp = run(&kernel, "jvp", &values);
+        for (t, v) in &value {
+            near(&format!("{name}: {t}"), &jvp[t], v, 1e-12);
+            near(&format!("{name}: {t}_dot"), &jvp[&format!("{t}_dot")], &slope_of_value[t], 1e-7);
+        }
+        // The cotangents times the tangents of the outputs are the tangents times the cotangents of the inputs.
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let out: f64 = value.keys().map(|t| dot(&values[&format!("{t}_bar")], &jvp[&format!("{t}_dot")])).sum();
+        let back = run(&kernel, "vjp_store", &values);
+        let into: f64 = wrt.iter().map(|x| dot(&back[&format!("{x}_bar")], &values[&format!("{x}_dot")])).sum();
+        near(&format!("{name}: vjp"), &[into], &[out], 1e-12);
+        assert_eq!(back.len(), wrt.len(), "{name}: cotangents of other inputs");
+        // What adds, adds.
+        let mut from = values.clone();
+        from.extend(back.iter().map(|(t, v)| (t.clone(), vec![1.5; v.len()])));
+        for (t, v) in run(&kernel, "vjp", &from) {
+            let wanted: Vec<f64> = back[&t].iter().map(|b| b + 1.5).collect();
+            near(&format!("{name}: vjp {t}"), &v, &wanted, 1e-12);
+        }
+        if kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad) {
+            second(name, &kernel, &values, &wrt, &value);
+        }
+        dense(name, &kernel, &values, &wrt, &jvp);
+    }
+}
+
+/// Of a single number: the gradient is the cotangents from 1, and second derivatives are its slopes.
+fn second(name: &str, kernel: &Kernel, values: &Values, wrt: &[String], value: &Values) {
+    let z = value.keys().next().expect("an output");
+    let grad = run(kernel, "value_and_grad", values);
+    near(&format!("{name}: value"), &grad[z], &value[z], 1e-12);
+    let mut one = values.clone();
+    one.insert(format!("{z}_bar"), vec![1.0]);
+    let back = run(kernel, "vjp_store", &one);
+    let slopes = slope(kernel, "value_and_grad", values, wrt);
+    let hvp = run(kernel, "hvp", values);
+    for x in wrt {
+        let bar = format!("{x}_bar");
+        near(&format!("{name}: {bar}"), &grad[&bar], &back[&bar], 1e-12);
+        near(&format!("{name}: hvp {x}"), &hvp[&format!("{bar}_dot")], &slopes[&bar], 1e-6);
+    }
+    if !kernel.functions.iter().any(|f| f.kind == Kind::Hessian) {
+        return;
+    }
+    let hessian = run(kernel, "hessian", values);
+    near(&format!("{name}: hessian's value"), &hessian[z], &value[z], 1e-12);
+    for x in wrt {
+        let mut product = vec![0.0; values[x].len()];
+        for y in wrt {
+            let (rows, dots) = (&hessian[&format!("{z}_{x}_{y}")], &values[&format!("{y}_dot")]);
+            for (n, row) in rows.chunks(dots.len()).enumerate() {
+                product[n] += row.iter().zip(dots).map(|(a, b)| a * b).sum::<f64>();
+            }
+        }
+        near(&format!("{name}: hessian {x}"), &product, &hvp[&format!("{x}_bar_dot")], 1e-10);
+        near(&format!("{name}: hessian's gradient"), &hessian[&format!("{x}_bar")], &grad[&format!("{x}_bar")], 1e-12);
+    }
+}
+
+/// Dense derivatives times the tangents are what `jvp` gives.
+fn dense(name: &str, kernel: &Kernel, values: &Values, wrt: &[String], jvp: &Values) {
+    if !kernel.functions.iter().any(|f| f.kind == Kind::Jacobian) {
+        return;
+    }
+    let jacobian = run(kernel, "jacobian", values);
+    for z in jvp.keys().filter(|z| !z.ends_with("_dot")) {
+        near(&format!("{name}: jacobian's {z}"), &jacobian[z], &jvp[z], 1e-12);
+        let mut product = vec![0.0; jvp[z].len()];
+        for x in wrt {
+            let (rows, dots) = (&jacobian[&format!("{z}_{x}")], &values[&format!("{x}_dot")]);
+            for (n, row) in rows.chunks(dots.len()).enumerate() {
+                product[n] += row.iter().zip(dots).map(|(a, b)| a * b).sum::<f64>();
+            }
+        }
+        near(&format!("{name}: jacobian {z}"), &product, &jvp[&format!("{z}_dot")], 1e-12);
+    }
+}
+
+/// Runs the stages of a function on one piece of memory that nobody has cleared.
+fn run_staged(kernel: &Kernel, f: &Function, values: &Values) -> BTreeMap<TensorId, Vec<f64>> {
+    let size = 8;
+    let mut memory = vec![f64::NAN; f.workspace.bytes / size];
+    let mut tensors = arguments(kernel, f, values);
+    for stage in &f.stages {
+        let stage = &kernel.functions[*stage];
+        let place = |t: &TensorId| f.workspace.places.get(t).map(|at| at / size);
+        let mut own: BTreeMap<TensorId, Vec<f64>> = BTreeMap::new();
+        for t in stage.reads.iter().chain(&stage.writes) {
+            let value = match place(t) {
+                Some(at) => memory[at..at + kernel.tensor(*t).elements()].to_vec(),
+                None => tensors[t].clone(),
+            };
+            own.insert(*t, value);
+        }
+        plain::eval::run(kernel, stage, &mut own);
+        for t in &stage.writes {
+            match place(t) {
+                Some(at) => memory[at..at + kernel.tensor(*t).elements()].copy_from_slice(&own[t]),
+                None => _ = tensors.insert(*t, own[t].clone()),
+            }
+        }
+    }
+    tensors
+}
+
+#[test]
+fn stages_in_a_workspace_are_the_whole_function() {
+    for (name, _) in PROGRAMS {
+        let [_, kernel] = kernels(name);
+        let mut values = random(&kernel);
+        // What is added to is there.
+        for x in wrt(&kernel) {
+            let n = kernel.tensor(named(&kernel, &x)).elements();
+            values.insert(format!("{x}_bar"), vec![0.25; n]);
+        }
+        let mut stages = 0;
+        for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+            assert!(!f.stages.is_empty(), "{name}::{} has no stages", f.name);
+            stages += f.stages.len();
+            let (staged, whole) = (run_staged(&kernel, f, &values), run(&kernel, &f.name, &values));
+            for t in &f.writes {
+                let tensor = &kernel.tensor(*t).name;
+                assert_eq!(staged[t], whole[tensor], "{name}::{}: {tensor}", f.name);
+            }
+            for at in f.workspace.places.values() {
+                assert_eq!(at % ALIGNMENT, 0, "{name}::{}", f.name);
+            }
+        }
+        let made = kernel.functions.iter().filter(|f| f.kind == Kind::Stage).count();
+        assert!(made < stages, "{name}: {made} stages, and none is common to two of {stages}");
+    }
+}
+
+/// The nests of every function and every stage against the plain interpreter.
+#[test]
+fn nests_are_what_they_are_made_of() {
+    for (name, _) in PROGRAMS {
+        for kernel in kernels(name) {
+            let mut values = random(&kernel);
+            let mut sampler = Sampler::new(name.len() as u64);
+            let scheduled = schedule(&kernel, &Target::default());
+            for (f, nests) in kernel.functions.iter().zip(&scheduled.nests) {
+                for t in f.reads.iter().chain(&f.writes) {
+                    let tensor = kernel.tensor(*t);
+                    let fresh = || (0..tensor.elements()).map(|_| sampler.unit()).collect();
+                    values.entry(tensor.name.clone()).or_insert_with(fresh);
+                }
+                assert_eq!(nests.is_empty(), !f.stages.is_empty(), "{name}::{}", f.name);
+                let mut wanted = arguments(&kernel, f, &values);
+                plain::eval::run(&kernel, f, &mut wanted);
+                for n in nests {
+                    nest::check::check(&kernel, n).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+                    let mut got = arguments(&kernel, f, &values);
+                    nest::eval::run(&kernel, n, &mut got);
+                    for t in &f.writes {
+                        near(&format!("{name}::{}: {}", f.name, kernel.tensor(*t).name), &got[t], &wanted[t], 1e-10);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn mlp(instance: &str) -> String {
+    let text = text("mlp");
+    let (head, _) = text.split_once("instances:").expect("the key");
+    format!("{head}instances: [{instance}]\n")
+}
+
+/// The workspace is little more than what is needed at the same time.
+#[test]
+fn workspaces_are_tight() {
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let id = sources.add("mlp.yaml", mlp("{name: mnist, B: 32, D: 784, H: 128, C: 10}"));
+    let certified = pipeline::certified(id, &sources, &mut out).expect("the spec is right");
+    let kernels = pipeline::kernels(&certified, &mut out);
+    for f in kernels[0].functions.iter().filter(|f| !f.stages.is_empty()) {
+        let (bytes, needed) = (f.workspace.bytes, f.workspace.needed);
+        println!("{}: {bytes} bytes, {needed} needed at the same time", f.name);
+        assert!(10 * bytes <= 12 * needed, "{}: {bytes} bytes for {needed}", f.name);
+    }
+}
+
+/// Generated functions with a workspace, against differences (`programs/mlp.rs`).
+#[test]
+fn generated_code_trains() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(folder.join("ops")).expect("the folder is made");
+    let text = mlp("{name: small, B: 8, D: 24, H: 16, C: 4, dtype: f64}");
+    std::fs::write(folder.join("ops/mlp.yaml"), text).expect("the spec is written");
+    let build = Build::new().instruction_sets([InstructionSet::Portable]).ops(folder.join("ops"));
+    let output = build.self_contained(true).module("programs").render().unwrap_or_else(|report| panic!("{report}"));
+    std::fs::write(folder.join("programs.rs"), &output.files["mod.rs"]).expect("the file is written");
+    std::fs::write(folder.join("main.rs"), include_str!("programs/mlp.rs")).expect("the file is written");
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    let output =
+        rustc.args(["--edition", "2024", "main.rs", "-o", "main"]).current_dir(&folder).output().expect("rustc runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.is_empty(), "{text}");
+    let output = Command::new(folder.join("main")).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
