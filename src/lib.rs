@@ -35,12 +35,14 @@ pub mod lanes;
 pub mod math;
 #[cfg(feature = "ndarray")]
 pub mod ndarray;
+pub mod parameters;
 pub mod real;
 pub mod tensor;
 pub mod workspace;
 
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
+pub use parameters::Parameters;
 pub use real::Real;
 pub use tensor::Tensor;
 pub use workspace::Workspace;

@@ -1,4 +1,4 @@
-//! What ships inside the compiler: takes the folders `ops`, `runtime` and `templates`, gives a list of names and texts for each, so that a new
+//! What ships inside the compiler: takes the folders `ops`, `programs`, `runtime` and `templates`, gives a list of names and texts for each, so that a new
 //! file in one of them needs no other edit.
 
 use std::fmt::Write;
@@ -8,6 +8,7 @@ fn main() {
     let mut text = String::new();
     for (name, folder, extension, doc) in [
         ("OPS", "ops", "yaml", "The specs of the library."),
+        ("PROGRAMS", "programs", "yaml", "The programs of the library."),
         ("RUNTIME", "runtime", "rs", "The sources of the crate `cotangent`."),
         ("TEMPLATES", "templates", "tera", "The templates of the generated Rust."),
     ] {

@@ -29,9 +29,15 @@ impl SourceId {
     }
 }
 
-/// The names of the ops that ship with the compiler.
+/// The names of the ops and programs that ship with the compiler.
 pub fn shipped_ops() -> impl Iterator<Item = &'static str> {
-    shipped::OPS.iter().map(|(path, _)| path.strip_suffix(".yaml").unwrap_or(path))
+    shipped_files().map(|(_, path, _)| path.strip_suffix(".yaml").unwrap_or(path))
+}
+
+/// The folder, the path in it and the text of each.
+fn shipped_files() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let folders = [("ops", shipped::OPS), ("programs", shipped::PROGRAMS)];
+    folders.into_iter().flat_map(|(folder, files)| files.iter().map(move |(path, text)| (folder, *path, *text)))
 }
 
 /// The bytes `start..end` of a source file.
@@ -94,8 +100,9 @@ impl File {
 }
 
 static SHIPPED_FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
-    let file = |(path, text): &(&str, &str)| File::new(&format!("<cotangent>/ops/{path}"), (*text).to_owned());
-    shipped::OPS.iter().map(file).collect()
+    shipped_files()
+        .map(|(folder, path, text)| File::new(&format!("<cotangent>/{folder}/{path}"), text.to_owned()))
+        .collect()
 });
 
 /// All source files of a build. An id is valid for the `Sources` that gave it.

@@ -94,6 +94,8 @@ struct KernelContext {
     /// The types of dense derivatives.
     partials: Vec<TypeContext>,
     functions: Vec<FunctionContext>,
+    /// What a program is differentiated by, in one struct.
+    parameters: Option<ParametersContext>,
     /// Private functions that others are made of.
     stages: Vec<FunctionContext>,
     /// Private functions with a flag: whether they add or store.
@@ -164,6 +166,28 @@ struct FunctionContext {
     bodies: Vec<BodyContext>,
     /// What the caller provides besides.
     workspace: Option<WorkspaceContext>,
+}
+
+/// A struct with a field for each input that derivatives are taken by.
+#[derive(Serialize)]
+struct ParametersContext {
+    alias: String,
+    fields: Vec<ArgumentContext>,
+    methods: Vec<MethodContext>,
+}
+
+/// A function on the struct, and on the like for tangents and cotangents.
+#[derive(Serialize)]
+struct MethodContext {
+    name: String,
+    reads: Vec<ArgumentContext>,
+    /// Read besides `self`: the names.
+    read_structs: Vec<String>,
+    writes: Vec<ArgumentContext>,
+    written_structs: Vec<String>,
+    /// What the function itself takes.
+    arguments: Vec<String>,
+    workspace: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -370,6 +394,8 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         })
         .collect();
     let either = pairs.iter().map(|(adds, _)| context(*adds, true, None)).collect();
+    let functions: Vec<FunctionContext> = functions;
+    let parameters = parameters(op, kernel, &functions);
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         op: op.name.clone(),
@@ -391,11 +417,84 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         types,
         partials,
         functions,
+        parameters,
         stages,
         either,
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
+}
+
+/// The struct of what a program with a gradient is differentiated by.
+fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option<ParametersContext> {
+    let wrt = &op.program.as_ref().filter(|_| kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad))?.wrt;
+    let interface = op.inputs().into_iter().chain(op.outputs());
+    let taken: Vec<String> = interface.map(|t| names::alias(&op.tensor(t).name)).collect();
+    let mut alias = "Parameters".to_string();
+    while taken.contains(&alias) {
+        alias.push('_');
+    }
+    let named = |t: TensorId| ArgumentContext {
+        name: op.tensor(t).name.clone(),
+        alias: names::alias(&op.tensor(t).name),
+        rank: op.tensor(t).axes.len(),
+    };
+    let method = |(f, context): (&Function, &FunctionContext)| {
+        let arguments: Vec<TensorId> = f.reads.iter().chain(&f.writes).copied().collect();
+        let names: Vec<&str> = arguments.iter().map(|t| kernel.tensor(*t).name.as_str()).collect();
+        let mut structs: Vec<(String, &str, bool)> = Vec::new();
+        let mut name_of = |suffix: &str, written: bool| -> String {
+            if suffix.is_empty() {
+                return "self".into();
+            }
+            if let Some((name, ..)) = structs.iter().find(|(_, s, w)| *s == suffix && *w == written) {
+                return name.clone();
+            }
+            let mut name = suffix[1..].to_string();
+            while names.contains(&name.as_str()) || structs.iter().any(|s| s.0 == name) {
+                name.push('_');
+            }
+            structs.push((
+                name.clone(),
+                ["_dot", "_bar", "_bar_dot"].into_iter().find(|s| *s == suffix).unwrap_or(""),
+                written,
+            ));
+            name
+        };
+        let (mut reads, mut writes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
+        for (t, argument) in arguments.iter().zip(context.reads.iter().chain(&context.writes)) {
+            let (name, of, written) = (&kernel.tensor(*t).name, base(op, *t), f.writes.contains(t));
+            let how = if written { "&mut " } else { "&" };
+            if wrt.contains(&of) {
+                let field = &op.tensor(of).name;
+                passed.push(format!("{how}{}.{field}", name_of(&name[field.len()..], written)));
+            } else {
+                passed.push(name.clone());
+                let list = if written { &mut writes } else { &mut reads };
+                list.push(ArgumentContext { name: name.clone(), alias: argument.alias.clone(), rank: argument.rank });
+            }
+        }
+        let list = |w: bool| structs.iter().filter(|s| s.2 == w).map(|s| s.0.clone()).collect();
+        let workspace = context.workspace.as_ref().map(|w| w.name.clone());
+        MethodContext {
+            name: f.name.clone(),
+            reads,
+            read_structs: list(false),
+            writes,
+            written_structs: list(true),
+            arguments: passed.into_iter().chain(workspace.clone()).collect(),
+            workspace,
+        }
+    };
+    let of_all = |(f, _): &(&Function, &FunctionContext)| {
+        !matches!(f.kind, Kind::Jacobian | Kind::Hessian | Kind::Vjp { input: Some(_), .. })
+    };
+    let entries = kernel.functions.iter().filter(|f| f.kind != Kind::Stage).zip(functions);
+    Some(ParametersContext {
+        alias,
+        fields: wrt.iter().map(|t| named(*t)).collect(),
+        methods: entries.filter(of_all).map(method).collect(),
+    })
 }
 
 fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
