@@ -277,7 +277,8 @@ pub fn all(files: &[SourceId], sources: &Sources, out: &mut Diagnostics) -> Vec<
         } else {
             let message = format!("there is no op `{}` to use", used.op.value.escape_debug());
             let d = Diagnostic::error(Code::UnknownOp, used.op.span, message, "neither in this build nor shipped");
-            let shipped: Vec<&str> = shipped_ops().collect();
+            let mut shipped: Vec<&str> = shipped_ops().collect();
+            shipped.sort_unstable();
             let own = ops.iter().map(|(_, spec)| spec.op.as_str());
             out.push(match did_you_mean(name, own.chain(shipped.iter().copied())) {
                 Some(word) => d.help(format!("did you mean `{word}`?")),

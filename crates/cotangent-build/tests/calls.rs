@@ -3,11 +3,12 @@
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::derive;
-use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::index::bind::{Binding, ParamValue};
 use cotangent_build::index::eval::Machine;
 use cotangent_build::index::{Op, ParamKind, TensorId, resolve};
 use cotangent_build::library::Library;
+use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
 use cotangent_build::spec;
 use std::collections::BTreeMap;
@@ -145,4 +146,27 @@ fn calls_mean_what_their_formulas_do() {
     }
     println!("{compared} numbers compared");
     assert!(compared > 5000, "{compared} numbers");
+}
+
+/// Rules through calls are compared with what follows from the formulas alone: a wrong one of the op that is called shows in its caller.
+#[test]
+fn rules_through_calls_are_certified() {
+    let caller = |factor: &str| {
+        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+        let callee = format!(
+            "op: cube\ninputs: {{x: [I]}}\noutputs: {{y: [I]}}\nforward: [\"y[i] = x[i]^3\"]\nadjoint: [\"x_bar[i] += {factor} * x[i]^2 * y_bar[i]\"]\ninstances: []\n"
+        );
+        let program =
+            "program: twice\ninputs: {x: [I]}\noutputs: {y: [I]}\nforward: [\"y = cube(cube(x))\"]\ninstances: []\n";
+        let ids =
+            [("cube.yaml", callee), ("twice.yaml", program.to_string())].map(|(name, text)| sources.add(name, text));
+        let specs: Vec<_> = ids.iter().filter_map(|id| spec::parse(*id, &sources, &mut out)).collect();
+        let library = Library::new(&specs, &sources);
+        let certified = pipeline::certified_spec(specs[1].clone(), &library, &mut out);
+        (certified.map(|c| c.certificate.adjoint.to_string()), out.iter().map(|d| d.code).collect::<Vec<_>>())
+    };
+    let (proof, errors) = caller("3");
+    assert!(errors.is_empty() && proof.is_some_and(|p| p.contains("field")));
+    let (proof, errors) = caller("2");
+    assert!(proof.is_none() && errors.contains(&Code::WrongAdjoint), "{errors:?}");
 }

@@ -88,13 +88,15 @@ pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Cert
         }
         shapes = good;
     }
-    let adjoint = if op.adjoint.declared {
-        rule(op, Side::Adjoint, &op.adjoint.stmts, &derived.adjoint, &shapes, out)
+    // A rule through calls is made of declared ones.
+    let called = !op.calls.is_empty();
+    let adjoint = if op.adjoint.declared || called {
+        rule(op, Side::Adjoint, &op.adjoint, &derived.adjoint, &shapes, out)
     } else {
         Some(Method::Derived)
     };
-    let tangent = if op.tangent.declared {
-        rule(op, Side::Tangent, &op.tangent.stmts, &derived.tangent, &shapes, out)
+    let tangent = if op.tangent.declared || called {
+        rule(op, Side::Tangent, &op.tangent, &derived.tangent, &shapes, out)
     } else {
         Some(Method::Derived)
     };
@@ -122,11 +124,12 @@ pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Cert
 fn rule(
     op: &Op,
     side: Side,
-    declared: &[Stmt],
+    declared: &Rule,
     derived: &[Stmt],
     shapes: &[Binding],
     out: &mut Diagnostics,
 ) -> Option<Method> {
+    let Rule { stmts: declared, declared: own } = declared;
     if normal::equal(op, declared, derived) {
         return Some(Method::NormalForm);
     }
@@ -135,7 +138,8 @@ fn rule(
         return None;
     }
     let exact = [&op.forward, declared, derived].iter().all(|s| rational(s));
-    let kinks = [&op.forward, declared].iter().any(|s| kinks::any(s));
+    // At kinks the rules of the ops that are called hold, each proved where it stands.
+    let kinks = *own && [&op.forward, declared].iter().any(|s| kinks::any(s));
     let differs = |binding: &Binding| {
         let run = |seed: u64, draw: Draw<f64>| compare::<f64>(op, side, declared, derived, binding, seed, draw);
         if exact {

@@ -57,7 +57,13 @@ pub fn complete(op: &mut Op, out: &mut Diagnostics) -> Derived {
     if !op.tangent.declared {
         op.tangent.stmts = of_adjoint.flatten().unwrap_or_else(|| derived.tangent.clone());
     }
-    derived
+    if calls.is_empty() {
+        return derived;
+    }
+    // What went through the rules of other ops is compared with what follows from the formulas alone.
+    let tangent = tangent(op, &forward, &inputs);
+    let Ok(adjoint) = transpose(op, &tangent, &to_bar) else { unreachable!("derived tangents are linear") };
+    Derived { tangent, adjoint }
 }
 
 /// A statement from its parts: variables renumbered, the free ones (those of `index`) first, then `bound`.
