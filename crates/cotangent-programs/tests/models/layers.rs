@@ -2,7 +2,7 @@
 
 use super::{Number, Point, real, zeros};
 
-/// Where the inputs of a classifier are drawn: targets are distributions, or near to one; weights so small that no layer saturates.
+/// Where the inputs of a network are drawn: targets are distributions, or near to one; weights so small that no layer saturates.
 pub fn range(tensor: &str) -> (f64, f64) {
     match tensor {
         "x" => (-1.0, 1.0),
