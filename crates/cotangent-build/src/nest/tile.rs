@@ -28,6 +28,8 @@ const LINE: usize = 64;
 const SLACK: f64 = 0.08;
 /// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
 const CUTS: usize = 2;
+/// So few rows hide no latency: a reduction is cut for more.
+const FEW_ROWS: usize = 4;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
 
@@ -130,6 +132,32 @@ impl Group<'_> {
         let near = (0..plans.len()).filter(|n| plans[*n].cost <= most && plans[*n].in_order_of(best, self));
         let least = near.min_by_key(|n| plans[*n].text(self)).expect("the best is near itself");
         plans[..=least].rotate_right(1);
+    }
+    /// A bound variable, and its range in parts, where rows are wanted that guards along it forbid: first the inner part, without those guards, then
+    /// those before and behind one by one, where guards along the rows are met or not. The derivative by a kernel of few channels over padded images has no rows but the kernel's own extents.
+    ///
+    /// It depends on the statement alone, so all classes of machines have the same parts.
+    fn inner_part(&self) -> Option<(usize, Vec<(usize, usize)>)> {
+        let free = || self.own.iter().copied().filter(|v| self.is_free(*v));
+        let clear: Vec<usize> = free().filter(|v| !self.guarded_in(*v)).map(|v| self.extent(v)).collect();
+        let rows = clear.iter().product::<usize>() / clear.iter().max().copied().unwrap_or(1);
+        if self.part.cuts > 0 || self.op != ReduceOp::Sum || rows >= FEW_ROWS {
+            return None;
+        }
+        let together = |v: usize, w: usize| {
+            let both = |p: &plain::Position| {
+                p.guard.any() && p.numerator.coefficient(v) != 0 && p.numerator.coefficient(w) != 0
+            };
+            self.reads.iter().any(|a| a.positions.iter().any(both))
+        };
+        let bound = self.own.iter().copied().filter(|w| !self.is_free(*w) && self.guarded_in(*w));
+        // Of several the one that runs fastest.
+        bound.rev().filter(|w| free().any(|v| together(v, *w))).find_map(|w| {
+            let (from, extent) = self.segments[&w].iter().copied().max_by_key(|s| s.1)?;
+            let borders = (0..from).chain(from + extent..self.extent(w));
+            (3 * extent >= 2 * self.extent(w))
+                .then(|| (w, [(from, extent)].into_iter().chain(borders.map(|at| (at, 1))).collect()))
+        })
     }
     /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
@@ -240,6 +268,18 @@ impl Scheduler<'_> {
         let mut joined = stmts.to_vec();
         coalesce(&mut self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
         let group = self.group(joined, fixed, part);
+        if let Some((v, parts)) = group.inner_part() {
+            let mut out = Vec::new();
+            let of = part.of * parts.len();
+            for (n, (from, extent)) in parts.into_iter().enumerate() {
+                let mut stmts: Vec<Stmt> =
+                    group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, from, extent)).collect();
+                stmts.iter_mut().for_each(|s| s.accumulate |= n > 0);
+                let share = part.share * extent as f64 / group.extent(v) as f64;
+                out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share, of }));
+            }
+            return out;
+        }
         let Some(plan) = self.best(&group) else {
             return match stmts {
                 [one] => self.scalar(one, group.op, fixed),
