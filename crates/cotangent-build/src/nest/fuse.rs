@@ -155,22 +155,24 @@ impl Fuser {
         out
     }
 
-    /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first.
+    /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first. A loop that leaves
+    /// the ones inside it to jump over memory is the last resort.
     fn best(&self, items: &[Item]) -> Option<Run> {
         let Step::Stmt(first) = &items[0].step else { return None };
-        let mut best: Option<Run> = None;
+        let mut best: Option<((bool, usize), Run)> = None;
         let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
         for v in order {
             if items[0].fixed.contains_key(&v) {
                 continue;
             }
-            if let Some(run) = self.extend(items, v)
-                && best.as_ref().is_none_or(|b| run.vars.len() > b.vars.len())
-            {
-                best = Some(run);
+            let Some(run) = self.extend(items, v) else { continue };
+            let jumps = run.vars.iter().zip(items).any(|(v, i)| jumps(i, *v));
+            let length = (!jumps, run.vars.len());
+            if best.as_ref().is_none_or(|(known, _)| length > *known) {
+                best = Some((length, run));
             }
         }
-        best
+        best.map(|(_, run)| run)
     }
 
     fn extend(&self, items: &[Item], v: usize) -> Option<Run> {
@@ -210,6 +212,15 @@ impl Fuser {
         }
         (run.vars.len() > 1 && shares_local).then_some(run)
     }
+}
+
+/// Whether a loop over `v` leaves none to the others that runs along memory: where `v` selects what is contiguous, and others run across.
+fn jumps(item: &Item, v: usize) -> bool {
+    let Step::Stmt(s) = &item.step else { return false };
+    accesses(s).into_iter().any(|a| {
+        let last = a.positions.last().is_some_and(|p| p.numerator.coefficient(v) != 0);
+        last && a.vars().any(|w| w != v && s.vars[w].extent > 1 && !item.fixed.contains_key(&w))
+    })
 }
 
 /// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it, and touches no other turn's.
