@@ -404,6 +404,19 @@ fn every_model_has_a_program() {
     }
 }
 
+/// `docs/programs.md` ends in a table of all kernels.
+#[test]
+fn the_list_is_complete() {
+    let docs = include_str!("../../../docs/programs.md");
+    let row = |k: &Kernel| {
+        let functions: Vec<_> = k.info.functions.iter().map(|f| format!("`{}`", f.name)).collect();
+        let scalar = k.pick(32.0, 64.0);
+        format!("| `{}` | f{scalar} | {} |\n", k.path(), functions.join(" "))
+    };
+    let table: String = kernels().iter().map(row).collect();
+    assert!(docs.ends_with(&format!("| --- | --- | --- |\n{table}")), "docs/programs.md should end in\n{table}");
+}
+
 #[test]
 fn every_instruction_set() {
     if std::env::var_os("COTANGENT_ISA").is_none() {
