@@ -149,6 +149,18 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         Lanes(out)
     }
 
+    /// Where lanes of `a` and `b` pass the test, those of `yes`, else those of `no`.
+    #[inline(always)]
+    pub fn choose(test: impl Fn(T, T) -> bool, a: Self, b: Self, yes: Self, no: Self) -> Self {
+        let mut out = no.0;
+        for (((out, yes), a), b) in out.iter_mut().zip(yes.0).zip(a.0).zip(b.0) {
+            if test(a, b) {
+                *out = yes;
+            }
+        }
+        Lanes(out)
+    }
+
     /// `self * b + c`, rounded after the product and after the sum.
     #[inline(always)]
     pub fn mul_add(self, b: Self, c: Self) -> Self {

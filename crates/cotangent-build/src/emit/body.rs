@@ -346,7 +346,9 @@ impl Writer<'_> {
                 format!("Isa_::mul_add({}, {}, {})", self.value(a), self.value(b), self.value(c))
             }
             Value::Lane(r, lane) => format!("{}[{lane}]", self.names.register(*r)),
-            Value::Lanes(..) | Value::Splat(..) | Value::Each(..) => unreachable!("lanes are above"),
+            Value::Lanes(..) | Value::Splat(..) | Value::Each(..) | Value::Choose(..) => {
+                unreachable!("lanes are above")
+            }
         }
     }
 
@@ -389,6 +391,10 @@ impl Writer<'_> {
             Value::Powf(a, n) => format!("{}.map(|a| {})", self.lanes(a), self.power("a", *n)),
             Value::Select(t, a, b) => {
                 format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.lanes(a), self.lanes(b))
+            }
+            Value::Choose(op, all) => {
+                let [a, b, yes, no] = all.each_ref().map(|v| self.lanes(v));
+                format!("{}::Lanes::choose(|a, b| a {} b, {a}, {b}, {yes}, {no})", self.runtime, op.symbol())
             }
             Value::Each(f, all) => {
                 let all: Vec<_> = all.iter().map(|a| self.value(a)).collect();

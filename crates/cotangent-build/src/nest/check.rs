@@ -214,6 +214,10 @@ impl Checker<'_> {
                     _ => Err(format!("register `{}` has no lane {lane}", self.n.registers[*r].name)),
                 }
             }
+            Value::Choose(_, all) => all.iter().try_for_each(|a| {
+                self.value(a)?;
+                self.same(self.lanes(&all[0]), self.lanes(a))
+            }),
             Value::Select(t, a, b) => {
                 self.test(t)?;
                 let known = self.tests.len();

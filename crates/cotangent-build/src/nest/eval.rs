@@ -136,6 +136,10 @@ impl Machine<'_> {
             Value::Fused(a, b, c) => vec![self.scalar(a) * self.scalar(b) + self.scalar(c)],
             Value::Each(f, all) => all.iter().map(|a| f64::unary(*f, self.scalar(a))).collect(),
             Value::Lane(r, lane) => vec![self.registers[*r][*lane]],
+            Value::Choose(op, all) => {
+                let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
+                (0..a.len()).map(|l| if op.holds(&a[l], &b[l]) { yes[l] } else { no[l] }).collect()
+            }
             Value::Select(t, a, b) => self.value(if self.test(t) { a } else { b }),
         }
     }

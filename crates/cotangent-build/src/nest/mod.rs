@@ -5,6 +5,7 @@
 
 pub mod check;
 mod coalesce;
+pub mod epilogue;
 pub mod eval;
 pub mod fuse;
 mod lower;
@@ -161,6 +162,8 @@ pub enum Value {
     Lane(RegisterId, usize),
     /// Only the taken side is evaluated.
     Select(Box<Test>, Box<Value>, Box<Value>),
+    /// Lane by lane: where the first two compare so, the third, else the fourth. All are evaluated.
+    Choose(Compare, Box<[Value; 4]>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +188,7 @@ impl Value {
             Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
             Value::Load(a) | Value::Lanes(a, ..) => f(a),
             Value::Each(_, all) => all.iter().for_each(|a| a.loads(f)),
+            Value::Choose(_, all) => all.iter().for_each(|a| a.loads(f)),
             Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.loads(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.loads(f),
             Value::Binary(_, a, b) => {
@@ -198,6 +202,43 @@ impl Value {
             }
         }
     }
+    /// With every load that `f` gives another value for replaced by it, in tests too.
+    #[must_use]
+    pub fn replaced(self, f: &impl Fn(&Access) -> Option<Value>) -> Value {
+        let go = |v: Box<Value>| Box::new(v.replaced(f));
+        match self {
+            Value::Load(a) => f(&a).unwrap_or(Value::Load(a)),
+            Value::Unary(op, a) => Value::Unary(op, go(a)),
+            Value::Powf(a, n) => Value::Powf(go(a), n),
+            Value::Splat(a, n) => Value::Splat(go(a), n),
+            Value::Binary(op, a, b) => Value::Binary(op, go(a), go(b)),
+            Value::Fused(a, b, c) => Value::Fused(go(a), go(b), go(c)),
+            Value::Each(op, all) => Value::Each(op, all.into_iter().map(|v| v.replaced(f)).collect()),
+            Value::Choose(op, all) => Value::Choose(op, Box::new(all.map(|v| v.replaced(f)))),
+            Value::Select(t, a, b) => Value::Select(Box::new(t.replaced(f)), go(a), go(b)),
+            v @ (Value::Const(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..)) => v,
+        }
+    }
+    /// Every register that it reads, in tests too.
+    pub fn registers(&self, f: &mut impl FnMut(RegisterId)) {
+        match self {
+            Value::Const(_) | Value::Load(_) | Value::Lanes(..) => {}
+            Value::Register(r) | Value::Lane(r, _) => f(*r),
+            Value::Each(_, all) => all.iter().for_each(|a| a.registers(f)),
+            Value::Choose(_, all) => all.iter().for_each(|a| a.registers(f)),
+            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.registers(f)),
+            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.registers(f),
+            Value::Binary(_, a, b) => {
+                a.registers(f);
+                b.registers(f);
+            }
+            Value::Select(t, a, b) => {
+                t.registers(f);
+                a.registers(f);
+                b.registers(f);
+            }
+        }
+    }
     /// Every variable that it depends on.
     pub fn vars(&self, f: &mut impl FnMut(VarId)) {
         self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
@@ -208,6 +249,7 @@ impl Value {
         match self {
             Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => {}
             Value::Each(_, all) => all.iter().for_each(|a| a.tests(f)),
+            Value::Choose(_, all) => all.iter().for_each(|a| a.tests(f)),
             Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.tests(f)),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.tests(f),
             Value::Binary(_, a, b) => {
@@ -228,6 +270,7 @@ impl Value {
             Value::Each(_, all) => Some(all.len()),
             Value::Lanes(_, n, _) | Value::Splat(_, n) => Some(*n),
             Value::Register(r) => registers[*r].lanes,
+            Value::Choose(_, all) => all[0].lanes(registers),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Binary(_, a, _) | Value::Select(_, a, _) => {
                 a.lanes(registers)
             }
@@ -236,6 +279,26 @@ impl Value {
 }
 
 impl Test {
+    fn replaced(self, f: &impl Fn(&Access) -> Option<Value>) -> Test {
+        match self {
+            Test::Value(op, a, b) => Test::Value(op, a.replaced(f), b.replaced(f)),
+            Test::And(ts) => Test::And(ts.into_iter().map(|t| t.replaced(f)).collect()),
+            Test::Or(ts) => Test::Or(ts.into_iter().map(|t| t.replaced(f)).collect()),
+            Test::Not(t) => Test::Not(Box::new(t.replaced(f))),
+            t @ (Test::Within { .. } | Test::Index(..)) => t,
+        }
+    }
+    fn registers(&self, f: &mut impl FnMut(RegisterId)) {
+        match self {
+            Test::Within { .. } | Test::Index(..) => {}
+            Test::Value(_, a, b) => {
+                a.registers(f);
+                b.registers(f);
+            }
+            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.registers(f)),
+            Test::Not(t) => t.registers(f),
+        }
+    }
     pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
         match self {
             Test::Within { .. } | Test::Index(..) => {}

@@ -4,7 +4,9 @@
 //! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors that are needed at
 //! the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`] bytes, panels aside.
 
+use super::epilogue;
 use super::fuse::{Tree, fuse};
+use super::schedule::{Target, takes_epilogues};
 use crate::emit::cost;
 use crate::index::TensorId;
 use crate::plain::{Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
@@ -68,35 +70,46 @@ fn bytes(kernel: &Kernel, t: TensorId) -> usize {
     (kernel.tensor(t).elements() * element(kernel)).next_multiple_of(ALIGNMENT)
 }
 
+/// The steps of one stage.
+struct Group {
+    steps: Vec<Step>,
+    /// A reduction whose tiles run all the other steps: nothing else joins it.
+    tiled: bool,
+}
+
 /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
-fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Vec<Step>> {
-    let mut trees: Vec<Vec<Step>> = Vec::new();
+fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Group> {
+    let mut trees: Vec<Group> = Vec::new();
     let mut run: Vec<Step> = Vec::new();
     for step in &f.steps {
         if !matches!(step, Step::Scan(_)) {
             run.push(step.clone());
             continue;
         }
-        trees.extend(fused(&std::mem::take(&mut run), f));
-        trees.push(vec![step.clone()]);
+        trees.extend(fused(kernel, &std::mem::take(&mut run), f));
+        trees.push(Group { steps: vec![step.clone()], tiled: false });
     }
-    trees.extend(fused(&run, f));
-    let mut parts: Vec<(Vec<Step>, u64)> = Vec::new();
+    trees.extend(fused(kernel, &run, f));
+    let mut parts: Vec<(Group, u64)> = Vec::new();
     for tree in trees {
-        let work: u64 = tree.iter().map(cost::step).sum();
+        let work: u64 = tree.steps.iter().map(cost::step).sum();
         match parts.last_mut() {
-            Some((last, sum)) if open(kernel, f, last) || alike(last, &tree) || *sum + work <= most => {
-                last.extend(tree);
+            Some((last, sum))
+                if !last.tiled
+                    && !tree.tiled
+                    && (open(kernel, f, &last.steps) || alike(&last.steps, &tree.steps) || *sum + work <= most) =>
+            {
+                last.steps.extend(tree.steps);
                 *sum += work;
             }
             _ => parts.push((tree, work)),
         }
     }
-    parts.into_iter().map(|(steps, _)| steps).collect()
+    parts.into_iter().map(|(group, _)| group).collect()
 }
 
-/// Steps without recurrences, those that share a loop in one group.
-fn fused(steps: &[Step], f: &Function) -> Vec<Vec<Step>> {
+/// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue.
+fn fused(kernel: &Kernel, steps: &[Step], f: &Function) -> Vec<Group> {
     fn flat(tree: &Tree, out: &mut Vec<Step>) {
         match tree {
             Tree::Step { step, .. } => out.push(step.clone()),
@@ -108,7 +121,32 @@ fn fused(steps: &[Step], f: &Function) -> Vec<Vec<Step>> {
         flat(tree, &mut out);
         out
     };
-    fuse(steps, &f.locals).trees.iter().map(group).collect()
+    let mut out = Vec::new();
+    let mut at = 0;
+    for tree in &fuse(steps, &f.locals).trees {
+        let own = group(tree);
+        let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
+        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end]) {
+            out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
+            out.extend(fused(kernel, &steps[end..], f));
+            return out;
+        }
+        at += own.len();
+        out.push(Group { steps: own, tiled: false });
+    }
+    out
+}
+
+/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines.
+fn takes_epilogue(kernel: &Kernel, f: &Function, steps: &[Step]) -> bool {
+    let (reads, writes) = touched(steps);
+    let count =
+        |steps: &[Step], t: TensorId| steps.iter().filter(|s| touched(std::slice::from_ref(*s)).0.contains(&t)).count();
+    let own = |t: &TensorId| f.locals.contains(t) && count(&f.steps, *t) == count(steps, *t);
+    let (locals, writes): (Vec<TensorId>, Vec<TensorId>) = writes.into_iter().partition(own);
+    let reads = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
+    let stage = Function { reads, writes, locals, steps: steps.to_vec(), stages: Vec::new(), ..f.clone() };
+    takes_epilogues(kernel, &stage, &Target::default())
 }
 
 /// Whether the steps end in one that only prepares, or leave a tensor of which they have written a part.
@@ -154,8 +192,8 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
     (reads, writes)
 }
 
-fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>, stack: usize) -> (Vec<Function>, Workspace) {
-    let sets: Vec<_> = parts.iter().map(|p| touched(p)).collect();
+fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Vec<Function>, Workspace) {
+    let sets: Vec<_> = parts.iter().map(|p| touched(&p.steps)).collect();
     // The stages from the first that touches a local to the last.
     let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
     for (n, (reads, writes)) in sets.iter().enumerate() {
@@ -165,10 +203,14 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>, stack: usize) ->
     }
     // A stage's own small tensors stay on its stack.
     let mut own: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
-    for (n, steps) in parts.iter().enumerate() {
+    for (n, Group { steps, tiled }) in parts.iter().enumerate() {
         let inner: Vec<TensorId> = lives.iter().filter(|(_, l)| **l == (n, n)).map(|(t, _)| *t).collect();
         let dropped = fuse(steps, &inner).dropped;
+        let registers = if *tiled { epilogue::split(steps, &inner).1 } else { Vec::new() };
         let size = |t: &TensorId| {
+            if registers.iter().any(|e| e.inner.contains(t)) {
+                return 0;
+            }
             let shape = &kernel.tensor(*t).shape;
             let kept = (0..shape.len()).filter(|d| !dropped.get(t).is_some_and(|s| s.contains(d)));
             kept.map(|d| shape[d]).product::<usize>() * element(kernel)
@@ -186,7 +228,7 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Vec<Step>>, stack: usize) ->
     let mut begun: BTreeSet<TensorId> =
         if f.held.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
     let mut out = Vec::new();
-    for (n, ((steps, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
+    for (n, ((Group { steps, .. }, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
         let mine = |t: &TensorId| own.contains(t);
         let writes: Vec<TensorId> = writes.into_iter().filter(|t| !mine(t)).collect();
         out.push(Function {

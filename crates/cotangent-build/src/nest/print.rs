@@ -125,6 +125,10 @@ impl Printer<'_> {
                 format!("{}<{}>", f.name(), all.iter().map(|a| self.value(a)).collect::<Vec<_>>().join(", "))
             }
             Value::Lane(r, lane) => format!("{}<{lane}>", self.n.registers[*r].name),
+            Value::Choose(op, all) => {
+                let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
+                format!("({a} {} {b} ? {yes} : {no})", op.symbol())
+            }
             Value::Select(t, a, b) => format!("({} ? {} : {})", self.test(t), self.value(a), self.value(b)),
         }
     }

@@ -6,6 +6,7 @@
 //! which are added in order before their lanes are folded as a tree; then come the elements beyond the last whole vector.
 
 use super::coalesce::{Space, coalesce, rewrite};
+use super::epilogue::{self, Epilogue};
 use super::fuse::{Tree, fuse};
 use super::lower::{or_zero, tests_of};
 use super::machine::{MACHINES, Machine};
@@ -74,16 +75,9 @@ fn distinct(nests: impl Iterator<Item = Nest>) -> Vec<Nest> {
 fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
     let mut all: Vec<Nest> = Vec::new();
     let mut met = !kernel.schedule.contains_key(&f.name);
-    // What was taken for each class, for those that keep its order of summation.
-    let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
-    for machine in target.machines.iter().copied() {
-        let model = machine.keeps.map(|m| match taken.iter().find(|(of, _)| *of == m) {
-            Some((_, plans)) => plans.clone(),
-            None => scheduled(kernel, f, m, target.scratch_limit, None).chosen,
-        });
-        let Scheduler { mut nest, as_asked, chosen, .. } = scheduled(kernel, f, machine, target.scratch_limit, model);
+    let schedules = with_epilogues(kernel, f, target).unwrap_or_else(|| schedules(kernel, f, target, false));
+    for Scheduler { mut nest, as_asked, .. } in schedules {
         distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
-        taken.push((machine, chosen));
         met |= as_asked;
         all.push(nest);
     }
@@ -92,6 +86,38 @@ fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(Str
         let mut candidates: Vec<String> = out.iter().flat_map(|n| n.notes.iter()).map(|n| text_of(n)).collect();
         candidates.dedup();
         unmet.push((f.name.clone(), candidates));
+    }
+    out
+}
+
+/// Whether reductions of the function have epilogues, and tiles on every class of machines run them.
+pub fn takes_epilogues(kernel: &Kernel, f: &Function, target: &Target) -> bool {
+    with_epilogues(kernel, f, target).is_some()
+}
+
+/// The function for each class with the epilogues of its reductions in their tiles; `None` where there is none, or a tile cannot have its own. All
+/// classes run the same tiles, so that those which keep another's order of summation find them.
+fn with_epilogues<'a>(kernel: &'a Kernel, f: &Function, target: &Target) -> Option<Vec<Scheduler<'a>>> {
+    if epilogue::split(&f.steps, &f.locals).1.is_empty() {
+        return None;
+    }
+    let all = schedules(kernel, f, target, true);
+    all.iter().all(|s| !s.missed).then_some(all)
+}
+
+/// The function for each class of machines.
+fn schedules<'a>(kernel: &'a Kernel, f: &Function, target: &Target, epilogues: bool) -> Vec<Scheduler<'a>> {
+    // What was taken for each class, for those that keep its order of summation.
+    let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
+    let mut out = Vec::new();
+    for machine in target.machines.iter().copied() {
+        let model = machine.keeps.map(|m| match taken.iter().find(|(of, _)| *of == m) {
+            Some((_, plans)) => plans.clone(),
+            None => scheduled(kernel, f, m, target.scratch_limit, None, epilogues).chosen,
+        });
+        let s = scheduled(kernel, f, machine, target.scratch_limit, model, epilogues);
+        taken.push((machine, s.chosen.clone()));
+        out.push(s);
     }
     out
 }
@@ -109,11 +135,19 @@ fn scheduled<'a>(
     machine: &'static Machine,
     scratch_limit: usize,
     model: Option<Vec<Option<Plan>>>,
+    epilogues: bool,
 ) -> Scheduler<'a> {
-    let mut fused = fuse(&f.steps, &f.locals);
+    let (steps, epilogues) =
+        if epilogues { epilogue::split(&f.steps, &f.locals) } else { (f.steps.clone(), Vec::new()) };
+    // What an epilogue touches keeps its dimensions.
+    let touched: BTreeSet<TensorId> =
+        epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
+    let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
+    let mut fused = fuse(&steps, &free);
     let mut space = Space::new(kernel);
     let mut locals = Vec::new();
-    for t in &f.locals {
+    let inner = |t: &&TensorId| epilogues.iter().any(|e| e.inner.contains(t));
+    for t in f.locals.iter().filter(|t| !inner(t)) {
         let tensor = &mut space.kernel.tensors[t.0];
         let keep: Vec<usize> =
             (0..tensor.shape.len()).filter(|d| !fused.dropped.get(t).is_some_and(|s| s.contains(d))).collect();
@@ -147,6 +181,8 @@ fn scheduled<'a>(
         loops: BTreeMap::new(),
         tails: Vec::new(),
         as_asked: false,
+        epilogues,
+        missed: false,
     };
     let body = s.trees(&fused.trees);
     s.nest.body = s.trials(body);
@@ -207,6 +243,10 @@ pub(super) struct Scheduler<'a> {
     pub tails: Vec<RegisterId>,
     /// Some statement has the schedule that the instance asks for.
     pub as_asked: bool,
+    /// What tiles run on their accumulators.
+    pub epilogues: Vec<Epilogue>,
+    /// Some tile does not run its epilogue.
+    pub missed: bool,
 }
 
 /// A statement's variables as linear maps of nest variables: a loop of its own, a fused one, or a piece of one.
@@ -233,18 +273,24 @@ impl Scheduler<'_> {
                 Tree::Step { step: Step::Stmt(s), fixed } => {
                     // Reductions over the same variables share their loads: a value and its tangent.
                     let mut group = vec![s.clone()];
+                    let epilogue =
+                        self.epilogues.iter().find(|e| e.of == s.target.tensor && s.reduce.is_some()).cloned();
                     while let Some(Tree::Step { step: Step::Stmt(next), fixed: others }) = trees.get(at)
                         && others == fixed
+                        && epilogue.is_none()
+                        && self.epilogues.iter().all(|e| e.of != next.target.tensor)
                         && self.joins(&group, next)
                     {
                         group.push(next.clone());
                         at += 1;
                     }
-                    for s in &group {
+                    self.missed |= epilogue.is_some() && !fixed.is_empty();
+                    let epilogue = epilogue.map(|e| e.stmts).unwrap_or_default();
+                    for s in group.iter().chain(&epilogue) {
                         out.push(Node::Comment(plain::print::stmt(&self.space.kernel.tensors, s), Some(s.span)));
                     }
                     out.extend(match s.reduce {
-                        Some(_) => self.reduction(&group, fixed),
+                        Some(_) => self.reduction(&group, &epilogue, fixed),
                         None => self.elementwise(s, fixed),
                     });
                 }

@@ -30,6 +30,8 @@ const SLACK: f64 = 0.08;
 const CUTS: usize = 2;
 /// So few rows hide no latency: a reduction is cut for more.
 const FEW_ROWS: usize = 4;
+/// How much more a tile may cost that runs an epilogue than the best without: the epilogue's own loops would cost so much.
+const WITHOUT_EPILOGUE: f64 = 1.05;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
 
@@ -64,6 +66,8 @@ type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
 /// A statement group with the loops around it.
 struct Group<'a> {
     stmts: Vec<Stmt>,
+    /// What is computed of each result besides.
+    epilogue: Vec<Stmt>,
     op: ReduceOp,
     fixed: &'a BTreeMap<usize, usize>,
     /// Every access that is read, once.
@@ -158,6 +162,15 @@ impl Group<'_> {
             (3 * extent >= 2 * self.extent(w))
                 .then(|| (w, [(from, extent)].into_iter().chain(borders.map(|at| (at, 1))).collect()))
         })
+    }
+    /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each other in all that it touches.
+    fn finishes(&self, p: &Plan) -> bool {
+        let in_lanes = |s: &Stmt| {
+            let mut fits = along(&s.target, p.lane) == Along::Contiguous;
+            s.value.accesses(&mut |a| fits &= along(a, p.lane) != Along::Strided);
+            fits
+        };
+        self.epilogue.is_empty() || self.is_free(p.lane) && p.block.is_none() && self.epilogue.iter().all(in_lanes)
     }
     /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
@@ -260,15 +273,20 @@ fn sets_apart(step: usize, sets: usize) -> usize {
 
 impl Scheduler<'_> {
     /// A reduction, or several over the same variables, none of which reads what another writes.
-    pub(super) fn reduction(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
-        self.region(stmts, fixed, Part { cuts: 0, share: 1.0, of: 1 })
+    /// `epilogue` is what its tiles run on their accumulators besides.
+    pub(super) fn reduction(&mut self, stmts: &[Stmt], epilogue: &[Stmt], fixed: &BTreeMap<usize, usize>) -> Vec<Node> {
+        self.region(stmts, epilogue, fixed, Part { cuts: 0, share: 1.0, of: 1 })
     }
 
-    fn region(&mut self, stmts: &[Stmt], fixed: &BTreeMap<usize, usize>, part: Part) -> Vec<Node> {
-        let mut joined = stmts.to_vec();
+    fn region(&mut self, stmts: &[Stmt], epilogue: &[Stmt], fixed: &BTreeMap<usize, usize>, part: Part) -> Vec<Node> {
+        let mut joined = [stmts, epilogue].concat();
         coalesce(&mut self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
-        let group = self.group(joined, fixed, part);
+        let epilogue = joined.split_off(stmts.len());
+        let mut group = self.group(joined, fixed, part);
+        group.epilogue = epilogue;
         if let Some((v, parts)) = group.inner_part() {
+            // Each part adds to what the others left.
+            self.missed |= !group.epilogue.is_empty();
             let mut out = Vec::new();
             let of = part.of * parts.len();
             for (n, (from, extent)) in parts.into_iter().enumerate() {
@@ -276,25 +294,28 @@ impl Scheduler<'_> {
                     group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, from, extent)).collect();
                 stmts.iter_mut().for_each(|s| s.accumulate |= n > 0);
                 let share = part.share * extent as f64 / group.extent(v) as f64;
-                out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share, of }));
+                out.extend(self.region(&stmts, &[], fixed, Part { cuts: part.cuts + 1, share, of }));
             }
             return out;
         }
         let Some(plan) = self.best(&group) else {
+            self.missed |= !group.epilogue.is_empty();
             return match stmts {
                 [one] => self.scalar(one, group.op, fixed),
-                several => several.iter().flat_map(|s| self.region(std::slice::from_ref(s), fixed, part)).collect(),
+                several => {
+                    several.iter().flat_map(|s| self.region(std::slice::from_ref(s), &[], fixed, part)).collect()
+                }
             };
         };
         let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
         // Each segment is a problem of its own: at a border another tile may fit better.
         let mut out = Vec::new();
         for (from, extent) in &group.segments[&v] {
-            let stmts: Vec<Stmt> =
-                group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect();
+            let [stmts, epilogue]: [Vec<Stmt>; 2] = [&group.stmts, &group.epilogue]
+                .map(|all| all.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect());
             let share = part.share * *extent as f64 / group.extent(v) as f64;
             let of = part.of * group.segments[&v].len();
-            out.extend(self.region(&stmts, fixed, Part { cuts: part.cuts + 1, share, of }));
+            out.extend(self.region(&stmts, &epilogue, fixed, Part { cuts: part.cuts + 1, share, of }));
         }
         out
     }
@@ -311,7 +332,7 @@ impl Scheduler<'_> {
         let vars = 0..stmts[0].vars.len();
         let own: Vec<usize> = vars.filter(|v| stmts[0].vars[*v].extent > 1 && !fixed.contains_key(v)).collect();
         let op = stmts[0].reduce.expect("a reduction");
-        let mut g = Group { stmts, op, fixed, reads, own, segments: BTreeMap::new(), part };
+        let mut g = Group { stmts, epilogue: Vec::new(), op, fixed, reads, own, segments: BTreeMap::new(), part };
         let guarded = |v: &usize| {
             g.reads.iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(*v) != 0))
         };
@@ -397,6 +418,10 @@ impl Scheduler<'_> {
                 plans.retain(|p| p.in_order_of(&like, g));
             }
         }
+        let least = |plans: &[Plan]| plans.iter().map(|p| p.cost).fold(f64::INFINITY, f64::min);
+        let alone = least(&plans);
+        plans.retain(|p| g.finishes(p));
+        self.missed |= least(&plans) > WITHOUT_EPILOGUE * alone;
         g.rank(&mut plans);
         let asked = self.source.schedule.get(&self.nest.name);
         if let Some(at) = asked.and_then(|text| plans.iter().position(|p| self.describe(g, p) == *text)) {
@@ -1285,8 +1310,12 @@ impl Scheduler<'_> {
                 for (v, acc) in vectors.iter().zip(accs) {
                     let mut m = m.clone();
                     m[t.p.lane] = v.at.clone();
-                    let place = Place::Lanes(self.access(&s.target, &m), v.lanes.clone());
-                    out.extend(results(s, place, Value::Register(*acc), block));
+                    let target = self.access(&s.target, &m);
+                    if !self.inner(target.tensor) {
+                        let place = Place::Lanes(target.clone(), v.lanes.clone());
+                        out.extend(results(s, place, Value::Register(*acc), block));
+                    }
+                    self.finish(t, &m, v, (target.tensor, *acc), &mut out);
                 }
             }
             return out;
@@ -1342,6 +1371,32 @@ impl Scheduler<'_> {
     }
 
     /// The reduction of a dot product: groups of vectors, then single vectors, then single elements.
+    /// Whether a tensor is nothing but a register of an epilogue.
+    fn inner(&self, t: TensorId) -> bool {
+        self.epilogues.iter().any(|e| e.inner.contains(&t))
+    }
+
+    /// The epilogue of one vector of results.
+    fn finish(&mut self, t: &Tile, map: &Map, v: &Vector, result: (TensorId, RegisterId), out: &mut Vec<Node>) {
+        let mut known = BTreeMap::from([result]);
+        let mut moving = map.clone();
+        moving[t.p.lane] = add(&v.at, &Linear::var(LANE));
+        let partial = (v.lanes.start == 0 && v.lanes.end < t.p.width).then_some(v.lanes.end);
+        for s in &t.g.epilogue {
+            let (tests, value) = self.lower(&s.value, &moving);
+            assert!(tests.is_empty(), "an epilogue reads nothing that a guard keeps");
+            let value = value.replaced(&|a| known.get(&a.tensor).map(|r| Value::Register(*r)));
+            let value = self.lanes(value, t.p.width, partial, None);
+            let register = self.init("e", Some(t.p.width), value, out);
+            let target = self.access(&s.target, map);
+            known.insert(target.tensor, register);
+            if !self.inner(target.tensor) {
+                let place = Place::Lanes(target, v.lanes.clone());
+                out.push(Node::Update { place, how: Update::Set, value: Value::Register(register) });
+            }
+        }
+    }
+
     fn dot(
         &mut self,
         t: &Tile,
@@ -1423,9 +1478,12 @@ impl Scheduler<'_> {
 
     /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a register if `step` is there.
     fn lanes(&mut self, v: Value, width: usize, partial: Option<usize>, mut step: Option<&mut Turn>) -> Value {
-        let mut still = true;
-        v.vars(&mut |v| still &= v != LANE);
-        if still {
+        if let Value::Register(r) = v
+            && self.nest.registers[r].lanes.is_some()
+        {
+            return v;
+        }
+        if !self.moves(&v) {
             let splat = |v| Value::Splat(Box::new(v), width);
             return match v {
                 Value::Const(_) => splat(v),
@@ -1448,6 +1506,10 @@ impl Scheduler<'_> {
                 let a = go(self, a);
                 Value::Binary(f, a, go(self, b))
             }
+            Value::Select(t, a, b) if self.test_moves(&t) => {
+                let [a, b] = [a, b].map(|v| self.lanes(*v, width, partial, step.as_deref_mut()));
+                self.chosen_lanes(*t, a, b, width, partial, step)
+            }
             Value::Select(t, a, b) => {
                 // Read only under the test, so nothing of it goes to a register before.
                 let a = self.lanes(*a, width, partial, None);
@@ -1455,6 +1517,52 @@ impl Scheduler<'_> {
                 Value::Select(t, Box::new(a), Box::new(b))
             }
             v => unreachable!("a register or lanes in a term: {v:?}"),
+        }
+    }
+
+    /// Where a test of the lanes' values holds, lanes of `a`, else of `b`.
+    fn chosen_lanes(
+        &mut self,
+        t: Test,
+        a: Value,
+        b: Value,
+        width: usize,
+        partial: Option<usize>,
+        mut step: Option<&mut Turn>,
+    ) -> Value {
+        match t {
+            Test::Value(op, l, r) => {
+                let [l, r] = [l, r].map(|v| self.lanes(v, width, partial, step.as_deref_mut()));
+                Value::Choose(op, Box::new([l, r, a, b]))
+            }
+            Test::Not(t) => self.chosen_lanes(*t, b, a, width, partial, step),
+            Test::And(ts) => ts
+                .into_iter()
+                .rev()
+                .fold(a, |yes, t| self.chosen_lanes(t, yes, b.clone(), width, partial, step.as_deref_mut())),
+            Test::Or(ts) => ts
+                .into_iter()
+                .rev()
+                .fold(b, |no, t| self.chosen_lanes(t, a.clone(), no, width, partial, step.as_deref_mut())),
+            t => Value::Select(Box::new(t), Box::new(a), Box::new(b)),
+        }
+    }
+
+    /// Whether a value differs from lane to lane.
+    fn moves(&self, v: &Value) -> bool {
+        let mut moves = false;
+        v.vars(&mut |v| moves |= v == LANE);
+        v.registers(&mut |r| moves |= self.nest.registers[r].lanes.is_some());
+        moves
+    }
+
+    /// Whether a test compares values that differ from lane to lane.
+    fn test_moves(&self, t: &Test) -> bool {
+        match t {
+            Test::Within { .. } | Test::Index(..) => false,
+            Test::Value(_, a, b) => self.moves(a) || self.moves(b),
+            Test::And(ts) | Test::Or(ts) => ts.iter().any(|t| self.test_moves(t)),
+            Test::Not(t) => self.test_moves(t),
         }
     }
 

@@ -210,6 +210,7 @@ fn branches(v: &Value) -> bool {
         Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => false,
         Value::Fused(a, b, c) => branches(a) || branches(b) || branches(c),
         Value::Each(f, all) => f.branches() || all.iter().any(branches),
+        Value::Choose(_, all) => all.iter().any(branches),
         Value::Unary(f, a) => f.branches() || branches(a),
         Value::Powf(a, _) | Value::Splat(a, _) => branches(a),
         Value::Binary(_, a, b) => branches(a) || branches(b),
@@ -268,6 +269,7 @@ fn in_value(v: &mut Value, f: &impl Fn(&Linear) -> Linear) {
         Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
         Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| in_value(a, f)),
         Value::Each(_, all) => all.iter_mut().for_each(|a| in_value(a, f)),
+        Value::Choose(_, all) => all.iter_mut().for_each(|a| in_value(a, f)),
         Value::Load(a) | Value::Lanes(a, ..) => in_access(a, f),
         Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => in_value(a, f),
         Value::Binary(_, a, b) => {
