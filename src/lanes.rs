@@ -154,9 +154,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
     pub fn choose(test: impl Fn(T, T) -> bool, a: Self, b: Self, yes: Self, no: Self) -> Self {
         let mut out = no.0;
         for (((out, yes), a), b) in out.iter_mut().zip(yes.0).zip(a.0).zip(b.0) {
-            if test(a, b) {
-                *out = yes;
-            }
+            *out = if test(a, b) { yes } else { *out };
         }
         Lanes(out)
     }
