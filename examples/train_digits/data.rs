@@ -33,8 +33,13 @@ impl Random {
     }
 
     /// Evenly from -1 to 1, the upper bound left out. 24 bits, as many as an `f32` holds.
-    pub fn symmetric(&mut self) -> f32 {
+    fn symmetric(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Fills with numbers spread evenly from `-bound` to `bound`.
+    pub fn fill(&mut self, numbers: &mut [f32], bound: f32) {
+        numbers.iter_mut().for_each(|x| *x = bound * self.symmetric());
     }
 
     /// Brings the items into random order (Fisher and Yates). In place: it allocates nothing.
