@@ -1,13 +1,23 @@
-//! Training allocates nothing: takes the example's networks, trains each for two epochs, by each optimizer, under an allocator that counts, and finds zero allocations.
+//! The loops of the examples allocate nothing: takes their networks, their regression and their controller, runs each under an allocator that counts, and
+//! finds zero allocations.
 
+#[path = "../examples/quadrotor_mpc/controller.rs"]
+mod controller;
 #[path = "support/counting.rs"]
 mod counting;
 #[path = "../examples/train_digits/data.rs"]
 mod data;
+#[path = "../examples/quadrotor_mpc/flight.rs"]
+mod flight;
 #[path = "../examples/train_digits/model.rs"]
 #[expect(dead_code, reason = "the accuracy on other images is the example's")]
 mod model;
+#[path = "../examples/newton_cg/newton.rs"]
+mod newton;
+#[path = "../examples/newton_cg/regression.rs"]
+mod regression;
 
+use cotangent::Parameters;
 use counting::counted;
 use model::{Cnn, Mlp, Network, Optimizer, Trainer};
 
@@ -41,4 +51,37 @@ fn two_epochs_allocate_nothing_and_learn() {
     learns::<Mlp>("mlp, SGD", Optimizer::sgd(), 0.05);
     learns::<Cnn>("cnn, Adam", Optimizer::adam(), 0.005);
     learns::<Cnn>("cnn, SGD", Optimizer::sgd(), 0.05);
+}
+
+#[test]
+fn newton_and_descent_allocate_nothing() {
+    let (train, _) = data::load(1).expect("the images unpack");
+    let mut regression = regression::Regression::new(&train);
+    let mut weights = regression::Weights::ZERO;
+    let mut first = None;
+    let (calls, work) = counted(|| {
+        newton::minimise(&mut regression, &mut weights, |_, _, _, work| first = first.or(Some(work.norm)));
+        newton::descend(&mut regression, &mut regression::Weights::ZERO, newton::TOLERANCE, 10)
+    });
+    println!("{calls} allocations; from {first:?} to {}", work.norm);
+    assert_eq!(calls, 0);
+    assert_eq!(work.gradients, 10);
+    assert!(first.is_some_and(|first| work.norm < first));
+}
+
+#[test]
+fn control_allocates_nothing_and_reaches_the_path() {
+    const STEPS: usize = 60;
+    let mut controller = controller::Controller::new();
+    let (calls, x) = counted(|| {
+        (0..STEPS).fold(flight::START, |x, n| {
+            let reference = std::array::from_fn(|t| flight::reference((n + t) as f64 * controller::STEP));
+            let solution = controller.solve(&x, &reference);
+            flight::fly(x, &solution.input, n as f64 * controller::STEP)
+        })
+    });
+    let error = flight::error(&x, &flight::reference(STEPS as f64 * controller::STEP));
+    println!("{calls} allocations; {error:.4} m from the path after {STEPS} steps");
+    assert_eq!(calls, 0);
+    assert!(error < 0.1);
 }
