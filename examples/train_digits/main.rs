@@ -19,12 +19,13 @@ use std::time::Instant;
 const USAGE: &str = "\
 Trains a network on images of handwritten digits: 64, 32 and 10 neurons, or two convolutions and a dense layer.
 
-Usage: train_digits [--model mlp|cnn] [--optimizer adam|sgd] [--epochs N] [--seed N]
+Usage: train_digits [--model mlp|cnn] [--optimizer adam|sgd] [--epochs N] [--seed N] [--least P]
 
   --model M        the network, `mlp` or `cnn` [default: mlp]
   --optimizer O    how it follows the gradient, `adam` or `sgd` with momentum [default: adam]
   --epochs N       how often each image is shown, 1 to 10000 [default: 30]
   --seed N         chooses the split, the first weights and the order [default: 1]
+  --least P        the accuracy on images held out, in percent, below which the exit code is 1 [default: 0]
   -h, --help       this text
 ";
 
@@ -55,6 +56,7 @@ struct Options {
     method: Method,
     epochs: u32,
     seed: u64,
+    least: f32,
 }
 
 fn main() -> ExitCode {
@@ -74,7 +76,11 @@ fn main() -> ExitCode {
         Model::Cnn => train::<Cnn>(&options),
     };
     match trained {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(accuracy) if accuracy >= options.least => ExitCode::SUCCESS,
+        Ok(accuracy) => {
+            eprintln!("error: {accuracy:.2}% is less than {}%", options.least);
+            ExitCode::FAILURE
+        }
         Err(e) => {
             eprintln!("error: cannot unpack the images: {e}");
             ExitCode::FAILURE
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
 /// What is asked for, or nothing where help is.
 fn arguments() -> Result<Option<Options>, lexopt::Error> {
     use lexopt::prelude::*;
-    let mut options = Options { model: Model::Mlp, method: Method::Adam, epochs: 30, seed: 1 };
+    let mut options = Options { model: Model::Mlp, method: Method::Adam, epochs: 30, seed: 1, least: 0.0 };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -105,6 +111,7 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
                 }
             }
             Long("epochs") => options.epochs = parser.value()?.parse()?,
+            Long("least") => options.least = parser.value()?.parse()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
             other => return Err(other.unexpected()),
         }
@@ -115,7 +122,8 @@ fn arguments() -> Result<Option<Options>, lexopt::Error> {
     Ok(Some(options))
 }
 
-fn train<N: Network>(&Options { method, epochs, seed, .. }: &Options) -> std::io::Result<()> {
+/// Trains a network; its accuracy on the images held out, in percent.
+fn train<N: Network>(&Options { method, epochs, seed, .. }: &Options) -> std::io::Result<f32> {
     let (train, held_out) = data::load(seed)?;
     println!("{} images to learn from, {} held out", train.len(), held_out.len());
     let optimizer = match method {
@@ -138,6 +146,7 @@ fn train<N: Network>(&Options { method, epochs, seed, .. }: &Options) -> std::io
     }
     bar.finish_and_clear();
     println!("trained in {:.2} s", start.elapsed().as_secs_f64());
-    println!("accuracy on the images held out: {:.2}%", 100.0 * trainer.accuracy(&held_out));
-    Ok(())
+    let accuracy = 100.0 * trainer.accuracy(&held_out);
+    println!("accuracy on the images held out: {accuracy:.2}%");
+    Ok(accuracy)
 }
