@@ -69,7 +69,7 @@ pub fn svg(moments: &[Moment]) -> String {
     paths(&mut put, moments, |_, s| [x.at(s[0]), y.at(s[1])]);
     let (at_x, at_y) = (x.at(moments[0].flown[0]), y.at(moments[0].flown[1]));
     put(format_args!("<circle cx=\"{at_x:.1}\" cy=\"{at_y:.1}\" r=\"4\" fill=\"{FLOWN}\"/>"));
-    put(format_args!("<text x=\"{:.1}\" y=\"{:.1}\">start</text>", at_x + 8.0, at_y - 8.0));
+    put(format_args!("<text x=\"{at_x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">start</text>", at_y - 18.0));
     put(format_args!("<text x=\"{left}\" y=\"{}\">seen from above</text>", top - 8.0));
     put(format_args!("<path d=\"M{left} {top}H{right}V{bottom}H{left}Z\" fill=\"none\" stroke=\"#222\"/>"));
 

@@ -45,7 +45,7 @@ impl Method {
     /// The step size of the first epoch; it falls evenly to nothing.
     fn rate(self) -> f32 {
         match self {
-            Method::Adam => 0.01,
+            Method::Adam => 0.02,
             Method::Sgd => 0.1,
         }
     }

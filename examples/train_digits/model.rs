@@ -17,6 +17,8 @@ pub const BATCH: usize = 32;
 /// Most images that a [`Trainer`] learns from: their order stands in an array.
 pub const MOST: usize = 1797;
 
+type Image = [f32; PIXELS];
+
 /// A row an image: the logits of its classes, or the classes' part in what it shows.
 type Classes = [[f32; CLASSES]; BATCH];
 
@@ -170,6 +172,15 @@ impl<P: Parameters<Scalar = f32>> Optimizer<P> {
     const MEAN: f32 = 0.9;
     const SQUARE: f32 = 0.999;
 
+    /// What parameters lose in an update, as a part of the rate (Loshchilov and Hutter, 2017): small ones generalise better. Adam's updates are about as
+    /// long as the rate, however small the gradient, so it takes more.
+    fn decay(&self) -> f32 {
+        match self {
+            Optimizer::Sgd { .. } => 0.01,
+            Optimizer::Adam { .. } => 0.1,
+        }
+    }
+
     /// Gradient descent at rest.
     pub fn sgd() -> Self {
         Optimizer::Sgd { velocity: P::ZERO }
@@ -182,6 +193,8 @@ impl<P: Parameters<Scalar = f32>> Optimizer<P> {
 
     /// One step down the gradient.
     fn update(&mut self, p: &mut P, p_bar: &P, rate: f32) {
+        let kept = 1.0 - rate * self.decay();
+        p.slices_mut().flatten().for_each(|p| *p *= kept);
         let tensors = p.slices_mut().zip(p_bar.slices());
         match self {
             Optimizer::Sgd { velocity } => {
@@ -219,21 +232,21 @@ struct Classifier<N: Network> {
 }
 
 impl<N: Network> Classifier<N> {
-    /// Copies a batch in. A program has one shape, so a batch of fewer images keeps it: rows that remain hold no image, and their targets no weight, so
-    /// they add nothing to the loss or the gradient. The loss is a mean over all rows; the weights of the others make it one over the images.
-    fn load(&mut self, digits: &Digits, batch: &[usize]) {
+    /// Copies a batch in, each image as `seen` makes it. A program has one shape, so a batch of fewer images keeps it: rows that remain hold no image,
+    /// and their targets no weight, so they add nothing to the loss or the gradient. The loss is a mean over all rows; the weights of the others make
+    /// it one over the images.
+    fn load(&mut self, digits: &Digits, batch: &[usize], mut seen: impl FnMut(&Image) -> Image) {
         self.images = Tensor::ZERO;
         self.targets = Tensor::ZERO;
         let rows = self.images.flat_mut().chunks_mut(PIXELS).zip(&mut self.targets);
         for ((pixels, target), &image) in rows.zip(batch) {
-            pixels.copy_from_slice(&digits.images[image]);
+            pixels.copy_from_slice(&seen(&digits.images[image]));
             target[usize::from(digits.labels[image])] = BATCH as f32 / batch.len() as f32;
         }
     }
 
-    /// Copies a batch in, and says how many of its images have their greatest logit at the digit.
+    /// Of the batch that [`load`](Self::load) has copied in, how many images have their greatest logit at the digit.
     fn hits(&mut self, digits: &Digits, batch: &[usize]) -> usize {
-        self.load(digits, batch);
         self.network.logits(&self.parameters, &self.images, &mut self.logits);
         let best = |logits: &[f32; CLASSES]| (1..CLASSES).fold(0, |b, c| if logits[c] > logits[b] { c } else { b });
         let rows = batch.iter().zip(&self.logits);
@@ -269,8 +282,8 @@ impl<N: Network> Trainer<N> {
         }
     }
 
-    /// Shows the network every image once, in random order, and improves it after each batch of at most [`BATCH`]. `seen` is told how many images
-    /// each batch had. Of more than [`MOST`] images it takes the first.
+    /// Shows the network every image once, some moved by a pixel, in random order, and improves it after each batch of at most [`BATCH`]. `seen` is told
+    /// how many images each batch had. Of more than [`MOST`] images it takes the first.
     pub fn epoch(&mut self, digits: &Digits, rate: f32, mut seen: impl FnMut(usize)) -> Epoch {
         let Trainer { classifier, cotangents, optimizer, order, random } = self;
         let images = digits.len().min(MOST);
@@ -278,6 +291,7 @@ impl<N: Network> Trainer<N> {
         random.shuffle(order);
         let (mut loss, mut hits) = (0.0, 0);
         for batch in order.chunks(BATCH) {
+            classifier.load(digits, batch, |image| random.moved(image));
             hits += classifier.hits(digits, batch);
             let Classifier { network, parameters, images, targets, .. } = classifier;
             loss += batch.len() as f32 * network.value_and_grad(parameters, images, targets, cotangents);
@@ -292,7 +306,9 @@ impl<N: Network> Trainer<N> {
         let mut hits = 0;
         for first in (0..digits.len()).step_by(BATCH) {
             let rows: [usize; BATCH] = std::array::from_fn(|row| first + row);
-            hits += self.classifier.hits(digits, &rows[..BATCH.min(digits.len() - first)]);
+            let batch = &rows[..BATCH.min(digits.len() - first)];
+            self.classifier.load(digits, batch, |image| *image);
+            hits += self.classifier.hits(digits, batch);
         }
         hits as f32 / digits.len() as f32
     }
