@@ -2,13 +2,14 @@
 //!
 //! It minimises the sum of weighted squares of what differs from the reference, over the states and inputs of the horizon, by the iterative
 //! linear-quadratic regulator in its Gauss-Newton form (Li and Todorov, 2004; Tassa et al., 2012): linearise the steps along the plan, solve the
-//! linear problem by Riccati's recursion from the horizon's end, roll its feedback out through the dynamics, and repeat. Each solution begins with the last
-//! one, moved on by a step.
+//! linear problem by Riccati's recursion from the horizon's end, roll its feedback out through the dynamics, and repeat. Each solution begins with the
+//! last one, moved on by a step.
 //!
-//! The step and its derivatives by state and input are a generated function, `quadrotor_step` (`programs/quadrotor_step.yaml`), which calls the dynamics four times.
+//! The step and its derivatives by state and input are generated functions, of a program that calls the dynamics four times
+//! (`programs/quadrotor_step.yaml`).
 //!
-//! Holds after it: the plan's inputs lie within [`LEAST`] and [`MOST`], its states are what the model makes of them, and its cost is not above that of the
-//! plan before. Nothing is allocated (`tests/no_alloc.rs` counts).
+//! Holds after it: the plan's inputs lie within [`LEAST`] and [`MOST`], its states are what the model makes of them, and its cost is not above that of
+//! the plan before. Nothing is allocated (`tests/no_alloc.rs` counts).
 
 use cotangent_programs::quadrotor_step::ms50 as model;
 use nalgebra::{SMatrix, SVector};
@@ -107,7 +108,8 @@ impl Controller {
         Solution { input, iterations }
     }
 
-    /// Riccati's recursion along the plan, from the end of the horizon: the best change and feedback of the linear problem. False where the plan is not finite.
+    /// Riccati's recursion along the plan, from the end of the horizon: the best change and feedback of the linear problem. False where the plan is not
+    /// finite.
     fn linearise(&mut self, reference: &[State; HORIZON + 1]) -> bool {
         let (state_cost, input_cost) = (StateVector::from(STATE_COST), InputVector::from(INPUT_COST));
         let last = state_cost * END;

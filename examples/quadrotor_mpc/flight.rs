@@ -6,8 +6,6 @@ use crate::controller::{Input, STEP, State};
 use cotangent_programs::quadrotor::double as dynamics;
 use std::f64::consts::TAU;
 
-/// How long the flight takes, in steps of the controller.
-pub const STEPS: usize = 200;
 /// Steps of the simulation in one of the controller.
 const PARTS: usize = 10;
 /// The time of one round, in seconds.

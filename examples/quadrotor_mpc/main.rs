@@ -5,8 +5,8 @@
 //! cargo run --release --example quadrotor_mpc
 //! ```
 //!
-//! `controller.rs` is the part to read: the derivatives of the dynamics are generated (`programs/quadrotor_step.yaml`). `flight.rs` is what the controller meets,
-//! `picture.rs` draws.
+//! `controller.rs` is the part to read: the derivatives of the dynamics are generated (`programs/quadrotor_step.yaml`). `flight.rs` is what the
+//! controller meets, `picture.rs` draws.
 //!
 //! Holds after it: in the last two seconds the quadrotor was never farther than [`BOUND`] from its path, else the exit code is 1.
 
@@ -28,6 +28,8 @@ Usage: quadrotor_mpc [--output FILE]
   -h, --help       this text
 ";
 
+/// How long the flight takes, in steps of the controller.
+const STEPS: usize = 200;
 /// How far from its path the quadrotor may be in the last two seconds, in metres.
 const BOUND: f64 = 0.05;
 /// Those two seconds, in steps.
@@ -62,8 +64,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut moments = [Moment::START; flight::STEPS + 1];
-    let mut times = [Duration::ZERO; flight::STEPS];
+    let mut moments = [Moment::START; STEPS + 1];
+    let mut times = [Duration::ZERO; STEPS];
     let iterations = fly(&mut moments, &mut times);
     report(&moments, &times, iterations);
     if let Err(e) = std::fs::write(&output, picture::svg(&moments)) {
@@ -96,7 +98,7 @@ fn arguments() -> Result<Option<PathBuf>, lexopt::Error> {
 }
 
 /// The closed loop: the controller sees the state, the quadrotor flies its input for a step. How often the controller has linearised.
-fn fly(moments: &mut [Moment; flight::STEPS + 1], times: &mut [Duration; flight::STEPS]) -> usize {
+fn fly(moments: &mut [Moment; STEPS + 1], times: &mut [Duration; STEPS]) -> usize {
     let mut controller = Controller::new();
     let mut iterations = 0;
     let mut x = flight::START;

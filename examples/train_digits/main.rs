@@ -1,5 +1,5 @@
-//! Trains a small network on real images of digits: takes a model, an optimizer and the number of epochs, gives the loss of each epoch and the accuracy on
-//! images held out.
+//! Trains a small network on real images of digits: takes a model, an optimizer and the number of epochs, gives the loss of each epoch and the
+//! accuracy on images held out.
 //!
 //! ```text
 //! cargo run --release --example train_digits

@@ -1,8 +1,8 @@
 //! The networks and their training: takes images and digits, gives better weights.
 //!
-//! A network is a program (`programs/mlp.yaml`, `programs/cnn.yaml`): its steps in a few lines of YAML, from which the compiler has made the loss and its
-//! gradient as one function, `value_and_grad`, and a struct of all that is learnt, `Parameters`. What is written here is what no compiler knows: where the
-//! weights begin ([`Network::start`]) and how they follow the gradient ([`Optimizer`]), once for every struct of parameters.
+//! A network is a program (`programs/mlp.yaml`, `programs/cnn.yaml`): its steps in a few lines of YAML, from which the compiler has made the loss and
+//! its gradient as one function, `value_and_grad`, and a struct of all that is learnt, `Parameters`. What is written here is what no compiler knows:
+//! where the weights begin ([`Network::start`]) and how they follow the gradient ([`Optimizer`]), once for every struct of parameters.
 //!
 //! The shapes stand in the types, so a matrix of the wrong size does not compile.
 //!
