@@ -22,8 +22,8 @@ fn rotation<D: Number>(axis: usize, angle: D) -> Matrix<D> {
     m
 }
 
-pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
-    let (x, u) = (p.get("x"), p.get("u"));
+/// The time derivative of the state.
+pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
     let (roll, pitch, yaw, rates) = (x[6], x[7], x[8], [x[9], x[10], x[11]]);
     let body = product(&product(&rotation(2, yaw), &rotation(1, pitch)), &rotation(0, roll));
     let mut rate = zeros(12);
@@ -41,5 +41,9 @@ pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
     rate[8] = turn / pitch.cos();
     rate[7] = rates[1] * roll.cos() - rates[2] * roll.sin();
     rate[6] = rates[0] + rate[8] * pitch.sin();
-    Outputs::from([("x_rate", rate)])
+    rate
+}
+
+pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
+    Outputs::from([("x_rate", rate(p.get("x"), p.get("u")))])
 }
