@@ -1,4 +1,4 @@
-//! The objective GMM of ADBench, as its C++ version computes it, at its prior: `gamma` 1 and `m` 0.
+//! The objective GMM of ADBench, as its C++ version computes it: in ten dimensions at its own prior, `gamma` 1 and `m` 0; in two at another.
 
 use super::layers::logsumexp;
 use super::{Number, Outputs, Point, real};
@@ -14,9 +14,8 @@ fn log_gamma(halves: usize) -> f64 {
 }
 
 pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
-    const GAMMA: f64 = 1.0;
-    const M: usize = 0;
     let (n, d, k) = (p.size("N"), p.size("D"), p.size("K"));
+    let (gamma, m): (f64, usize) = if d == 2 { (0.5, 2) } else { (1.0, 0) };
     let (alphas, means, diagonal, lower) = (p.get("alphas"), p.get("means"), p.get("logdiag"), p.get("lower"));
     let mut y = real::<D>(-0.5 * (n * d) as f64 * (2.0 * PI).ln());
     for x in p.get("x").chunks(d) {
@@ -39,9 +38,9 @@ pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
     }
     y -= logsumexp(alphas) * n as f64;
     // The prior.
-    let freedom = d + M + 1;
+    let freedom = d + m + 1;
     let multivariate = 0.25 * (d * (d - 1)) as f64 * PI.ln() + (0..d).map(|j| log_gamma(freedom - j)).sum::<f64>();
-    let constant = (freedom * d) as f64 * (GAMMA.ln() - 0.5 * 2f64.ln()) - multivariate;
+    let constant = (freedom * d) as f64 * (gamma.ln() - 0.5 * 2f64.ln()) - multivariate;
     for c in 0..k {
         let mut square = real::<D>(0.0);
         let mut trace = real::<D>(0.0);
@@ -52,7 +51,7 @@ pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
                 square += lower[(c * d + i) * d + j].powi(2);
             }
         }
-        y += square * (0.5 * GAMMA * GAMMA) - trace * M as f64 - constant;
+        y += square * (0.5 * gamma * gamma) - trace * m as f64 - constant;
     }
     Outputs::from([("y", vec![y])])
 }

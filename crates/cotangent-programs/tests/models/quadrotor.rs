@@ -22,6 +22,10 @@ fn rotation<D: Number>(axis: usize, angle: D) -> Matrix<D> {
     m
 }
 
+fn determinant<D: Number>(m: &Matrix<D>) -> D {
+    (0..3).map(|i| m[0][i] * (m[1][(i + 1) % 3] * m[2][(i + 2) % 3] - m[1][(i + 2) % 3] * m[2][(i + 1) % 3])).sum()
+}
+
 /// The time derivative of the state.
 pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
     let (roll, pitch, yaw, rates) = (x[6], x[7], x[8], [x[9], x[10], x[11]]);
@@ -36,6 +40,7 @@ pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
         rate[9 + i] = (u[1 + i] - gyroscopic) / INERTIA[i];
     }
     rate[5] -= GRAVITY;
+<<<<<<< HEAD
     // The rates of the body are `E` times those of the angles; solved by hand, since `E` is triangular but for a rotation.
     let turn = rates[1] * roll.sin() + rates[2] * roll.cos();
     rate[8] = turn / pitch.cos();
@@ -46,4 +51,17 @@ pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
 
 pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
     Outputs::from([("x_rate", rate(p.get("x"), p.get("u")))])
+=======
+    // The body turns by the rate of roll about x, by that of pitch about y before roll, by that of yaw about z before both: three columns
+    // times the rates of the angles are its own rates. Cramer's rule.
+    let (by_roll, by_pitch) = (rotation(0, roll), rotation(1, pitch));
+    let about_z = std::array::from_fn(|i| (0..3).map(|k| by_roll[k][i] * by_pitch[2][k]).sum());
+    let columns = [[real(1.0), real(0.0), real(0.0)], by_roll[1], about_z];
+    for i in 0..3 {
+        let mut replaced = columns;
+        replaced[i] = rates;
+        rate[6 + i] = determinant(&replaced) / determinant(&columns);
+    }
+    Outputs::from([("x_rate", rate)])
+>>>>>>> 7eecd3d4e97f3718a2d484d8d762ea054a88c957
 }
