@@ -40,18 +40,6 @@ pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
         rate[9 + i] = (u[1 + i] - gyroscopic) / INERTIA[i];
     }
     rate[5] -= GRAVITY;
-<<<<<<< HEAD
-    // The rates of the body are `E` times those of the angles; solved by hand, since `E` is triangular but for a rotation.
-    let turn = rates[1] * roll.sin() + rates[2] * roll.cos();
-    rate[8] = turn / pitch.cos();
-    rate[7] = rates[1] * roll.cos() - rates[2] * roll.sin();
-    rate[6] = rates[0] + rate[8] * pitch.sin();
-    rate
-}
-
-pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
-    Outputs::from([("x_rate", rate(p.get("x"), p.get("u")))])
-=======
     // The body turns by the rate of roll about x, by that of pitch about y before roll, by that of yaw about z before both: three columns
     // times the rates of the angles are its own rates. Cramer's rule.
     let (by_roll, by_pitch) = (rotation(0, roll), rotation(1, pitch));
@@ -62,6 +50,9 @@ pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
         replaced[i] = rates;
         rate[6 + i] = determinant(&replaced) / determinant(&columns);
     }
-    Outputs::from([("x_rate", rate)])
->>>>>>> 7eecd3d4e97f3718a2d484d8d762ea054a88c957
+    rate
+}
+
+pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
+    Outputs::from([("x_rate", rate(p.get("x"), p.get("u")))])
 }
