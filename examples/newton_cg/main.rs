@@ -1,5 +1,5 @@
 //! Newton's method with conjugate gradients: fits a softmax regression to images of digits and asks for second derivatives only as products with a
-//! direction, `hvp`. Takes nothing, gives the gradient's norm of each iteration, and what plain gradient descent does with the same work.
+//! direction, `hvp`. Takes nothing, gives the gradient's norm of each iteration, and what plain gradient descent needs to come as near.
 //!
 //! ```text
 //! cargo run --release --example newton_cg

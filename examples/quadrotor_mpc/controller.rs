@@ -160,14 +160,15 @@ impl Plan {
     /// Follows the model from the first state, each input chosen by step, state and what it was; the cost of that.
     fn roll_out(&mut self, reference: &[State; HORIZON + 1], input: impl Fn(usize, &State, Input) -> Input) -> f64 {
         let mut cost = 0.0;
-        for t in 0..HORIZON {
+        let [wanted @ .., last] = reference;
+        for (t, wanted) in wanted.iter().enumerate() {
             let x = self.states[t];
             let u = input(t, &x, self.inputs[t]);
-            cost += weighted(&STATE_COST, &x, &reference[t]) + weighted(&INPUT_COST, &u, &HOVER);
+            cost += weighted(&STATE_COST, &x, wanted) + weighted(&INPUT_COST, &u, &HOVER);
             model::forward(&x, &u, &mut self.states[t + 1]);
             self.inputs[t] = u;
         }
-        cost + END * weighted(&STATE_COST, &self.states[HORIZON], &reference[HORIZON])
+        cost + END * weighted(&STATE_COST, &self.states[HORIZON], last)
     }
 }
 

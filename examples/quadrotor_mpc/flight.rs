@@ -5,13 +5,14 @@
 use crate::controller::{Input, STEP, State};
 use cotangent_programs::quadrotor::double as dynamics;
 use std::f64::consts::TAU;
+use std::ops::Range;
 
 /// Steps of the simulation in one of the controller.
 const PARTS: usize = 10;
 /// The time of one round, in seconds.
 const ROUND: f64 = 5.0;
 /// When the wind blows, in seconds.
-pub const GUST: [f64; 2] = [4.0, 5.0];
+pub const GUST: Range<f64> = 4.0..5.0;
 /// How the wind speeds the quadrotor up meanwhile, in metres per second squared.
 pub const PUSH: [f64; 3] = [1.5, -2.0, -1.0];
 
@@ -33,7 +34,7 @@ pub fn fly(mut x: State, u: &Input, time: f64) -> State {
     let part = STEP / PARTS as f64;
     for n in 0..PARTS {
         let now = time + part * n as f64;
-        let wind = GUST[0] <= now && now < GUST[1];
+        let wind = GUST.contains(&now);
         let rate = |x: &State| {
             let mut rate = [0.0; 12];
             dynamics::forward(x, u, &mut rate);

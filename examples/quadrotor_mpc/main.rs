@@ -68,7 +68,8 @@ fn main() -> ExitCode {
     let mut times = [Duration::ZERO; STEPS];
     let iterations = fly(&mut moments, &mut times);
     report(&moments, &times, iterations);
-    if let Err(e) = std::fs::write(&output, picture::svg(&moments)) {
+    let folder = output.parent().map_or(Ok(()), std::fs::create_dir_all);
+    if let Err(e) = folder.and_then(|()| std::fs::write(&output, picture::svg(&moments))) {
         eprintln!("error: cannot write {}: {e}", output.display());
         return ExitCode::FAILURE;
     }
@@ -122,14 +123,13 @@ fn worst(moments: &[Moment]) -> f64 {
 }
 
 fn report(moments: &[Moment], times: &[Duration], iterations: usize) {
-    let [begin, end] = flight::GUST;
     println!("{} s of flight, {} solutions, {HORIZON} steps of {STEP} s ahead", times.len() as f64 * STEP, times.len());
     println!("      time   root mean square   greatest distance from the path");
     for from in (0..times.len()).step_by(LAST) {
         let part = &moments[from + 1..=(from + LAST).min(times.len())];
         let square = part.iter().map(|m| m.error().powi(2)).sum::<f64>() / part.len() as f64;
         let (first, last) = (moments[from].time, part[part.len() - 1].time);
-        let wind = if first < end && begin < last { "   wind" } else { "" };
+        let wind = if first < flight::GUST.end && flight::GUST.start < last { "   wind" } else { "" };
         println!("{first:4.1}-{last:4.1} s          {:.4} m            {:.4} m{wind}", square.sqrt(), worst(part));
     }
     let mut sorted = times.to_vec();

@@ -77,7 +77,7 @@ pub fn svg(moments: &[Moment]) -> String {
     let time = Scale { values: [0.0, moments[moments.len() - 1].time], pixels: [left, right] };
     let z = Scale { values: all(2), pixels: [bottom, top] };
     grid(&mut put, &time, &z, [1.0, 0.2], ["time, seconds", "height, metres"]);
-    let [begin, end] = GUST.map(|t| time.at(t));
+    let [begin, end] = [GUST.start, GUST.end].map(|t| time.at(t));
     put(format_args!(
         "<rect x=\"{begin:.1}\" y=\"{top}\" width=\"{:.1}\" height=\"{}\" fill=\"{WIND}\" fill-opacity=\"0.12\"/>",
         end - begin,
@@ -151,7 +151,7 @@ fn paths(
     };
     let wanted = line(&mut moments.iter().map(|m| place(m, &m.wanted)));
     let flown = line(&mut moments.iter().map(|m| place(m, &m.flown)));
-    let windy = moments.iter().filter(|m| GUST[0] <= m.time && m.time <= GUST[1]);
+    let windy = moments.iter().filter(|m| (GUST.start..=GUST.end).contains(&m.time));
     let windy = line(&mut windy.map(|m| place(m, &m.flown)));
     for (path, color, dash) in [(wanted, WANTED, "6 4"), (flown, FLOWN, "none"), (windy, WIND, "none")] {
         put(format_args!(
