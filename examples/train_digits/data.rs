@@ -4,8 +4,10 @@
 
 use std::io::Read;
 
-/// Pixels of an image, 8 rows of 8.
-pub const PIXELS: usize = 64;
+/// Rows of an image, and pixels of a row.
+const SIDE: usize = 8;
+/// Pixels of an image.
+pub const PIXELS: usize = SIDE * SIDE;
 /// Digits to tell apart.
 pub const CLASSES: usize = 10;
 
@@ -33,8 +35,33 @@ impl Random {
     }
 
     /// Evenly from -1 to 1, the upper bound left out. 24 bits, as many as an `f32` holds.
-    pub fn symmetric(&mut self) -> f32 {
+    fn symmetric(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Fills with numbers spread evenly from `-bound` to `bound`.
+    pub fn fill(&mut self, numbers: &mut [f32], bound: f32) {
+        numbers.iter_mut().for_each(|x| *x = bound * self.symmetric());
+    }
+
+    /// 1 and -1, each in one of twenty cases, else 0.
+    fn nudge(&mut self) -> isize {
+        match self.next() % 20 {
+            0 => -1,
+            1 => 1,
+            _ => 0,
+        }
+    }
+
+    /// The image, now and then moved by a pixel to a side, up or down: whoever learns from it sees more than there is.
+    pub fn moved(&mut self, image: &[f32; PIXELS]) -> [f32; PIXELS] {
+        let by = [self.nudge(), self.nudge()];
+        // Where the pixel came from, on one side of the square.
+        let from = |at: usize, by: isize| at.checked_add_signed(-by).filter(|at| *at < SIDE);
+        std::array::from_fn(|n| match (from(n / SIDE, by[0]), from(n % SIDE, by[1])) {
+            (Some(row), Some(column)) => image[row * SIDE + column],
+            _ => 0.0,
+        })
     }
 
     /// Brings the items into random order (Fisher and Yates). In place: it allocates nothing.

@@ -1,5 +1,5 @@
-//! The network of `examples/train_digits`, 64 pixels, 32 neurons, 10 digits, by the same kernels in the same order, for a device: gradient descent
-//! without averages, images read from flash batch by batch.
+//! The smaller network of `examples/train_digits`, 64 pixels, 32 neurons, 10 digits, by calls of kernels, for a device: gradient descent without
+//! averages, images read from flash batch by batch.
 
 use cotangent::Tensor;
 use cotangent::kernels::{bias_add, matmul, softmax_cross_entropy, tanh};

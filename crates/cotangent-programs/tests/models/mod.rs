@@ -18,8 +18,10 @@ pub mod mlp;
 pub mod mlp_logits;
 pub mod mlp_tiny;
 pub mod quadrotor;
+pub mod quadrotor_step;
 pub mod rosenbrock;
 pub mod scalar;
+pub mod softmax_regression;
 
 use cotangent::{KernelInfo, Role};
 use num_dual::{Dual64, DualNum, HyperDual64};
@@ -136,6 +138,8 @@ pub const MODELS: &[Model] = &[
     model!(mlp_logits).among(layers::range),
     model!(mlp_tiny),
     model!(quadrotor),
+    model!(quadrotor_step).among(quadrotor_step::range),
     model!(rosenbrock).among(|_| (-2.0, 2.0)),
     model!(scalar),
+    model!(softmax_regression).among(layers::range),
 ];

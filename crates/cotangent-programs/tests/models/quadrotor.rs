@@ -26,8 +26,8 @@ fn determinant<D: Number>(m: &Matrix<D>) -> D {
     (0..3).map(|i| m[0][i] * (m[1][(i + 1) % 3] * m[2][(i + 2) % 3] - m[1][(i + 2) % 3] * m[2][(i + 1) % 3])).sum()
 }
 
-pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
-    let (x, u) = (p.get("x"), p.get("u"));
+/// The time derivative of the state.
+pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
     let (roll, pitch, yaw, rates) = (x[6], x[7], x[8], [x[9], x[10], x[11]]);
     let body = product(&product(&rotation(2, yaw), &rotation(1, pitch)), &rotation(0, roll));
     let mut rate = zeros(12);
@@ -50,5 +50,9 @@ pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
         replaced[i] = rates;
         rate[6 + i] = determinant(&replaced) / determinant(&columns);
     }
-    Outputs::from([("x_rate", rate)])
+    rate
+}
+
+pub fn model<D: Number>(p: &Point<D>) -> Outputs<D> {
+    Outputs::from([("x_rate", rate(p.get("x"), p.get("u")))])
 }
