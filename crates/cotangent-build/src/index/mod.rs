@@ -780,13 +780,15 @@ impl Op {
         }
         greatest
     }
-    /// The tensors that only a program's dense derivatives make.
+    /// The tensors that only a program's dense derivatives make, or made before they were simplified.
     pub fn dense(&self) -> BTreeSet<TensorId> {
         let functions = || self.program.iter().flat_map(|p| &p.functions);
         let is_dense = |f: &&ProgramFunction| matches!(f.entry, Entry::Jacobian | Entry::Hessian);
         let targets =
             |f: &ProgramFunction| f.stmts.iter().map(|s| s.target).chain(f.results.clone()).collect::<Vec<_>>();
-        let mut dense: BTreeSet<TensorId> = functions().filter(is_dense).flat_map(targets).collect();
+        let steps = (0..self.tensors.len()).map(TensorId).filter(|t| self.tensor(*t).role == Role::RuleLocal);
+        let steps = steps.filter(|_| self.program.is_some());
+        let mut dense: BTreeSet<TensorId> = functions().filter(is_dense).flat_map(targets).chain(steps).collect();
         let rules = self.forward.iter().chain(&self.adjoint.stmts).chain(&self.tangent.stmts).map(|s| s.target);
         let others = functions().filter(|f| !is_dense(f)).flat_map(targets);
         rules.chain(others).for_each(|t| _ = dense.remove(&t));

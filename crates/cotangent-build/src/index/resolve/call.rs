@@ -367,7 +367,11 @@ impl Resolver<'_> {
         }
         for a in (0..callee.axes.len()).map(AxisId) {
             let axis = callee.axis(a);
-            let (None, Some(size)) = (&b.axes[a.0], &axis.size) else { continue };
+            let Some(size) = &axis.size else { continue };
+            if let Some(own) = b.axes[a.0].clone() {
+                self.follows(f, b, size, &own)?;
+                continue;
+            }
             let alike = |o: &AxisId| b.axes[o.0].is_some() && callee.axis(*o).rank_class == axis.rank_class;
             let class = (0..callee.axes.len()).map(AxisId).find(alike);
             let parts = class.map_or(1, |o| b.axes[o.0].as_ref().map_or(1, Vec::len));
@@ -430,6 +434,18 @@ impl Resolver<'_> {
                 }
                 x.into_iter().zip(y).for_each(|(x, y)| self.same_rank(x, y));
             }
+        }
+        Some(())
+    }
+
+    /// Axes of an argument whose sizes the op derives have these sizes, where the caller derives none itself.
+    fn follows(&mut self, f: &At<String>, b: &Binding, size: &Size, own: &[AxisId]) -> Option<()> {
+        for (d, axis) in own.iter().enumerate() {
+            let Some(size) = self.size_over(b, size, d) else {
+                self.too_large(f.span);
+                return None;
+            };
+            self.op.axes[axis.0].size.get_or_insert(size);
         }
         Some(())
     }
