@@ -2,7 +2,6 @@
 //!
 //! All unsafe code of the peers is here: most of these libraries take pointers and strides.
 
-use cotangent::Tensor;
 use cotangent_measure::Number;
 use nalgebra::{SMatrixView, SMatrixViewMut};
 use nano_gemm::Plan;
