@@ -8,7 +8,7 @@ mod recurrent;
 use crate::subject::Tensors;
 use cotangent::{FunctionInfo, KernelInfo, Scalar};
 use cotangent_measure::{Contestant, Number};
-use ndarray::{Array, ArrayBase, ArrayD, Data, Dimension, NdFloat};
+use ndarray::{Array, ArrayBase, Data, Dimension, IntoDimension, NdFloat};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -97,11 +97,9 @@ impl<S: Element> Given<'_, S> {
     }
 
     /// An argument, reshaped.
-    fn array<D: Dimension>(&self, name: &str, shape: impl Into<D>) -> Array<S, D> {
-        let shape: D = shape.into();
+    fn array<E: IntoDimension>(&self, name: &str, shape: E) -> Array<S, E::Dim> {
         let elements = self.inputs[name].iter().map(|x| S::of(*x)).collect();
-        let array = ArrayD::from_shape_vec(shape.slice(), elements).expect("as many elements as the axes have");
-        array.into_dimensionality().expect("as many dimensions")
+        Array::from_shape_vec(shape.into_dimension(), elements).expect("as many elements as the axes have")
     }
 }
 
