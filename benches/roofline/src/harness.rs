@@ -4,8 +4,8 @@
 
 use crate::machine::{self, Streams, Width};
 use cotangent::Tensor;
-use cotangent_measure::{Core, Number, Samples, core_contestants, core_of, rounds};
 pub use cotangent_measure::{Aligned, Contestant, Time};
+use cotangent_measure::{Core, Number, Samples, core_contestants, core_of, rounds};
 use std::hint::black_box;
 use std::time::Duration;
 

@@ -9,9 +9,7 @@ use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The scalar types, and what the libraries have a function of its own for.
-pub trait Float:
-    Number + ndarray::LinalgScalar + nalgebra::RealField + faer::traits::ComplexField
-{
+pub trait Float: Number + ndarray::LinalgScalar + nalgebra::RealField + faer::traits::ComplexField {
     /// `a * b + c`, rounded once.
     fn fused(a: Self, b: Self, c: Self) -> Self;
     /// `matrixmultiply`'s function: `c = a b + beta c`.

@@ -33,9 +33,7 @@ pub fn print(rows: &[Row]) {
         let row = rows.iter().find(|row| row.name() == *name);
         let measured = row.and_then(|row| match goal {
             Forward(bound) => row.over_forward().map(|x| (x <= *bound, format!("{x:.2} x forward, at most {bound}"))),
-            Peak(bound) => {
-                row.percent().map(|x| (x >= *bound, format!("{x:.1}% of the FMA peak, at least {bound}%")))
-            }
+            Peak(bound) => row.percent().map(|x| (x >= *bound, format!("{x:.1}% of the FMA peak, at least {bound}%"))),
             Cycles(bound) => row.cycles().map(|x| (x <= *bound, format!("{x:.0} cycles, at most {bound}"))),
         });
         match measured {

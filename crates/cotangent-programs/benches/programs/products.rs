@@ -12,6 +12,8 @@ enum Factor {
     Leaf,
     /// Derivatives are taken through it.
     Inner,
+    /// As `Inner`, but second derivatives do not need its cotangent: all before it is piecewise linear (relu, maximum), of one factor that is fixed.
+    Straight,
 }
 use Factor::*;
 
@@ -80,13 +82,13 @@ fn contractions(kernel: &KernelInfo) -> Option<Vec<Contraction>> {
         // Two convolutions to P and Q pixels, T taps, padding counted; then dense.
         "cnn" | "cnn_logits" => vec![
             inside(size(&["N", "P", "T", "Cx", "E"])?, [Fixed, Leaf]),
-            inside(size(&["N", "Q", "T", "E", "F"])?, [Inner, Leaf]),
+            inside(size(&["N", "Q", "T", "E", "F"])?, [Straight, Leaf]),
             last(&["N", "Q", "F", "C"])?,
         ],
         // Two convolutions to O and O2 pixels; then three dense layers.
         "lenet" | "lenet_logits" => vec![
             inside(size(&["N", "O", "T", "Cx", "E"])?, [Fixed, Leaf]),
-            inside(size(&["N", "O2", "T", "E", "F"])?, [Inner, Leaf]),
+            inside(size(&["N", "O2", "T", "E", "F"])?, [Straight, Leaf]),
             inside(size(&["N", "Q", "F", "G"])?, [Inner, Leaf]),
             inside(size(&["N", "G", "H"])?, [Inner, Leaf]),
             last(&["N", "H", "C"])?,

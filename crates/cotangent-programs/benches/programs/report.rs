@@ -93,14 +93,19 @@ pub fn print_head() {
         flops(false),
         flops(true)
     );
-    println!("times are the lowest and the median of one call; products alone count as operations; below 1 we are faster than the peer\n");
-    print_line(["program", "function", "time", "median", "cycles", "× forward", "GFLOP/s", "of FMA", "ours / peer"].map(Into::into));
+    println!(
+        "times are the lowest and the median of one call; products alone count as operations; below 1 we are faster than the peer\n"
+    );
+    print_line(
+        ["program", "function", "time", "median", "cycles", "× forward", "GFLOP/s", "of FMA", "ours / peer"]
+            .map(Into::into),
+    );
     print_line(["---", "---", "--:", "--:", "--:", "--:", "--:", "--:", "---"].map(Into::into));
 }
 
 fn print_line(cells: [String; 9]) {
     let [program, function, cells @ .., peers] = cells;
-    print!("| {program:<22} | {function:<16} |");
+    print!("| {program:<23} | {function:<16} |");
     for cell in cells {
         print!(" {cell:>9} |");
     }

@@ -109,7 +109,8 @@ impl Bench {
     /// Measures the functions of a kernel that are asked for, with `forward` beside them.
     pub fn kernel(&mut self, kernel: &'static KernelInfo, functions: impl FnOnce() -> Vec<Subject>) {
         let name = |info: &FunctionInfo| report::name(kernel, info);
-        let asked = |info: &FunctionInfo| self.filter.as_ref().is_none_or(|filter| name(info).contains(filter.as_str()));
+        let asked =
+            |info: &FunctionInfo| self.filter.as_ref().is_none_or(|filter| name(info).contains(filter.as_str()));
         if !kernel.functions.iter().any(|info| wanted(kernel, info.name).is_some() && asked(info)) {
             return;
         }
@@ -141,6 +142,14 @@ impl Bench {
         for ((info, contestants), times) in infos.into_iter().zip(&contestants).zip(times) {
             let peers = contestants.iter().zip(&times).skip(1).map(|(c, time)| (c.name, *time)).collect();
             let products = products(kernel, info);
+            // The generated code's own count has all operations in it.
+            if products.is_some_and(|products| products > info.flops as f64) {
+                self.wrong.push(format!(
+                    "{}: more products than the {} operations",
+                    report::name(kernel, info),
+                    info.flops
+                ));
+            }
             let row = Row { kernel, info, ours: times[0], forward, products, core, peers };
             report::print_row(&row);
             self.rows.push(row);

@@ -125,7 +125,8 @@ pub fn peer<S: Element>(given: Given<S>, function: &str) -> Option<Peer> {
     };
     match function {
         "forward" => {
-            let all = |input: &Input<S>, out: &mut Out<S>| (0..input.x.len_of(Axis(0))).for_each(|n| input.forward(n, out));
+            let all =
+                |input: &Input<S>, out: &mut Out<S>| (0..input.x.len_of(Axis(0))).for_each(|n| input.forward(n, out));
             Some(Peer::new("ndarray", input, out, all, |out| Results::from([("y".into(), numbers(&out.y))])))
         }
         "vjp_store" => {

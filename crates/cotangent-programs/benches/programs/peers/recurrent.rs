@@ -115,7 +115,11 @@ impl<S: Element> Input<S> {
             let [z, r, n] = &mut out.gates[..] else { unreachable!("three gates") };
             let mut n = n.row_mut(t);
             Zip::from(&mut n).and(r.row(t)).and(&m).for_each(|n, r, m| *n = (*n + *r * *m).tanh());
-            Zip::from(out.h.row_mut(t)).and(&n).and(z.row(t)).and(&state).for_each(|h, n, z, s| *h = *n + *z * (*s - *n));
+            Zip::from(out.h.row_mut(t))
+                .and(&n)
+                .and(z.row(t))
+                .and(&state)
+                .for_each(|h, n, z, s| *h = *n + *z * (*s - *n));
         }
     }
 
