@@ -2,10 +2,11 @@
 //! run on named vectors of `f64`, so that one test body serves every kernel, both scalar types and every shape.
 //!
 //! Holds for each call: arguments are converted in storage order; what the function writes is first taken from the buffers too, so
-//! that accumulation shows, and goes back into them.
+//! that accumulation shows, and goes back into them. A workspace is full of NaN before.
 
-use cotangent::{FunctionInfo, KernelInfo, Real, Role, Scalar, Tensor, TensorInfo};
+use cotangent::{FunctionInfo, KernelInfo, Real, Role, Scalar, Tensor, TensorInfo, Workspace};
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Tensors by the names of the arguments (`x`, `x_dot`, `y_bar`), elements in storage order.
 pub type Buffers = BTreeMap<String, Vec<f64>>;
@@ -45,7 +46,7 @@ impl Kernel {
         Kernel { info, call }
     }
 
-    /// Runs a function. Every argument must be in the buffers.
+    /// Runs a function. Every argument that it reads must be in the buffers; what it writes starts from what is there, or else from NaN.
     pub fn call(&self, function: &str, buffers: &mut Buffers) {
         (self.call)(function, buffers);
     }
@@ -112,9 +113,27 @@ pub fn load<T: Tensor<Scalar: Element>>(buffers: &Buffers, name: &str) -> Box<T>
     tensor
 }
 
+/// What the tensor that a function writes is before: the buffer of that name, or NaN where there is none.
+pub fn start<T: Tensor<Scalar: Element>>(buffers: &Buffers, name: &str) -> Box<T> {
+    let mut tensor = T::zeros();
+    match buffers.contains_key(name) {
+        true => read(buffers, name, tensor.flat_mut()),
+        false => tensor.flat_mut().fill(T::Scalar::from_f64(f64::NAN)),
+    }
+    tensor
+}
+
 /// The tensor that a function has written as a buffer.
 pub fn save<T: Tensor<Scalar: Element>>(buffers: &mut Buffers, name: &str, tensor: &T) {
     write(buffers, name, tensor.flat());
+}
+
+/// A workspace in which nobody has written but NaN.
+pub fn poisoned<S: Element, const N: usize>(workspace: &Mutex<Workspace<S, N>>) -> MutexGuard<'_, Workspace<S, N>> {
+    // What a test that has failed left in it does not matter.
+    let mut workspace = workspace.lock().unwrap_or_else(PoisonError::into_inner);
+    workspace.scalars().fill(S::from_f64(f64::NAN));
+    workspace
 }
 
 // Apart from the above so that they are compiled once for each scalar type, not for each shape.
@@ -126,8 +145,7 @@ fn read<S: Element>(buffers: &Buffers, name: &str, to: &mut [S]) {
 }
 
 fn write<S: Element>(buffers: &mut Buffers, name: &str, from: &[S]) {
-    let to = buffers.get_mut(name).unwrap_or_else(|| panic!("no buffer `{name}`"));
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f64());
+    buffers.insert(name.into(), from.iter().map(|v| v.to_f64()).collect());
 }
 
 /// The callback of `for_each_kernel!`: defines `fn kernels() -> Vec<Kernel>`.
@@ -135,19 +153,25 @@ fn write<S: Element>(buffers: &mut Buffers, name: &str, from: &[S]) {
 macro_rules! kernel_list {
     ($({
         $($segment:tt)::+, $op:ident, $kernel:ident, $scalar:ident;
-        $(fn $function:ident($($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)*);)*
+        $(fn $function:ident($($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)* $(; $workspace:ident)?);)*
     })*) => {
         /// Every kernel of the crate.
         fn kernels() -> Vec<$crate::support::Kernel> {
-            use $crate::support::{Buffers, Kernel, load, save};
+            use $crate::support::{Buffers, Kernel, load, save, start};
             vec![$({
                 use $($segment)::+ as kernel;
                 fn call(function: &str, buffers: &mut Buffers) {
                     match function {
                         $(stringify!($function) => {
                             $(let $read = load::<kernel::$read_type>(buffers, stringify!($read));)*
-                            $(let mut $write = load::<kernel::$write_type>(buffers, stringify!($write));)*
-                            kernel::$function($(&$read,)* $(&mut $write,)*);
+                            $(let mut $write = start::<kernel::$write_type>(buffers, stringify!($write));)*
+                            $(let mut $workspace = {
+                                // In a static: some are larger than a stack.
+                                static WORKSPACE: std::sync::Mutex<kernel::$workspace::Workspace> =
+                                    std::sync::Mutex::new(cotangent::Workspace::new());
+                                $crate::support::poisoned(&WORKSPACE)
+                            };)?
+                            kernel::$function($(&$read,)* $(&mut $write,)* $(&mut $workspace)?);
                             $(save::<kernel::$write_type>(buffers, stringify!($write), &$write);)*
                         })*
                         other => panic!("{}::{} has no function `{other}`", stringify!($op), stringify!($kernel)),

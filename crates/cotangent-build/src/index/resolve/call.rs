@@ -445,7 +445,11 @@ impl Resolver<'_> {
                 self.too_large(f.span);
                 return None;
             };
-            self.op.axes[axis.0].size.get_or_insert(size);
+            let mut itself = false;
+            size.visit_atoms(&mut |atom| itself |= atom == Atom::Axis(*axis));
+            if !itself {
+                self.op.axes[axis.0].size.get_or_insert(size);
+            }
         }
         Some(())
     }
