@@ -3,7 +3,7 @@
 use crate::peers::{self, Peer};
 use crate::products::products;
 use crate::report::{self, Row};
-use cotangent::{FunctionInfo, KernelInfo, Kind, Role, Scalar, Tensor, TensorInfo};
+use cotangent::{FunctionInfo, KernelInfo, Kind, Role, Scalar, Tensor};
 use cotangent_measure::{Aligned, Contestant, Core, Number, core_contestants, core_of, rounds};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,11 +29,6 @@ pub fn wanted(kernel: &KernelInfo, name: &str) -> Option<&'static FunctionInfo> 
     (info.kind != Kind::Vjp || info.name == "vjp_store").then_some(info)
 }
 
-/// The input that a tangent or cotangent belongs to, and what of it the argument is.
-fn input(kernel: &KernelInfo, name: &str) -> Option<&'static TensorInfo> {
-    kernel.tensor(name).filter(|t| t.role == Role::Input)
-}
-
 /// Data for an argument, from its name alone: so all functions of a kernel work on the same.
 ///
 /// Tangents and cotangents lie between -1 and 1. So do inputs of one dimension; those of more have the variance of one over the number of elements that are
@@ -41,7 +36,7 @@ fn input(kernel: &KernelInfo, name: &str) -> Option<&'static TensorInfo> {
 pub fn filled<T: Tensor<Scalar: Number>>(kernel: &KernelInfo, name: &str) -> Box<Aligned<T>> {
     // FNV-1a.
     let seed = name.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let Some(tensor) = input(kernel, name) else { return Aligned::filled(seed, 1.0) };
+    let Some(tensor) = kernel.tensor(name).filter(|t| t.role == Role::Input) else { return Aligned::filled(seed, 1.0) };
     let summed: usize = tensor.shape.iter().rev().skip(1).product();
     let range = f64::min(1.0, (3.0 / summed as f64).sqrt());
     let (lo, hi) = match (tensor.domain.lo, tensor.domain.hi) {
@@ -58,7 +53,7 @@ pub fn numbers<T: Tensor<Scalar: Number>>(tensor: &Aligned<T>) -> Vec<f64> {
     tensor.flat().iter().map(|x| x.wide()).collect()
 }
 
-/// A subject of a function's data and path. The loop is compiled with the call in it; data is hidden from the optimiser at each call.
+/// A subject of a function's data and path. The loop is compiled with the call in it.
 macro_rules! function {
     (
         $info:ident, $reads:ident, $writes:ident, $workspace_value:ident, $path:path,
@@ -79,9 +74,14 @@ macro_rules! function {
         let contestant = cotangent_measure::Contestant::timed("cotangent", move |_: &mut (), calls: u64| {
             let ($($read,)*) = &$reads;
             let (($($write,)*), ($($workspace,)?)) = &mut *state.borrow_mut();
+            // The optimiser knows none of the addresses, nor what stands there; to hide each by itself would cost more than the smallest programs.
+            let reads = ($(&***$read,)*);
+            let mut writes = ($(&mut ***$write,)* $(&mut **$workspace,)?);
             let start = std::time::Instant::now();
             for _ in 0..calls {
-                $path($(black_box(&***$read),)* $(black_box(&mut ***$write),)* $(black_box(&mut **$workspace))?);
+                let ($($read,)*) = black_box(&reads);
+                let ($($write,)* $($workspace,)?) = black_box(&mut writes);
+                $path($($read,)* $($write,)* $($workspace)?);
             }
             start.elapsed()
         });
