@@ -8,4 +8,4 @@ pub mod machine;
 mod rounds;
 
 pub use aligned::{Aligned, Number};
-pub use rounds::{Contestant, Core, Samples, Time, core_contestants, core_of, fastest, rounds};
+pub use rounds::{Contestant, Core, Plan, Samples, Time, core_contestants, core_of, fastest, rounds};

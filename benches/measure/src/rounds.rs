@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long a sample lasts at least.
 const SAMPLE: Duration = Duration::from_micros(40);
-/// A contestant this many times slower than the best is timed in the first rounds only.
+/// A contestant this many times slower than the best of its row is hopeless.
 const HOPELESS: f64 = 3.0;
 /// Rounds in which everybody is timed.
 const FIRST_ROUNDS: usize = 2;
@@ -102,13 +102,22 @@ impl Samples {
     }
 }
 
-/// Lets all contestants take turns for about `budget`: limits, which are never hopeless, and those of each row, of which the first is timed to the end and
-/// a hopeless one is not. Gives their times in the same order.
+/// How long rounds go on, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// About how long.
+    pub budget: Duration,
+    /// A hopeless contestant is timed in the first rounds, and in each round whose number this divides.
+    pub hopeless: Option<usize>,
+}
+
+/// Lets all contestants take turns: limits, which are never hopeless, and those of each row, of which the first is timed to the end. Gives their times in
+/// the same order.
 pub fn rounds<O>(
     out: &mut O,
     limits: &[Contestant<O>],
     rows: &[Vec<Contestant<O>>],
-    budget: Duration,
+    plan: Plan,
 ) -> (Vec<Time>, Vec<Vec<Time>>) {
     let calibrate = |out: &mut O, row: &[Contestant<O>]| -> Vec<Samples> {
         row.iter().map(|contestant| Samples::calibrate(contestant, out)).collect()
@@ -116,14 +125,15 @@ pub fn rounds<O>(
     let mut of_limits = calibrate(out, limits);
     let mut of_rows: Vec<Vec<Samples>> = rows.iter().map(|row| calibrate(out, row)).collect();
     let start = Instant::now();
-    for round in (0..).take_while(|round| *round < FIRST_ROUNDS || start.elapsed() <= budget) {
+    for round in (0..).take_while(|round: &usize| *round < FIRST_ROUNDS || start.elapsed() <= plan.budget) {
         for (samples, limit) in of_limits.iter_mut().zip(limits) {
             samples.take(limit, out);
         }
+        let everybody = round < FIRST_ROUNDS || plan.hopeless.is_some_and(|every| round.is_multiple_of(every));
         for (row_samples, row) in of_rows.iter_mut().zip(rows) {
             let best = row_samples.iter().map(Samples::min).fold(f64::INFINITY, f64::min);
             for (n, (samples, contestant)) in row_samples.iter_mut().zip(row).enumerate() {
-                if n == 0 || round < FIRST_ROUNDS || samples.min() <= HOPELESS * best {
+                if n == 0 || everybody || samples.min() <= HOPELESS * best {
                     samples.take(contestant, out);
                 }
             }

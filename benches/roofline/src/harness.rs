@@ -5,7 +5,7 @@
 use crate::machine::{self, Streams, Width};
 use cotangent::Tensor;
 pub use cotangent_measure::{Aligned, Contestant, Time};
-use cotangent_measure::{Core, Number, Samples, core_contestants, core_of, rounds};
+use cotangent_measure::{Core, Number, Plan, Samples, core_contestants, core_of, rounds};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -245,7 +245,7 @@ impl Bench {
         let core = limits.len();
         limits.extend(streams);
         let rows = [contestants];
-        let (of_limits, of_rows) = rounds(out, &limits, &rows, self.budget);
+        let (of_limits, of_rows) = rounds(out, &limits, &rows, Plan { budget: self.budget, hopeless: None });
         let Core { peak, gigahertz } = core_of(&of_limits[..core], spec.double);
         let bandwidth = of_limits[core..].iter().map(|time| spec.bytes / time.min).reduce(f64::max);
         let mut times = rows[0].iter().zip(&of_rows[0]).map(|(c, time)| (c.name, *time));

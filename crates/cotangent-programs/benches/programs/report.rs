@@ -114,8 +114,10 @@ fn print_line(cells: [String; 9]) {
 
 /// A row's line.
 pub fn print_row(row: &Row) {
+    // Two digits that count.
+    let ratio = |x: f64| if x < 0.095 { format!("{x:.3}") } else { format!("{x:.2}") };
     let peers: Vec<String> =
-        row.peers.iter().map(|(name, time)| format!("{:.2} {name}", row.ours.min / time.min)).collect();
+        row.peers.iter().map(|(name, time)| format!("{} {name}", ratio(row.ours.min / time.min))).collect();
     print_line([
         format!("{}::{}", row.kernel.op, row.kernel.name),
         format!("`{}`", row.info.name),
