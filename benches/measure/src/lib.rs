@@ -7,5 +7,5 @@ mod aligned;
 pub mod machine;
 mod rounds;
 
-pub use aligned::{Aligned, Number};
+pub use aligned::{Aligned, Number, Places, fill};
 pub use rounds::{Contestant, Core, Plan, Samples, Time, core_contestants, core_of, fastest, rounds};

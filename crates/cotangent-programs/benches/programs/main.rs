@@ -17,6 +17,7 @@ mod products;
 mod report;
 mod subject;
 
+use cotangent_measure::Places;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -35,8 +36,9 @@ macro_rules! subjects {
                 use $($segment)::+ as kernel;
                 let mut functions = Vec::new();
                 $(if let Some(info) = subject::wanted(&kernel::KERNEL, stringify!($function)) {
-                    let reads = ($(filled::<kernel::$read_type>(&kernel::KERNEL, stringify!($read)),)*);
-                    let mut writes = ($(cotangent_measure::Aligned::<kernel::$write_type>::zeros(),)*);
+                    let mut places = Places::default();
+                    let reads = ($(filled::<kernel::$read_type>(&mut places, &kernel::KERNEL, stringify!($read)),)*);
+                    let mut writes = ($(places.take::<kernel::$write_type>(),)*);
                     let mut workspace = ($(Box::new(kernel::$workspace::Workspace::new()),)?);
                     functions.push(function!(
                         info, reads, writes, workspace, kernel::$function,

@@ -4,7 +4,7 @@ use crate::peers::{self, Peer};
 use crate::products::products;
 use crate::report::{self, Row};
 use cotangent::{FunctionInfo, KernelInfo, Kind, Role, Scalar, Tensor};
-use cotangent_measure::{Aligned, Contestant, Core, Number, Plan, core_contestants, core_of, rounds};
+use cotangent_measure::{Contestant, Core, Number, Places, Plan, core_contestants, core_of, fill, rounds};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -33,10 +33,14 @@ pub fn wanted(kernel: &KernelInfo, name: &str) -> Option<&'static FunctionInfo> 
 ///
 /// Tangents and cotangents lie between -1 and 1. So do inputs of one dimension; those of more have the variance of one over the number of elements that are
 /// summed up with them, as weights are initialised, so that activations do not saturate. Where a tensor has a domain, inside it.
-pub fn filled<T: Tensor<Scalar: Number>>(kernel: &KernelInfo, name: &str) -> Box<Aligned<T>> {
+pub fn filled<T: Tensor<Scalar: Number>>(places: &mut Places, kernel: &KernelInfo, name: &str) -> &'static T {
+    let memory = places.take::<T>();
     // FNV-1a.
     let seed = name.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-    let Some(tensor) = kernel.tensor(name).filter(|t| t.role == Role::Input) else { return Aligned::filled(seed, 1.0) };
+    let Some(tensor) = kernel.tensor(name).filter(|t| t.role == Role::Input) else {
+        fill(memory.flat_mut(), seed, -1.0, 1.0);
+        return memory;
+    };
     let summed: usize = tensor.shape.iter().rev().skip(1).product();
     let range = f64::min(1.0, (3.0 / summed as f64).sqrt());
     let (lo, hi) = match (tensor.domain.lo, tensor.domain.hi) {
@@ -45,11 +49,12 @@ pub fn filled<T: Tensor<Scalar: Number>>(kernel: &KernelInfo, name: &str) -> Box
         (_, hi) if hi.is_finite() => (hi - 1.5, hi - 0.5),
         _ => (-range, range),
     };
-    Aligned::between(seed, lo, hi)
+    fill(memory.flat_mut(), seed, lo, hi);
+    memory
 }
 
 /// All elements of a tensor.
-pub fn numbers<T: Tensor<Scalar: Number>>(tensor: &Aligned<T>) -> Vec<f64> {
+pub fn numbers<T: Tensor<Scalar: Number>>(tensor: &T) -> Vec<f64> {
     tensor.flat().iter().map(|x| x.wide()).collect()
 }
 
@@ -64,23 +69,20 @@ macro_rules! function {
             let ($($read,)*) = &$reads;
             let ($($write,)*) = &mut $writes;
             let ($($workspace,)?) = &mut $workspace_value;
-            $path($(&***$read,)* $(&mut ***$write,)* $(&mut **$workspace)?);
+            $path($(*$read,)* $(&mut **$write,)* $(&mut **$workspace)?);
             (
-                $crate::subject::Tensors::from([$((stringify!($read), $crate::subject::numbers($read)),)*]),
-                $crate::subject::Tensors::from([$((stringify!($write), $crate::subject::numbers($write)),)*]),
+                $crate::subject::Tensors::from([$((stringify!($read), $crate::subject::numbers(*$read)),)*]),
+                $crate::subject::Tensors::from([$((stringify!($write), $crate::subject::numbers(&**$write)),)*]),
             )
         };
         let state = std::cell::RefCell::new(($writes, $workspace_value));
         let contestant = cotangent_measure::Contestant::timed("cotangent", move |_: &mut (), calls: u64| {
-            let ($($read,)*) = &$reads;
-            let (($($write,)*), ($($workspace,)?)) = &mut *state.borrow_mut();
-            // The optimiser knows none of the addresses, nor what stands there; to hide each by itself would cost more than the smallest programs.
-            let reads = ($(&***$read,)*);
-            let mut writes = ($(&mut ***$write,)* $(&mut **$workspace,)?);
+            let state = &mut *state.borrow_mut();
             let start = std::time::Instant::now();
             for _ in 0..calls {
-                let ($($read,)*) = black_box(&reads);
-                let ($($write,)* $($workspace,)?) = black_box(&mut writes);
+                // The optimiser knows none of the addresses, nor what stands there; to hide each by itself would cost more than the smallest programs.
+                let ($($read,)*) = black_box(&$reads);
+                let (($($write,)*), ($($workspace,)?)) = black_box(&mut *state);
                 $path($($read,)* $($write,)* $($workspace)?);
             }
             start.elapsed()
