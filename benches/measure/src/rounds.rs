@@ -109,6 +109,8 @@ pub struct Plan {
     pub budget: Duration,
     /// A hopeless contestant is timed in the first rounds, and in each round whose number this divides.
     pub hopeless: Option<usize>,
+    /// How many calls a sample has at least. With more than one there are calls before it that are not timed: what other contestants drove out of the caches is there again.
+    pub calls: u64,
 }
 
 /// Lets all contestants take turns: limits, which are never hopeless, and those of each row, of which the first is timed to the end. Gives their times in
@@ -120,7 +122,9 @@ pub fn rounds<O>(
     plan: Plan,
 ) -> (Vec<Time>, Vec<Vec<Time>>) {
     let calibrate = |out: &mut O, row: &[Contestant<O>]| -> Vec<Samples> {
-        row.iter().map(|contestant| Samples::calibrate(contestant, out)).collect()
+        let mut samples: Vec<_> = row.iter().map(|contestant| Samples::calibrate(contestant, out)).collect();
+        samples.iter_mut().for_each(|samples| samples.calls = samples.calls.max(plan.calls));
+        samples
     };
     let mut of_limits = calibrate(out, limits);
     let mut of_rows: Vec<Vec<Samples>> = rows.iter().map(|row| calibrate(out, row)).collect();

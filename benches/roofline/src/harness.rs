@@ -245,7 +245,7 @@ impl Bench {
         let core = limits.len();
         limits.extend(streams);
         let rows = [contestants];
-        let (of_limits, of_rows) = rounds(out, &limits, &rows, Plan { budget: self.budget, hopeless: None });
+        let (of_limits, of_rows) = rounds(out, &limits, &rows, Plan { budget: self.budget, hopeless: None, calls: 1 });
         let Core { peak, gigahertz } = core_of(&of_limits[..core], spec.double);
         let bandwidth = of_limits[core..].iter().map(|time| spec.bytes / time.min).reduce(f64::max);
         let mut times = rows[0].iter().zip(&of_rows[0]).map(|(c, time)| (c.name, *time));

@@ -138,8 +138,8 @@ impl Bench {
         }
 
         let double = kernel.scalar == Scalar::F64;
-        // What is slow is timed now and then all the same: the first rounds of a kernel may be noisy ones.
-        let plan = Plan { budget: self.budget, hopeless: Some(8) };
+        // What is slow is timed now and then all the same: the first rounds of a kernel may be noisy ones. The functions of a network need more than a cache holds.
+        let plan = Plan { budget: self.budget, hopeless: Some(8), calls: 3 };
         let (limits, times) = rounds(&mut (), &core_contestants(double), &contestants, plan);
         let core: Core = core_of(&limits, double);
         let forward = infos.iter().position(|info| info.kind == Kind::Forward).map(|n| times[n][0]);
