@@ -1,65 +1,13 @@
 //! The harness: takes the contestants of a row, all of which compute the same, gives their times and the limits of the core at that time.
 //!
-//! Shared machines slow down in phases. So all contestants of a row take turns, round after round, and the limits (fused multiply-adds, the
-//! clock, streams) are contestants too: a row's percentage is its lowest time against the best that the limit reached in the rounds of the
-//! same row. A phase that lasts longer than the row slows both; in one that is shorter both find a quiet round. Not every phase slows both,
-//! though: on a shared core a loop that reads two operands a cycle was seen to lose an eighth for 200 ms and more, while chains of
-//! multiply-adds in registers lost nothing. So a row of the full run takes two seconds.
+//! The rounds are those of `cotangent-measure`. Beside the core's limits streams over a row's own arrays take their turns. A row of the full run takes two seconds.
 
 use crate::machine::{self, Streams, Width};
-use crate::peers::Float;
 use cotangent::Tensor;
+pub use cotangent_measure::{Aligned, Contestant, Time};
+use cotangent_measure::{Core, Number, Plan, Samples, core_contestants, core_of, rounds};
 use std::hint::black_box;
-use std::ops::{Deref, DerefMut};
-use std::time::{Duration, Instant};
-
-/// How long a sample lasts at least.
-const SAMPLE: Duration = Duration::from_micros(40);
-/// A contestant this many times slower than the best is timed in the first rounds only.
-const HOPELESS: f64 = 3.0;
-/// Rounds in which everybody is timed.
-const FIRST_ROUNDS: usize = 2;
-
-/// A tensor at the start of a page.
-///
-/// Not only of a cache line: where a store precedes a load of the same offset in another page by a few lines, the core takes the load for one of what was stored,
-/// and waits, in some processes and not in others. The allocator's own layout puts tensors of 4 KiB just so; the sum of 1,024 numbers then took 2 to 10 times as long.
-#[repr(align(4096))]
-pub struct Aligned<T>(T);
-
-impl<T: Tensor<Scalar: Float>> Aligned<T> {
-    /// Zeros, on the heap.
-    pub fn zeros() -> Box<Self> {
-        Box::new(Aligned(T::ZERO))
-    }
-
-    /// Numbers between `-range` and `range`, the same in every run, different for every seed.
-    pub fn filled(seed: u32, range: f64) -> Box<Self> {
-        let mut tensor = Self::zeros();
-        let mut state = seed;
-        for x in tensor.flat_mut() {
-            // Numerical Recipes' generator; its upper bits are good enough for data.
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *x = T::Scalar::of(range * (f64::from(state >> 8) / f64::from(1 << 23) - 1.0));
-        }
-        tensor
-    }
-}
-
-impl<T> Deref for Aligned<T> {
-    type Target = T;
-    #[inline(always)]
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T> DerefMut for Aligned<T> {
-    #[inline(always)]
-    fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
-    }
-}
+use std::time::Duration;
 
 /// What a row writes: a tensor, or several.
 pub trait Output {
@@ -69,7 +17,7 @@ pub trait Output {
     fn spoil(&mut self);
 }
 
-impl<T: Tensor<Scalar: Float>> Output for Box<Aligned<T>> {
+impl<T: Tensor<Scalar: Number>> Output for Box<Aligned<T>> {
     fn numbers(&self) -> Vec<f64> {
         self.flat().iter().map(|x| x.wide()).collect()
     }
@@ -191,15 +139,6 @@ impl Spec {
     }
 }
 
-/// The lowest and the median time of one call, in nanoseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Time {
-    /// Lowest.
-    pub min: f64,
-    /// Median.
-    pub median: f64,
-}
-
 /// A row measured.
 pub struct Row {
     /// What it computes.
@@ -252,72 +191,8 @@ impl Row {
     }
 }
 
-/// Computes the output so many times, and says how long that took.
-type Run<'a, O> = dyn Fn(&mut O, u64) -> Duration + 'a;
-
 /// The hand-written loops as a build with AVX2 and FMA for every function makes them: shown, but no peer of a default build.
 pub const FOR_THIS_MACHINE: &str = "plain-fma";
-
-/// One way to compute a row. The first of a row is the generated kernel.
-pub struct Contestant<'a, O> {
-    name: &'static str,
-    run: Box<Run<'a, O>>,
-}
-
-impl<'a, O: 'a> Contestant<'a, O> {
-    /// From one call. It must hide its arguments from the optimiser (`black_box`), its output is hidden already.
-    pub fn new(name: &'static str, f: impl Fn(&mut O) + 'a) -> Self {
-        // The loop is compiled with the call in it, so that a small kernel pays no indirect call.
-        let run = move |out: &mut O, calls: u64| {
-            let start = Instant::now();
-            for _ in 0..calls {
-                f(black_box(&mut *out));
-            }
-            start.elapsed()
-        };
-        Contestant { name, run: Box::new(run) }
-    }
-}
-
-/// The samples of one contestant.
-struct Samples {
-    calls: u64,
-    nanoseconds: Vec<f64>,
-}
-
-impl Samples {
-    /// Finds out how many calls make a sample.
-    fn calibrate<O>(contestant: &Contestant<O>, out: &mut O) -> Samples {
-        let mut calls = 1;
-        loop {
-            let time = (contestant.run)(out, calls);
-            if time >= SAMPLE / 2 {
-                let calls = (calls as f64 * SAMPLE.as_secs_f64() / time.as_secs_f64()).ceil().max(1.0);
-                return Samples { calls: calls as u64, nanoseconds: Vec::new() };
-            }
-            calls *= 2;
-        }
-    }
-
-    fn take<O>(&mut self, contestant: &Contestant<O>, out: &mut O) {
-        if self.calls > 1 {
-            // Code and branch history of the others go out of the way.
-            (contestant.run)(out, self.calls.min(4));
-        }
-        let time = (contestant.run)(out, self.calls);
-        self.nanoseconds.push(time.as_secs_f64() * 1e9 / self.calls as f64);
-    }
-
-    fn min(&self) -> f64 {
-        self.nanoseconds.iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    fn time(&self) -> Time {
-        let mut sorted = self.nanoseconds.clone();
-        sorted.sort_by(f64::total_cmp);
-        Time { min: sorted[0], median: sorted[sorted.len() / 2] }
-    }
-}
 
 /// The run: what is asked for, and what has been measured.
 pub struct Bench {
@@ -366,39 +241,14 @@ impl Bench {
         streams: Vec<Contestant<O>>,
     ) {
         let contestants = self.correct(&spec, out, contestants);
-        let widths = machine::widths();
-        let chain = |width| Contestant::new("peak", move |_: &mut O| machine::multiply_add(width, spec.double));
-        let peaks: Vec<_> = widths.iter().map(|width| chain(*width)).collect();
-        let clock = machine::count_cycles().then(|| {
-            Contestant::new("clock", |_: &mut O| {
-                machine::count_cycles();
-            })
-        });
-
-        // In the order of a round. The limits come first and last: they are never hopeless.
-        let limits = peaks.len() + streams.len() + usize::from(clock.is_some());
-        let all: Vec<&Contestant<O>> = peaks.iter().chain(&streams).chain(&clock).chain(&contestants).collect();
-        let mut samples: Vec<Samples> = all.iter().map(|c| Samples::calibrate(c, out)).collect();
-        let start = Instant::now();
-        for round in (0..).take_while(|round| *round < FIRST_ROUNDS || start.elapsed() <= self.budget) {
-            let best = samples[limits..].iter().map(Samples::min).fold(f64::INFINITY, f64::min);
-            for (n, (samples, contestant)) in samples.iter_mut().zip(&all).enumerate() {
-                // The generated kernel is timed to the end, whatever it does.
-                if n <= limits || round < FIRST_ROUNDS || samples.min() <= HOPELESS * best {
-                    samples.take(contestant, out);
-                }
-            }
-        }
-
-        let mut measured = samples.iter();
-        let peak = widths
-            .iter()
-            .zip(measured.by_ref())
-            .map(|(width, samples)| machine::multiply_add_flops(*width, spec.double) / samples.min())
-            .fold(0.0, f64::max);
-        let bandwidth = streams.iter().zip(measured.by_ref()).map(|(_, s)| spec.bytes / s.min()).reduce(f64::max);
-        let gigahertz = clock.iter().zip(measured.by_ref()).map(|(_, s)| machine::CYCLES / s.min()).next();
-        let mut times = contestants.iter().zip(measured).map(|(c, samples)| (c.name, samples.time()));
+        let mut limits = core_contestants(spec.double);
+        let core = limits.len();
+        limits.extend(streams);
+        let rows = [contestants];
+        let (of_limits, of_rows) = rounds(out, &limits, &rows, Plan { budget: self.budget, hopeless: None, calls: 1 });
+        let Core { peak, gigahertz } = core_of(&of_limits[..core], spec.double);
+        let bandwidth = of_limits[core..].iter().map(|time| spec.bytes / time.min).reduce(f64::max);
+        let mut times = rows[0].iter().zip(&of_rows[0]).map(|(c, time)| (c.name, *time));
         let (_, ours) = times.next().expect("the generated kernel");
         let row = Row { ours, peers: times.collect(), peak, bandwidth, gigahertz, spec };
         crate::report::print_row(&row);
@@ -417,7 +267,7 @@ impl Bench {
         let mut correct = Vec::new();
         for contestant in contestants {
             out.spoil();
-            (contestant.run)(out, 1);
+            contestant.once(out);
             let got = out.numbers();
             let want = expected.get_or_insert_with(|| got.clone());
             // Written so that a NaN is wrong.

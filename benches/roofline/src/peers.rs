@@ -2,20 +2,14 @@
 //!
 //! All unsafe code of the peers is here: most of these libraries take pointers and strides.
 
-use cotangent::Tensor;
+use cotangent_measure::Number;
 use nalgebra::{SMatrixView, SMatrixViewMut};
 use nano_gemm::Plan;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The scalar types, and what the libraries have a function of its own for.
-pub trait Float:
-    Tensor<Scalar = Self> + ndarray::LinalgScalar + nalgebra::RealField + faer::traits::ComplexField
-{
-    /// The nearest number of this type.
-    fn of(x: f64) -> Self;
-    /// The same number.
-    fn wide(self) -> f64;
+pub trait Float: Number + ndarray::LinalgScalar + nalgebra::RealField + faer::traits::ComplexField {
     /// `a * b + c`, rounded once.
     fn fused(a: Self, b: Self, c: Self) -> Self;
     /// `matrixmultiply`'s function: `c = a b + beta c`.
@@ -42,12 +36,6 @@ pub type Pointer<S> = (*const S, isize, isize);
 macro_rules! float {
     ($t:ident $gemm:ident $plan:ident $plan_contiguous:ident) => {
         impl Float for $t {
-            fn of(x: f64) -> Self {
-                x as $t
-            }
-            fn wide(self) -> f64 {
-                self.into()
-            }
             #[inline(always)]
             fn fused(a: Self, b: Self, c: Self) -> Self {
                 $t::mul_add(a, b, c)

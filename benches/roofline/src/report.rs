@@ -2,8 +2,8 @@
 
 use crate::harness::{self, Bench, Group, Row};
 use crate::machine::{self, Streams};
+use cotangent_measure::fastest;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
 
 /// A peer counts as faster beyond this ratio: what is below is noise.
 pub const NOISE: f64 = 1.03;
@@ -75,18 +75,6 @@ impl Roofs {
 
 fn level(name: String, footprint: usize) -> Level {
     Level { name, bandwidth: Streams::ALL.map(|streams| harness::bandwidth(streams, footprint)) }
-}
-
-/// Seconds of the fastest of many calls.
-fn fastest(f: impl Fn()) -> f64 {
-    let (start, mut best) = (Instant::now(), f64::INFINITY);
-    while start.elapsed() < Duration::from_millis(20) {
-        let start = Instant::now();
-        // Long enough for the clock's own cost to vanish.
-        (0..16).for_each(|_| f());
-        best = f64::min(best, start.elapsed().as_secs_f64() / 16.0);
-    }
-    best
 }
 
 /// Bytes of the data caches, level by level; where the system does not say, those of a common core.

@@ -137,6 +137,7 @@ pub const MODELS: &[Model] = &[
     model!(mlp).among(layers::range),
     model!(mlp_logits).among(layers::range),
     model!(mlp_tiny),
+    Model { program: "mlp_tiny_input", ..model!(mlp_tiny) },
     model!(quadrotor),
     model!(quadrotor_step).among(quadrotor_step::range),
     model!(rosenbrock).among(|_| (-2.0, 2.0)),
