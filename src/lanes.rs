@@ -130,6 +130,20 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         Lanes(black_box(self.0))
     }
 
+    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as [`Lanes::apart`].
+    #[inline(always)]
+    pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
+        if !self.moderate::<S>() {
+            return (self.rarely(T::sin::<S>).apart(), self.rarely(T::cos::<S>).apart());
+        }
+        let (mut sin, mut cos) = (self.0, self.0);
+        for (s, c) in sin.iter_mut().zip(&mut cos) {
+            (*s, *c) = (T::sin_moderate::<S>(*s), T::cos_moderate::<S>(*c));
+        }
+        let both = black_box((sin, cos));
+        (Lanes(both.0), Lanes(both.1))
+    }
+
     /// Applies `f` to each lane.
     #[inline(always)]
     pub fn map(self, f: impl Fn(T) -> T) -> Self {

@@ -5,7 +5,7 @@
 
 use super::names::Names;
 use crate::index::{Binary, ReduceOp, TensorId, Unary};
-use crate::nest::{Access, Nest, Node, Place, Test, Update, Value};
+use crate::nest::{Access, Nest, Node, Place, RegisterId, Test, Update, Value};
 use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
@@ -121,7 +121,16 @@ impl Writer<'_> {
     }
 
     fn nodes(&mut self, nodes: &[Node], depth: usize) {
-        for node in nodes {
+        let mut rest = nodes.iter();
+        while let Some(node) = rest.next() {
+            if let Some((sin, cos, x)) = rest.as_slice().first().and_then(|next| turn(node, next)) {
+                let x: Vec<_> = x.iter().map(|x| self.value(x)).collect();
+                let [sin, cos] = [sin, cos].map(|r| self.names.register(r));
+                let lanes = format!("{}::Lanes::from_array([{}])", self.runtime, x.join(", "));
+                self.line(depth, &format!("let (mut {sin}, mut {cos}) = {lanes}.sin_cos::<Isa_>();"));
+                rest.next();
+                continue;
+            }
             match node {
                 // Said once.
                 Node::Comment(..) if self.tried == Tried::Again => {}
@@ -451,6 +460,20 @@ impl Writer<'_> {
             Test::Or(ts) => format!("({})", ts.iter().map(|t| self.test(t, true)).collect::<Vec<_>>().join(" || ")),
             Test::Not(t) => format!("!({})", self.test(t, true)),
         }
+    }
+}
+
+/// The registers of sine and cosine, where two nodes that follow each other take them of the same lanes.
+fn turn<'a>(node: &'a Node, next: &Node) -> Option<(RegisterId, RegisterId, &'a [Value])> {
+    let (Node::Init { register: a, value: Value::Each(f, x) }, Node::Init { register: b, value: Value::Each(g, y) }) =
+        (node, next)
+    else {
+        return None;
+    };
+    match (f, g) {
+        (Unary::Sin, Unary::Cos) if x == y => Some((*a, *b, x)),
+        (Unary::Cos, Unary::Sin) if x == y => Some((*b, *a, x)),
+        _ => None,
     }
 }
 
