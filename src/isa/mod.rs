@@ -251,40 +251,52 @@ macro_rules! bodies {
             const SETS: u8 = sets::ALL;
             /// Does it.
             fn run<S: Isa>($($a: $A),+);
+
+            // Methods, not functions beside the trait: the compiler places a method in the module of the type that it is of. So the kernels of a crate are
+            // compiled where they stand, several modules at a time, not all in one piece where the function is.
+            #[doc(hidden)]
+            #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($a: $A),+) {
+                Self::run::<x86::Avx2>($($a),+);
+            }
+            #[doc(hidden)]
+            #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            unsafe fn avx512($($a: $A),+) {
+                Self::run::<x86::Avx512>($($a),+);
+            }
+            // A function of its own as well, so that the choice is a load, a comparison and a jump.
+            #[doc(hidden)]
+            #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
+            #[inline(never)]
+            fn portable($($a: $A),+) {
+                Self::run::<Portable>($($a),+);
+            }
+            #[doc(hidden)]
+            #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
+            #[cold]
+            #[inline(never)]
+            fn first($($a: $A),+)
+            where
+                Self: Sized,
+            {
+                x86::choose();
+                $dispatch::<Self, $($A),+>($($a),+);
+            }
         }
 
         /// Runs a body with the best instruction set of the machine.
         #[inline(always)]
         pub fn $dispatch<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
-            {
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
-                    B::run::<x86::Avx2>($($a),+);
-                }
-                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-                fn avx512<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
-                    B::run::<x86::Avx512>($($a),+);
-                }
-                // Functions of their own, so that the choice is a load, a comparison and a jump.
-                #[inline(never)]
-                fn portable<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
-                    B::run::<Portable>($($a),+);
-                }
-                #[cold]
-                #[inline(never)]
-                fn first<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
-                    x86::choose();
-                    $dispatch::<B, $($A),+>($($a),+);
-                }
-                match x86::chosen() {
-                    // SAFETY: the machine was found to have the instructions.
-                    x86::AVX512 if const { B::SETS & sets::AVX512 != 0 } => unsafe { avx512::<B, $($A),+>($($a),+) },
-                    // SAFETY: as above; what has AVX-512 has these.
-                    x86::AVX512 | x86::AVX2 if const { B::SETS & sets::AVX2 != 0 } => unsafe { avx2::<B, $($A),+>($($a),+) },
-                    x86::UNKNOWN => first::<B, $($A),+>($($a),+),
-                    _ => portable::<B, $($A),+>($($a),+),
-                }
+            match x86::chosen() {
+                // SAFETY: the machine was found to have the instructions.
+                x86::AVX512 if const { B::SETS & sets::AVX512 != 0 } => unsafe { B::avx512($($a),+) },
+                // SAFETY: as above; what has AVX-512 has these.
+                x86::AVX512 | x86::AVX2 if const { B::SETS & sets::AVX2 != 0 } => unsafe { B::avx2($($a),+) },
+                x86::UNKNOWN => B::first($($a),+),
+                _ => B::portable($($a),+),
             }
             #[cfg(not(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma")))))]
             $native::<B, $($A),+>($($a),+);
@@ -318,9 +330,8 @@ pub trait Body {
     fn run<S: Isa>(self);
 }
 
-/// A [`Body`] as one argument.
-struct Whole;
-impl<B: Body> Body1<B> for Whole {
+/// A [`Body`] as one argument. An array of it, so that the compiler places what is compiled where the body stands.
+impl<B: Body> Body1<B> for [B; 0] {
     const SETS: u8 = B::SETS;
     #[inline(always)]
     fn run<S: Isa>(body: B) {
@@ -331,13 +342,13 @@ impl<B: Body> Body1<B> for Whole {
 /// Runs a body with the best instruction set of the machine.
 #[inline(always)]
 pub fn dispatch<B: Body>(body: B) {
-    dispatch1::<Whole, B>(body);
+    dispatch1::<[B; 0], B>(body);
 }
 
 /// Runs a body with the best instruction set that the build enables.
 #[inline(always)]
 pub fn native<B: Body>(body: B) {
-    native1::<Whole, B>(body);
+    native1::<[B; 0], B>(body);
 }
 
 /// Instruction sets as bits: for which of them a body is written.
