@@ -129,6 +129,7 @@ pub fn save<T: Tensor<Scalar: Element>>(buffers: &mut Buffers, name: &str, tenso
 }
 
 /// A workspace in which nobody has written but NaN.
+#[allow(dead_code, reason = "kernels of ops have no workspace")]
 pub fn poisoned<S: Element, const N: usize>(workspace: &Mutex<Workspace<S, N>>) -> MutexGuard<'_, Workspace<S, N>> {
     // What a test that has failed left in it does not matter.
     let mut workspace = workspace.lock().unwrap_or_else(PoisonError::into_inner);
