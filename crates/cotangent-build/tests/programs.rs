@@ -50,6 +50,14 @@ const PROGRAMS: &[(&str, &str)] = &[
          \x20 - z[n,k] = sum(p,c) h[n,p,c] * w[p,c,k]\n  - loss = sum(n,k) z[n,k]^2\n\
          instances: [{name: n, N: 2, S: [5, 4], T: [3, 3], Cx: 2, C: 3, K: 2, dtype: f64}]\n",
     ),
+    // Steps that a product's tiles run on their accumulators: whole vectors, one moved back to end with the row, and a part of one.
+    (
+        "dense",
+        "inputs: {x: [B, D], v: [D, H], b: [H], w: [H, C], c: [C]}\noutputs: {y: []}\nwrt: [v, b, w, c]\nforward:\n\
+         \x20 - p = matmul(x, v)\n  - q = bias_add(p, b)\n  - h = relu(q)\n  - r[i in B, c] = sum(h) h[i,h] * w[h,c]\n\
+         \x20 - z[i in B, k in C] = where(r[i,k] < c[k] and r[i,k] > -1, 2 * r[i,k], max(r[i,k], c[k]) / 3)\n  - y = sum(i in B, k in C) z[i,k]^2\n\
+         instances: [{name: n, B: 3, D: 4, H: 19, C: 3, dtype: f64}]\n",
+    ),
     // A recurrence.
     (
         "rnn",
@@ -316,6 +324,26 @@ fn nests_are_what_they_are_made_of() {
             }
         }
     }
+}
+
+/// What is computed on accumulators is in no memory: only the last of the steps has a place, and what the way back reads.
+#[test]
+fn epilogues_need_no_memory() {
+    let [_, kernel] = kernels("dense");
+    let used = |name: &str| -> Vec<&str> {
+        let f = function(&kernel, name);
+        let stages = f.stages.iter().map(|n| &kernel.functions[*n]);
+        let tensors = stages.flat_map(|s| s.reads.iter().chain(&s.writes)).map(|t| kernel.tensor(*t).name.as_str());
+        ["p", "q", "h", "r"].into_iter().filter(|n| tensors.clone().any(|t| t == *n)).collect()
+    };
+    assert_eq!(used("forward"), ["h", "r"]);
+    assert_eq!(used("value_and_grad"), ["q", "h", "r"]);
+    // The first sum is one stage with what follows it.
+    let scheduled = schedule(&kernel, &Target::default());
+    let first = function(&kernel, "forward").stages[0];
+    assert_eq!(kernel.functions[first].steps.len(), 3);
+    let text = nest::print::nest(&kernel, &scheduled.nests[first][0]);
+    assert!(text.contains("(0.0<all 2> ? ") || text.contains(" ? 0.0<all 2> : "), "{text}");
 }
 
 fn mlp(instance: &str) -> String {

@@ -94,6 +94,7 @@ pub mod layer {
                 flops: 252,
                 bytes: 596,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "jvp",
@@ -104,6 +105,7 @@ pub mod layer {
                 flops: 756,
                 bytes: 1192,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp",
@@ -114,6 +116,7 @@ pub mod layer {
                 flops: 518,
                 bytes: 1716,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_store",
@@ -124,6 +127,7 @@ pub mod layer {
                 flops: 378,
                 bytes: 1156,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_w",
@@ -134,6 +138,7 @@ pub mod layer {
                 flops: 252,
                 bytes: 1100,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_w_store",
@@ -144,6 +149,7 @@ pub mod layer {
                 flops: 126,
                 bytes: 596,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_v",
@@ -154,6 +160,7 @@ pub mod layer {
                 flops: 266,
                 bytes: 652,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_v_store",
@@ -164,6 +171,7 @@ pub mod layer {
                 flops: 252,
                 bytes: 596,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
         ],
     };
@@ -689,6 +697,7 @@ pub mod nine {
                 flops: 27,
                 bytes: 72,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "jvp",
@@ -699,6 +708,7 @@ pub mod nine {
                 flops: 63,
                 bytes: 144,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp",
@@ -709,6 +719,7 @@ pub mod nine {
                 flops: 45,
                 bytes: 144,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_store",
@@ -719,6 +730,7 @@ pub mod nine {
                 flops: 36,
                 bytes: 108,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_x",
@@ -729,6 +741,7 @@ pub mod nine {
                 flops: 45,
                 bytes: 144,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
             crate::vendored::cotangent::FunctionInfo {
                 name: "vjp_x_store",
@@ -739,6 +752,7 @@ pub mod nine {
                 flops: 36,
                 bytes: 108,
                 scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
+                workspace: 0,
             },
         ],
     };
@@ -915,7 +929,8 @@ macro_rules! __cotangent_vendored_for_each_kernel {
 /// }
 /// ```
 ///
-/// Each function lists what it reads, then what it writes, with the types of the kernel's module.
+/// Each function lists what it reads, then what it writes, with the types of the kernel's module. One that takes a workspace ends in `; name`: its last
+/// argument is a `&mut path::to::op::kernel::name::Workspace`.
 #[doc(inline)]
 #[allow(unused_imports)]
 #[rustfmt::skip]
@@ -1159,6 +1174,7 @@ macro_rules! bodies {
             const SETS: u8 = sets::ALL;
             /// Does it.
             fn run<S: Isa>($($a: $A),+);
+
         }
 
         /// Runs a body with the best instruction set of the machine.
@@ -1196,9 +1212,8 @@ pub trait Body {
     fn run<S: Isa>(self);
 }
 
-/// A [`Body`] as one argument.
-struct Whole;
-impl<B: Body> Body1<B> for Whole {
+/// A [`Body`] as one argument. An array of it, so that the compiler places what is compiled where the body stands.
+impl<B: Body> Body1<B> for [B; 0] {
     const SETS: u8 = B::SETS;
     #[inline(always)]
     fn run<S: Isa>(body: B) {
@@ -1209,13 +1224,13 @@ impl<B: Body> Body1<B> for Whole {
 /// Runs a body with the best instruction set of the machine.
 #[inline(always)]
 pub fn dispatch<B: Body>(body: B) {
-    dispatch1::<Whole, B>(body);
+    dispatch1::<[B; 0], B>(body);
 }
 
 /// Runs a body with the best instruction set that the build enables.
 #[inline(always)]
 pub fn native<B: Body>(body: B) {
-    native1::<Whole, B>(body);
+    native1::<[B; 0], B>(body);
 }
 
 /// Instruction sets as bits: for which of them a body is written.
@@ -1286,6 +1301,14 @@ pub enum Kind {
     Jvp,
     /// Cotangents of inputs from cotangents of outputs.
     Vjp,
+    /// The value of a program with a single number as its output, and the gradient.
+    ValueAndGrad,
+    /// The tangent of the gradient: the second derivatives times a direction.
+    Hvp,
+    /// Outputs, and the derivatives of each of their elements by each of an input's.
+    Jacobian,
+    /// The value, the gradient, and the second derivatives.
+    Hessian,
 }
 
 /// The interval in which the values of a tensor lie; a bound belongs to it where closed.
@@ -1383,6 +1406,8 @@ pub struct FunctionInfo {
     pub bytes: u64,
     /// Bytes of scratch on the stack.
     pub scratch: Scratch,
+    /// Bytes of the workspace that its caller provides; 0 where it takes none.
+    pub workspace: usize,
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.
@@ -1473,7 +1498,15 @@ macro_rules! trigonometric {
             $(#[$doc])*
             #[inline(always)]
             pub fn $name<S: Isa>(self) -> Self {
-                if self.moderate::<S>() { self.map(T::$moderate::<S>) } else { self.rarely(T::$name::<S>) }
+                if !self.moderate::<S>() {
+                    return self.rarely(T::$name::<S>);
+                }
+                // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the caller's instructions (measured: 14 times slower).
+                let mut out = self.0;
+                for x in &mut out {
+                    *x = T::$moderate::<S>(*x);
+                }
+                Lanes(out)
             }
         )*
     };
@@ -1539,6 +1572,26 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
+    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as well.
+    #[inline(always)]
+    pub fn apart(self) -> Self {
+        Lanes(black_box(self.0))
+    }
+
+    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as [`Lanes::apart`].
+    #[inline(always)]
+    pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
+        if !self.moderate::<S>() {
+            return (self.rarely(T::sin::<S>).apart(), self.rarely(T::cos::<S>).apart());
+        }
+        let (mut sin, mut cos) = (self.0, self.0);
+        for (s, c) in sin.iter_mut().zip(&mut cos) {
+            (*s, *c) = (T::sin_moderate::<S>(*s), T::cos_moderate::<S>(*c));
+        }
+        let both = black_box((sin, cos));
+        (Lanes(both.0), Lanes(both.1))
+    }
+
     /// Applies `f` to each lane.
     #[inline(always)]
     pub fn map(self, f: impl Fn(T) -> T) -> Self {
@@ -1562,6 +1615,16 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         let mut out = self.0;
         for (x, y) in out.iter_mut().zip(other.0) {
             *x = f(*x, y);
+        }
+        Lanes(out)
+    }
+
+    /// Where lanes of `a` and `b` pass the test, those of `yes`, else those of `no`.
+    #[inline(always)]
+    pub fn choose(test: impl Fn(T, T) -> bool, a: Self, b: Self, yes: Self, no: Self) -> Self {
+        let mut out = no.0;
+        for (((out, yes), a), b) in out.iter_mut().zip(yes.0).zip(a.0).zip(b.0) {
+            *out = if test(a, b) { yes } else { *out };
         }
         Lanes(out)
     }
@@ -3628,6 +3691,26 @@ macro_rules! even_odd {
 }
 pub(crate) use even_odd;
 }
+pub mod parameters {
+
+use crate::vendored::cotangent::real::Real;
+
+/// A struct of tensors of one scalar type; generated for each program whose gradient there is.
+pub trait Parameters: Copy + 'static {
+    /// The type of the elements.
+    type Scalar: Real;
+    /// Zero everywhere.
+    const ZERO: Self;
+    /// The number of scalars.
+    const LEN: usize;
+
+    /// The scalars of each tensor.
+    fn slices(&self) -> impl Iterator<Item = &[Self::Scalar]>;
+
+    /// The scalars of each tensor, to be changed in place.
+    fn slices_mut(&mut self) -> impl Iterator<Item = &mut [Self::Scalar]>;
+}
+}
 pub mod real {
 
 use crate::vendored::cotangent::isa::Isa;
@@ -3819,6 +3902,10 @@ pub trait Tensor: Sealed + Copy + 'static {
     #[doc(hidden)]
     fn flat_slice_mut(all: &mut [Self]) -> &mut [Self::Scalar];
 
+    /// The tensors that scalars make, one after the other; what is too few for one more is left out.
+    #[doc(hidden)]
+    fn nested_slice_mut(flat: &mut [Self::Scalar]) -> &mut [Self];
+
 }
 
 macro_rules! scalar {
@@ -3836,6 +3923,11 @@ macro_rules! scalar {
             #[inline(always)]
             fn flat_slice_mut(all: &mut [Self]) -> &mut [$t] {
                 all
+            }
+
+            #[inline(always)]
+            fn nested_slice_mut(flat: &mut [$t]) -> &mut [Self] {
+                flat
             }
 
         })*
@@ -3859,10 +3951,60 @@ impl<T: Tensor, const N: usize> Tensor for [T; N] {
         T::flat_slice_mut(all.as_flattened_mut())
     }
 
+    #[inline(always)]
+    fn nested_slice_mut(flat: &mut [T::Scalar]) -> &mut [Self] {
+        T::nested_slice_mut(flat).as_chunks_mut::<N>().0
+    }
+
+}
+}
+pub mod workspace {
+
+use crate::vendored::cotangent::real::Real;
+use crate::vendored::cotangent::tensor::Tensor;
+
+/// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or on the stack, and be used
+/// again by any call; one that two calls use at the same time there cannot be.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug)]
+pub struct Workspace<T, const N: usize>([T; N]);
+
+impl<T: Real, const N: usize> Workspace<T, N> {
+    /// The number of bytes.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// Zeros.
+    #[must_use]
+    pub const fn new() -> Self {
+        Workspace([T::ZERO; N])
+    }
+
+    /// Its scalars, to take places from.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn scalars(&mut self) -> &mut [T] {
+        &mut self.0
+    }
+}
+
+impl<T: Real, const N: usize> Default for Workspace<T, N> {
+    fn default() -> Self {
+        Workspace::new()
+    }
+}
+
+/// The tensor that begins so many scalars further on, and what is behind it; `None` where that is too little.
+#[doc(hidden)]
+#[inline(always)]
+pub fn take<V: Tensor>(rest: &mut [V::Scalar], skip: usize) -> Option<(&mut V, &mut [V::Scalar])> {
+    let (own, rest) = rest.get_mut(skip..)?.split_at_mut_checked(V::LEN)?;
+    Some((V::nested_slice_mut(own).first_mut()?, rest))
 }
 }
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
+pub use parameters::Parameters;
 pub use real::Real;
 pub use tensor::Tensor;
+pub use workspace::Workspace;
 }
