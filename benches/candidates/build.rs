@@ -41,7 +41,7 @@ fn main() {
         let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
         let id = sources.add(&format!("{op}.yaml"), text);
         let certified = pipeline::certified(id, &sources, &mut errors).expect("a bundled op");
-        let kernels = pipeline::kernels(&certified, &mut errors);
+        let kernels = pipeline::kernels(&certified, &Options::default(), &mut errors);
         let mut all = String::new();
         for (line, compiled) in
             named.iter().zip(pipeline::schedule(&certified, kernels, &Options::default(), &mut errors))

@@ -254,12 +254,16 @@ macro_rules! bodies {
 
             // Methods, not functions beside the trait: the compiler places a method in the module of the type that it is of. So the kernels of a crate are
             // compiled where they stand, several modules at a time, not all in one piece where the function is.
+            /// # Safety
+            /// The machine has AVX2 and FMA.
             #[doc(hidden)]
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2($($a: $A),+) {
                 Self::run::<x86::Avx2>($($a),+);
             }
+            /// # Safety
+            /// The machine has AVX-512F, VL, BW and DQ, and what comes with them.
             #[doc(hidden)]
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]

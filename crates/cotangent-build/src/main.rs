@@ -233,7 +233,7 @@ fn check(paths: &[PathBuf]) -> ExitCode {
         let source = spec.source;
         if let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) {
             ops += 1;
-            kernels += pipeline::kernels(&c, &mut out).len();
+            kernels += pipeline::kernels(&c, &Options::default(), &mut out).len();
             println!("{:<40} adjoint {}", sources.path(source), c.certificate.adjoint);
         }
     }
@@ -263,9 +263,11 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
         match stage {
             "index" => text.push_str(&index::print::op(&c.op)),
             "rules" => text.push_str(&index::print::rules(&c.op, &c.derived, &c.certificate)),
-            "plain" => pipeline::kernels(&c, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k))),
+            "plain" => {
+                pipeline::kernels(&c, &options, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k)))
+            }
             "nest" => {
-                let kernels = pipeline::kernels(&c, &mut out);
+                let kernels = pipeline::kernels(&c, &options, &mut out);
                 for compiled in pipeline::schedule(&c, kernels, &options, &mut out) {
                     text.push_str(&format!("kernel {}::{}\n", compiled.kernel.op, compiled.kernel.name));
                     compiled
@@ -276,7 +278,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 }
             }
             "rust" => {
-                let kernels = pipeline::kernels(&c, &mut out);
+                let kernels = pipeline::kernels(&c, &options, &mut out);
                 if out.has_errors() {
                     break;
                 }

@@ -34,7 +34,7 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     let ops: Vec<Certified> = specs.iter().filter_map(|spec| certified_spec(spec.clone(), &library, out)).collect();
     // after this: each op is checked and its rules are proved
     ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
-    let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, out)).collect();
+    let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, options, out)).collect();
     // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
     if out.has_errors() {
         return None;
@@ -80,12 +80,12 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
 }
 
 /// Certified op to kernels, one an instance. Errors go to `out`.
-pub fn kernels(c: &Certified, out: &mut Diagnostics) -> Vec<Kernel> {
+pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for instance in &c.spec.instances {
         let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
         if c.op.program.is_some() {
-            nest::plan::plan(&mut kernel, Limits::default());
+            nest::plan::plan(&mut kernel, Limits { scratch: options.scratch_limit, ..Limits::default() });
             // after this: a large program is stages that hand tensors on in a workspace
         }
         plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));

@@ -3,35 +3,16 @@
 //! `by_hand.c` compares kernels with loops of its own; a program that calls every function of the header must print what the same calls from
 //! Rust print, to the bit. Both also hold the header to the compilers' strictest warnings.
 
+mod generated;
+
 use cotangent_build::{Build, Report};
+use generated::{folder, run, rustc};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder of its own for a test, emptied.
-fn folder(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).expect("the folder is made");
-    path
-}
-
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c")
-}
-
-/// Runs a program to its end; gives what it printed, and what it said besides.
-fn run(command: &mut Command) -> (String, String) {
-    let output = command.output().unwrap_or_else(|e| panic!("{:?} does not start: {e}", command.get_program()));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}\n{out}{err}");
-    (out.into_owned(), err.into_owned())
-}
-
-/// The compiler of this toolchain: beside its cargo.
-fn rustc() -> Command {
-    let beside = Path::new(env!("CARGO")).with_file_name(format!("rustc{}", std::env::consts::EXE_SUFFIX));
-    Command::new(if beside.is_file() { beside } else { "rustc".into() })
 }
 
 /// A C or C++ compiler: what the variable names, else the one on the path.
@@ -51,7 +32,7 @@ const STRICT: [&str; 8] =
 
 /// The kernels of `tests/c/ops` as a library in a folder of its own, beside their header; and what to link besides.
 fn library(name: &str) -> (PathBuf, Vec<String>) {
-    let folder = folder(name);
+    let folder = folder(name, &[]);
     let build = Build::new().ops(sources().join("ops")).self_contained(true).std(true).cargo_metadata(false);
     let build = build.out_dir(folder.join("kernels")).c_header(folder.join("kernels.h"));
     build.try_compile().unwrap_or_else(|report| panic!("{report}"));
@@ -128,7 +109,7 @@ fn the_example_is_built_by_cargo_and_fits_its_weights() {
         .env("CARGO_TARGET_DIR", target))
     .1;
     assert_eq!(header(), committed, "the header has changed with the specs: commit it");
-    let folder = folder("c_example");
+    let folder = folder("c_example", &[]);
     // Cargo repeats what it said where it has built this before.
     let libraries = said.lines().find_map(|l| l.split_once("native-static-libs:")).expect("what to link").1;
     run(cc()
@@ -148,7 +129,7 @@ fn the_example_is_built_by_cargo_and_fits_its_weights() {
 /// The header alone, under every standard that compilers have a name for.
 #[test]
 fn the_header_is_c_and_cpp() {
-    let folder = folder("c_header");
+    let folder = folder("c_header", &[]);
     let files = Build::new().ops(sources().join("ops")).c_header("include/kernels.h").render().unwrap().files;
     std::fs::write(folder.join("kernels.h"), &files["include/kernels.h"]).expect("the header is written");
     // Twice, as two headers may include it.
@@ -189,7 +170,7 @@ fn the_header_is_c_and_cpp() {
 /// A wrong shape is an error of the C compiler.
 #[test]
 fn an_array_of_another_shape_does_not_compile() {
-    let folder = folder("c_shapes");
+    let folder = folder("c_shapes", &[]);
     let files = Build::new().ops(sources().join("ops")).c_header("kernels.h").render().unwrap().files;
     std::fs::write(folder.join("kernels.h"), &files["kernels.h"]).expect("the header is written");
     let compiles = |x: &str| {
@@ -220,7 +201,7 @@ instances:
 
 /// Two specs of one tensor each, by the names of their ops and kernels.
 fn pair(name: &str, ops: [(&str, &str); 2], with: impl Fn(Build) -> Build) -> Result<String, Report> {
-    let folder = folder(name);
+    let folder = folder(name, &[]);
     for (op, kernel) in ops {
         let text = PAIR.replace("NAME", op).replace("KERNEL", kernel);
         std::fs::write(folder.join(format!("{op}.yaml")), text).expect("the spec is written");
@@ -277,7 +258,7 @@ fn wrappers_are_there_only_when_asked_for() {
 
 #[test]
 fn a_header_goes_where_it_is_told_and_an_old_one_goes_away() {
-    let folder = folder("c_places");
+    let folder = folder("c_places", &[]);
     let out = folder.join("out");
     let build = |header: PathBuf| {
         let build = Build::new().ops(sources().join("ops/softmax.yaml")).out_dir(&out).cargo_metadata(false);
@@ -294,7 +275,7 @@ fn a_header_goes_where_it_is_told_and_an_old_one_goes_away() {
 
 #[test]
 fn the_command_line_renders_a_header_too() {
-    let folder = folder("c_render");
+    let folder = folder("c_render", &[]);
     let ops = sources().join("ops");
     let cotangent = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cotangent"));

@@ -2,16 +2,19 @@
 //! are made of, every stage of the compiler with the interpreter, and generated code with differences. What holds after it: derivatives are those of
 //! the value, by the inputs of `wrt` alone, and no tensor's place is taken while it is needed.
 
+mod generated;
+
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::TensorId;
 use cotangent_build::nest::plan::{ALIGNMENT, Limits, plan};
 use cotangent_build::nest::schedule::{Target, schedule};
+use cotangent_build::plain::specialise::specialise;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
-use cotangent_build::{Build, InstructionSet, nest, pipeline};
+use cotangent_build::{Build, InstructionSet, Options, nest, pipeline};
+use generated::{compile, folder, render};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 
 const PROGRAMS: &[(&str, &str)] = &[
@@ -72,18 +75,29 @@ fn text(name: &str) -> String {
     format!("program: {name}\n{body}")
 }
 
-/// The kernel before it is cut into stages, and after, with limits so low that everything is.
+/// Limits so low that everything is cut into stages.
+const LOW: Limits = Limits { program: 0, stage: 0, stack: 0, scratch: usize::MAX };
+
+/// The kernel before it is planned, and after.
 fn kernels(name: &str) -> [Kernel; 2] {
+    let whole = whole(name);
+    let staged = planned(&whole, LOW);
+    [whole, staged]
+}
+
+fn planned(whole: &Kernel, limits: Limits) -> Kernel {
+    let mut kernel = whole.clone();
+    plan(&mut kernel, limits);
+    plain::check::check(&kernel).unwrap_or_else(|broken| panic!("{}: {broken}", kernel.op));
+    kernel
+}
+
+fn whole(name: &str) -> Kernel {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
     let id = sources.add(&format!("{name}.yaml"), text(name));
     let certified = pipeline::certified(id, &sources, &mut out);
-    let kernels = certified.as_ref().map(|c| pipeline::kernels(c, &mut out)).unwrap_or_default();
-    assert!(!out.has_errors() && kernels.len() == 1, "{name}: {}", out.render(&sources));
-    let whole = kernels[0].clone();
-    let mut staged = whole.clone();
-    plan(&mut staged, Limits { program: 0, stage: 0, stack: 0 });
-    plain::check::check(&staged).unwrap_or_else(|broken| panic!("{name}: {broken}"));
-    [whole, staged]
+    let kernel = certified.as_ref().and_then(|c| specialise(&c.op, &c.spec.instances[0], &mut out));
+    kernel.unwrap_or_else(|| panic!("{name}: {}", out.render(&sources)))
 }
 
 type Values = BTreeMap<String, Vec<f64>>;
@@ -300,7 +314,8 @@ fn stages_in_a_workspace_are_the_whole_function() {
 #[test]
 fn nests_are_what_they_are_made_of() {
     for (name, _) in PROGRAMS {
-        for kernel in kernels(name) {
+        let whole = whole(name);
+        for kernel in [planned(&whole, Limits::default()), planned(&whole, LOW), whole] {
             let mut values = random(&kernel);
             let mut sampler = Sampler::new(name.len() as u64);
             let scheduled = schedule(&kernel, &Target::default());
@@ -346,6 +361,36 @@ fn epilogues_need_no_memory() {
     assert!(text.contains("(0.0<all 2> ? ") || text.contains(" ? 0.0<all 2> : "), "{text}");
 }
 
+/// A cotangent takes the place of the one that it is computed from.
+#[test]
+fn what_nothing_needs_is_written_over() {
+    let [_, kernel] = kernels("dense");
+    let f = function(&kernel, "hvp");
+    let names: Vec<&str> = f.workspace.places.keys().map(|t| kernel.tensor(*t).name.as_str()).collect();
+    // `q` is where `p` was, and so is the tangent of its cotangent; `h_dot` is where `q_dot` was, and that where `p_dot`.
+    assert_eq!(names, ["p", "p_dot", "h", "r", "r_dot", "r_bar", "z_bar", "r_bar_dot", "h_bar_dot"]);
+    let over = |s: &&Function| s.held.iter().any(|t| kernel.tensor(*t).name == "p");
+    assert_eq!(f.stages.iter().map(|n| &kernel.functions[*n]).filter(over).count(), 2);
+}
+
+/// Whatever panels a stage may have, its own tensors on the stack are no more than the limit.
+#[test]
+fn stacks_are_bounded() {
+    for (name, _) in PROGRAMS {
+        let whole = whole(name);
+        for (scratch, stack) in [0, 200, usize::MAX].into_iter().zip([0, 100, 1000]) {
+            let kernel = planned(&whole, Limits { scratch, stack, ..LOW });
+            let scheduled = schedule(&kernel, &Target { scratch_limit: scratch, ..Target::default() });
+            for nest in scheduled.nests.iter().flatten() {
+                // Panels are tensors of the schedule.
+                let own = nest.locals.iter().filter(|l| l.tensor.0 < kernel.tensors.len());
+                let bytes: usize = own.map(|l| l.shape.iter().product::<usize>() * size_of::<f64>()).sum();
+                assert!(bytes <= stack, "{name}::{}: {bytes} bytes of {stack}", nest.name);
+            }
+        }
+    }
+}
+
 fn mlp(instance: &str) -> String {
     let text = text("mlp");
     let (head, _) = text.split_once("instances:").expect("the key");
@@ -358,7 +403,7 @@ fn workspaces_are_tight() {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
     let id = sources.add("mlp.yaml", mlp("{name: mnist, B: 32, D: 784, H: 128, C: 10}"));
     let certified = pipeline::certified(id, &sources, &mut out).expect("the spec is right");
-    let kernels = pipeline::kernels(&certified, &mut out);
+    let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
     for f in kernels[0].functions.iter().filter(|f| !f.stages.is_empty()) {
         let (bytes, needed) = (f.workspace.bytes, f.workspace.needed);
         println!("{}: {bytes} bytes, {needed} needed at the same time", f.name);
@@ -369,20 +414,10 @@ fn workspaces_are_tight() {
 /// Generated functions with a workspace, against differences (`programs/mlp.rs`).
 #[test]
 fn generated_code_trains() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("programs");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("ops")).expect("the folder is made");
     let text = mlp("{name: small, B: 8, D: 24, H: 16, C: 4, dtype: f64}");
-    std::fs::write(folder.join("ops/mlp.yaml"), text).expect("the spec is written");
-    let build = Build::new().instruction_sets([InstructionSet::Portable]).ops(folder.join("ops"));
-    let output = build.self_contained(true).module("programs").render().unwrap_or_else(|report| panic!("{report}"));
-    std::fs::write(folder.join("programs.rs"), &output.files["mod.rs"]).expect("the file is written");
+    let folder = folder("programs", &[("mlp", &text)]);
+    render(&folder, "programs", Build::new().instruction_sets([InstructionSet::Portable]));
     std::fs::write(folder.join("main.rs"), include_str!("programs/mlp.rs")).expect("the file is written");
-    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let output =
-        rustc.args(["--edition", "2024", "main.rs", "-o", "main"]).current_dir(&folder).output().expect("rustc runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.is_empty(), "{text}");
-    let output = Command::new(folder.join("main")).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    compile(&folder, "2024", "main.rs", &["-o", "main"]);
+    generated::run(&mut Command::new(folder.join("main")));
 }

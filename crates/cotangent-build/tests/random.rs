@@ -170,7 +170,7 @@ fn close(a: &[f64], b: &[f64], tolerance: f64) -> bool {
 fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) -> Result<usize, String> {
     let op = &c.op;
     let mut compared = 0;
-    let kernels = pipeline::kernels(c, out);
+    let kernels = pipeline::kernels(c, &Options::default(), out);
     for compiled in pipeline::schedule(c, kernels, &Options::default(), out) {
         let kernel = &compiled.kernel;
         let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };

@@ -2,6 +2,8 @@
 //! stage with the interpreter, and generated code with loops written in Rust. What holds after it: value, tangent, adjoint and the tangent of the
 //! adjoint are those of the unrolled steps.
 
+mod generated;
+
 use cotangent_build::certify::Sampler;
 use cotangent_build::certify::field::M61;
 use cotangent_build::diagnostic::{Code, Diagnostics};
@@ -11,7 +13,8 @@ use cotangent_build::index::{Op, Role, Stmt, TensorId, resolve};
 use cotangent_build::library::Library;
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::source::Sources;
-use cotangent_build::{Build, InstructionSet, derive, nest, pipeline, plain, spec};
+use cotangent_build::{Build, InstructionSet, Options, derive, nest, pipeline, plain, spec};
+use generated::{compile, folder, render, run};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -350,7 +353,7 @@ fn every_stage_runs_them_alike() {
         let id = sources.add(&format!("{name}.yaml"), text.clone());
         let certified =
             pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
-        let kernels = pipeline::kernels(&certified, &mut out);
+        let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
         assert!(!out.has_errors(), "{}", out.render(&sources));
         let op = &certified.op;
         for kernel in kernels {
@@ -402,7 +405,7 @@ fn statements_do_not_grow_with_the_turns() {
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let id = sources.add("lstm.yaml", text);
         let certified = pipeline::certified(id, &sources, &mut out).expect("the spec is right");
-        let kernels = pipeline::kernels(&certified, &mut out);
+        let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
         kernels[0].functions.iter().map(|f| f.steps.iter().map(|s| s.stmts().len()).sum()).collect()
     };
     assert_eq!(count(8), count(1000));
@@ -451,7 +454,7 @@ fn programs_are_kernels() {
     assert!(!specs.is_empty());
     for id in specs {
         let certified = pipeline::certified(id, &sources, &mut out);
-        let kernels = certified.map_or(0, |c| pipeline::kernels(&c, &mut out).len());
+        let kernels = certified.map_or(0, |c| pipeline::kernels(&c, &Options::default(), &mut out).len());
         assert!(kernels > 0 && !out.has_errors(), "{}", out.render(&sources));
     }
 }
@@ -479,20 +482,10 @@ fn calls_of_recurrences_are_recurrences() {
 /// An instance of the program against a loop over the turns, and its derivatives against differences (`recurrences/lstm.rs`).
 #[test]
 fn generated_code_runs_the_loop() {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("recurrences");
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(folder.join("ops")).expect("the folder is made");
     let text = with_instances(&program("lstm"), "  - {name: steps, T: 16, D: 5, H: 7, dtype: f64}\n");
-    std::fs::write(folder.join("ops/lstm.yaml"), text).expect("the spec is written");
-    let build = Build::new().instruction_sets([InstructionSet::Portable]).ops(folder.join("ops"));
-    let output = build.self_contained(true).module("programs").render().unwrap_or_else(|report| panic!("{report}"));
-    std::fs::write(folder.join("programs.rs"), &output.files["mod.rs"]).expect("the file is written");
+    let folder = folder("recurrences", &[("lstm", &text)]);
+    render(&folder, "programs", Build::new().instruction_sets([InstructionSet::Portable]));
     std::fs::write(folder.join("main.rs"), include_str!("recurrences/lstm.rs")).expect("the file is written");
-    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    let output =
-        rustc.args(["--edition", "2024", "main.rs", "-o", "main"]).current_dir(&folder).output().expect("rustc runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.is_empty(), "{text}");
-    let output = Command::new(folder.join("main")).output().expect("it runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    compile(&folder, "2024", "main.rs", &["-o", "main"]);
+    run(&mut Command::new(folder.join("main")));
 }

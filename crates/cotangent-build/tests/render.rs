@@ -2,9 +2,12 @@
 //! What holds after it: they compile without a warning in both editions and without `std`, the portable one without unsafe code, and every
 //! choice of instruction sets computes what the others compute on the same instructions.
 
+mod generated;
+
 use cotangent_build::{Build, InstructionSet};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use generated::{compile, folder, render, run};
+use std::path::Path;
+use std::process::Command;
 
 /// Every kind of body: more than six arguments, a tile with borders, rows with functions, a kernel small enough to inline.
 const OPS: [(&str, &str); 3] = [
@@ -18,37 +21,6 @@ const PROGRAMS: [(&str, &str); 2] = [
     ("quadrotor", include_str!("../../../programs/quadrotor.yaml")),
     ("arm", include_str!("../../../programs/arm.yaml")),
 ];
-
-fn folder(name: &str, ops: &[(&str, &str)]) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(path.join("ops")).expect("the folder is made");
-    for (name, text) in ops {
-        std::fs::write(path.join(format!("ops/{name}.yaml")), text).expect("the spec is written");
-    }
-    path
-}
-
-/// Renders to `NAME.rs` and gives the text.
-fn render(folder: &Path, name: &str, build: Build) -> String {
-    let output = build.ops(folder.join("ops")).self_contained(true).module(name).render();
-    let output = output.unwrap_or_else(|report| panic!("{report}"));
-    assert_eq!(output.files.len(), 1);
-    let text = output.files["mod.rs"].clone();
-    std::fs::write(folder.join(format!("{name}.rs")), &text).expect("the file is written");
-    text
-}
-
-fn rustc(folder: &Path, edition: &str, root: &str, arguments: &[&str]) {
-    let output = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args(["--edition", edition, root])
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .expect("rustc runs");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.is_empty(), "{root}, edition {edition}:\n{text}");
-}
 
 #[test]
 fn one_file_compiles_anywhere() {
@@ -76,7 +48,7 @@ fn one_file_compiles_anywhere() {
         let root = format!("lib_{name}.rs");
         std::fs::write(folder.join(&root), text).expect("the file is written");
         for edition in ["2021", "2024"] {
-            rustc(&folder, edition, &root, &["--crate-type", "lib", "--emit", "metadata", "-o", "out.rmeta"]);
+            compile(&folder, edition, &root, &["--crate-type", "lib", "--emit", "metadata", "-o", "out.rmeta"]);
         }
     }
 }
@@ -129,9 +101,7 @@ fn main() {
 
 /// What the program of a module prints, capped at a set of instructions.
 fn printed(folder: &Path, module: &str, set: &str) -> String {
-    let output: Output = Command::new(folder.join(module)).env("COTANGENT_ISA", set).output().expect("it runs");
-    assert!(output.status.success());
-    String::from_utf8(output.stdout).expect("text")
+    run(Command::new(folder.join(module)).env("COTANGENT_ISA", set)).0
 }
 
 #[test]
@@ -152,7 +122,7 @@ fn every_choice_of_instruction_sets_computes_the_same() {
                 render(folder, name, build);
                 let root = format!("main_{name}.rs");
                 std::fs::write(folder.join(&root), MAIN.replace("MODULE", name)).expect("the file is written");
-                rustc(folder, "2021", &root, &["-o", name]);
+                compile(folder, "2021", &root, &["-o", name]);
             });
         }
     });

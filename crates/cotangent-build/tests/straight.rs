@@ -19,7 +19,7 @@ fn kernels(name: &str, text: &str, mut f: impl FnMut(&Compiled)) {
     let mut out = Diagnostics::default();
     let id = sources.add(&format!("{name}.yaml"), text.into());
     let certified = pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
-    let kernels = pipeline::kernels(&certified, &mut out);
+    let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
     assert!(!out.has_errors(), "{}", out.render(&sources));
     pipeline::schedule(&certified, kernels, &Options::default(), &mut out).iter().for_each(&mut f);
 }

@@ -6,7 +6,7 @@ use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::nest::machine::{Cache, Machine, NARROW, SCALAR};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::source::Sources;
-use cotangent_build::{nest, pipeline, plain};
+use cotangent_build::{Options, nest, pipeline, plain};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PRODUCT: &str = "\
@@ -81,7 +81,7 @@ fn nests_of_any_machine_mean_the_statements() {
             let spec = sources.add("random.yaml", text);
             let certified = pipeline::certified(spec, &sources, &mut out);
             let certified = certified.unwrap_or_else(|| panic!("{}", out.render(&sources)));
-            for kernel in pipeline::kernels(&certified, &mut out) {
+            for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
                 let nests = schedule(&kernel, &target).nests;
                 for (f, nests) in kernel.functions.iter().zip(nests) {
                     let mut tensor = |t: &_| {
@@ -142,7 +142,7 @@ fn small_portable_kernels_have_no_panels() {
     let mut small = 0;
     for spec in ops {
         let certified = pipeline::certified(spec, &sources, &mut out).expect("a shipped op is right");
-        for kernel in pipeline::kernels(&certified, &mut out) {
+        for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
             let turns = |s: &plain::Step| match s {
                 plain::Step::Stmt(s) => s.vars.iter().map(|v| v.extent).product(),
                 _ => 0,

@@ -43,7 +43,7 @@ fn run(files: &[(String, String)]) -> (Diagnostics, Sources, Option<usize>) {
     let library = Library::new(&specs, &sources);
     for spec in &specs {
         let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
-        let kernels = pipeline::kernels(&c, &mut out);
+        let kernels = pipeline::kernels(&c, &Options::default(), &mut out);
         // A schedule is asked for by an instance, each kernel by its own, so only whole lists go on.
         let whole = kernels.len() == c.spec.instances.len() && c.spec.instances.iter().any(|i| !i.schedule.is_empty());
         let made =

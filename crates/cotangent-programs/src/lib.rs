@@ -3,5 +3,7 @@
 //!
 //! `no_std`, no allocation: what a program keeps between its steps stands in a [`cotangent::Workspace`] that the caller provides.
 #![no_std]
+// All of it is generated, by the templates of the kernels in `cotangent`, where the lints see what they make.
+#![allow(clippy::all)]
 
 cotangent::include_kernels!();

@@ -34,7 +34,7 @@ pub fn meanings(ops: &[Certified]) -> Meanings<'_> {
     let mut all = BTreeMap::new();
     for c in ops {
         let mut out = Diagnostics::default();
-        let kernels = pipeline::kernels(c, &mut out);
+        let kernels = pipeline::kernels(c, &Options::default(), &mut out);
         assert!(!out.has_errors(), "{} is built, so its instances are right", c.op.name);
         for compiled in pipeline::schedule(c, kernels, &Options::default(), &mut out) {
             let binding = binding(&compiled);

@@ -203,7 +203,8 @@ struct WorkspaceContext {
 
 #[derive(Serialize)]
 struct PlaceContext {
-    tensor: String,
+    /// One after the other.
+    tensors: Vec<String>,
     shape: Vec<usize>,
     offset: usize,
     bytes: usize,
@@ -442,23 +443,20 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
     let method = |(f, context): (&Function, &FunctionContext)| {
         let arguments: Vec<TensorId> = f.reads.iter().chain(&f.writes).copied().collect();
         let names: Vec<&str> = arguments.iter().map(|t| kernel.tensor(*t).name.as_str()).collect();
-        let mut structs: Vec<(String, &str, bool)> = Vec::new();
-        let mut name_of = |suffix: &str, written: bool| -> String {
-            if suffix.is_empty() {
+        // What each struct holds of the inputs, its name, and whether it is written.
+        let mut structs: Vec<(String, String, bool)> = Vec::new();
+        let mut name_of = |what: String, written: bool| -> String {
+            if what.is_empty() {
                 return "self".into();
             }
-            if let Some((name, ..)) = structs.iter().find(|(_, s, w)| *s == suffix && *w == written) {
+            if let Some((_, name, _)) = structs.iter().find(|(of, _, w)| *of == what && *w == written) {
                 return name.clone();
             }
-            let mut name = suffix[1..].to_string();
-            while names.contains(&name.as_str()) || structs.iter().any(|s| s.0 == name) {
+            let mut name = what.clone();
+            while names.contains(&name.as_str()) || structs.iter().any(|s| s.1 == name) {
                 name.push('_');
             }
-            structs.push((
-                name.clone(),
-                ["_dot", "_bar", "_bar_dot"].into_iter().find(|s| *s == suffix).unwrap_or(""),
-                written,
-            ));
+            structs.push((what, name.clone(), written));
             name
         };
         let (mut reads, mut writes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
@@ -466,15 +464,14 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
             let (name, of, written) = (&kernel.tensor(*t).name, base(op, *t), f.writes.contains(t));
             let how = if written { "&mut " } else { "&" };
             if wrt.contains(&of) {
-                let field = &op.tensor(of).name;
-                passed.push(format!("{how}{}.{field}", name_of(&name[field.len()..], written)));
+                passed.push(format!("{how}{}.{}", name_of(derivative(op, *t), written), op.tensor(of).name));
             } else {
                 passed.push(name.clone());
                 let list = if written { &mut writes } else { &mut reads };
                 list.push(ArgumentContext { name: name.clone(), alias: argument.alias.clone(), rank: argument.rank });
             }
         }
-        let list = |w: bool| structs.iter().filter(|s| s.2 == w).map(|s| s.0.clone()).collect();
+        let list = |w: bool| structs.iter().filter(|s| s.2 == w).map(|s| s.1.clone()).collect();
         let workspace = context.workspace.as_ref().map(|w| w.name.clone());
         MethodContext {
             name: f.name.clone(),
@@ -649,13 +646,26 @@ fn base(op: &Op, t: TensorId) -> TensorId {
     }
 }
 
+/// What a tensor is to its base: nothing for that itself, `dot`, `bar`, `bar_dot`.
+fn derivative(op: &Op, t: TensorId) -> String {
+    let (of, how) = match op.tensor(t).role {
+        Role::Tangent(of) => (of, "dot"),
+        Role::Cotangent(of) => (of, "bar"),
+        _ => return String::new(),
+    };
+    let inner = derivative(op, of);
+    if inner.is_empty() { how.into() } else { format!("{inner}_{how}") }
+}
+
 /// The workspace of a function that is made of stages, and the calls of these.
 fn staged(kernel: &Kernel, f: &Function, runtime: &str) -> (Option<WorkspaceContext>, Vec<String>) {
     let size = if kernel.dtype == DType::F32 { 4 } else { 8 };
     let place = |(t, at): (&TensorId, &usize)| {
         let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
         let bytes = tensor.elements() * size;
-        PlaceContext { tensor: tensor.name.clone(), shape: tensor.shape.clone(), offset: *at, bytes, first, last }
+        let over = f.workspace.over.iter().filter(|(_, old)| old == t).map(|(new, _)| kernel.tensor(*new).name.clone());
+        let tensors = std::iter::once(tensor.name.clone()).chain(over).collect();
+        PlaceContext { tensors, shape: tensor.shape.clone(), offset: *at, bytes, first, last }
     };
     let mut places: Vec<PlaceContext> = f.workspace.places.iter().map(place).collect();
     places.sort_by_key(|p| (p.first, p.offset));

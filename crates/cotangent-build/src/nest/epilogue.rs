@@ -84,7 +84,7 @@ fn over(of: &Stmt, s: &Stmt, known: &BTreeMap<TensorId, Vec<usize>>) -> Option<S
 }
 
 /// Arithmetic and choices alone: what has branches of its own is better off in a loop of its own.
-fn cheap(e: &Expr) -> bool {
+pub fn cheap(e: &Expr) -> bool {
     fn cond(c: &Cond) -> bool {
         match c {
             Cond::Const(_) => true,
@@ -106,16 +106,9 @@ fn cheap(e: &Expr) -> bool {
     }
 }
 
-/// The reductions that have an epilogue, by their place among the steps that are left, and these steps. `locals` are the function's own tensors.
+/// The steps without those that are epilogues, and these. `locals` are the function's own tensors.
 pub fn split(steps: &[Step], locals: &[TensorId]) -> (Vec<Step>, Vec<Epilogue>) {
-    let readers = |t: TensorId| {
-        let reads = |s: &&Stmt| {
-            let mut found = false;
-            s.value.accesses(&mut |a| found |= a.tensor == t);
-            found
-        };
-        steps.iter().flat_map(Step::stmts).filter(reads).count()
-    };
+    let readers = |t: TensorId| steps.iter().flat_map(Step::stmts).filter(|s| s.takes(t)).count();
     let (mut left, mut all) = (Vec::new(), Vec::new());
     let mut at = 0;
     while let Some(step) = steps.get(at) {
@@ -127,15 +120,7 @@ pub fn split(steps: &[Step], locals: &[TensorId]) -> (Vec<Step>, Vec<Epilogue>) 
         }
         let of = step.stmts()[0].target.tensor;
         let own = stmts.iter().map(|s| s.target.tensor).chain([of]);
-        let inside = |t: &TensorId| {
-            let mut count = 0;
-            for s in &stmts {
-                let mut found = false;
-                s.value.accesses(&mut |a| found |= a.tensor == *t);
-                count += usize::from(found);
-            }
-            locals.contains(t) && count == readers(*t)
-        };
+        let inside = |t: &TensorId| locals.contains(t) && stmts.iter().filter(|s| s.takes(*t)).count() == readers(*t);
         let inner = own.filter(inside).collect();
         all.push(Epilogue { of, stmts, inner });
     }

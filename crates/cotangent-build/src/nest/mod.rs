@@ -5,6 +5,7 @@
 
 pub mod check;
 mod coalesce;
+mod decide;
 pub mod epilogue;
 pub mod eval;
 pub mod fuse;

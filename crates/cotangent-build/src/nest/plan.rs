@@ -2,14 +2,16 @@
 //! hand tensors on in a workspace.
 //!
 //! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors that are needed at
-//! the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`] bytes, panels aside.
+//! the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`] bytes, panels aside; what computes each element
+//! from the same one of a tensor that nothing needs any more writes it there.
 
+use super::coalesce::rewrite;
 use super::epilogue;
 use super::fuse::{Tree, fuse};
-use super::schedule::{Target, takes_epilogues};
+use super::schedule::takes_epilogues;
 use crate::emit::cost;
 use crate::index::TensorId;
-use crate::plain::{Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
+use crate::plain::{Access, Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
 use crate::spec::DType;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,11 +24,13 @@ pub struct Limits {
     pub stage: u64,
     /// The most bytes of a stage's own tensors on the stack.
     pub stack: usize,
+    /// The most bytes of panels that a stage will be scheduled with.
+    pub scratch: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { program: 20_000, stage: 2_000, stack: 4096 }
+        Limits { program: 20_000, stage: 2_000, stack: 4096, scratch: usize::MAX }
     }
 }
 
@@ -37,20 +41,26 @@ pub const ALIGNMENT: usize = 64;
 pub fn plan(kernel: &mut Kernel, limits: Limits) {
     for n in 0..kernel.functions.len() {
         let f = kernel.functions[n].clone();
+        assert!(f.stages.is_empty(), "{} is planned twice", f.name);
         let work: u64 = f.steps.iter().map(cost::step).sum();
         let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
-        if f.kind == Kind::Stage || (work <= limits.program && bytes <= limits.stack) {
+        if f.kind == Kind::Stage {
             continue;
         }
-        let parts = parts(kernel, &f, limits.stage);
+        if work <= limits.program && bytes <= limits.stack {
+            kernel.functions[n].tiled = takes_epilogues(kernel, &f, limits.scratch);
+            continue;
+        }
+        let mut parts = parts(kernel, &f, limits);
+        let over = in_place(kernel, &f, &mut parts);
         let (stages, workspace) = stages(kernel, &f, parts, limits.stack);
-        kernel.functions[n].workspace = workspace;
+        kernel.functions[n].workspace = Workspace { over, ..workspace };
         for stage in stages {
             // Entry points have stages in common: the way forward.
             let same = |g: &Function| {
                 g.kind == Kind::Stage
-                    && (&g.reads, &g.writes, &g.held, &g.locals, &g.steps)
-                        == (&stage.reads, &stage.writes, &stage.held, &stage.locals, &stage.steps)
+                    && (&g.reads, &g.writes, &g.held, &g.locals, &g.steps, g.tiled)
+                        == (&stage.reads, &stage.writes, &stage.held, &stage.locals, &stage.steps, stage.tiled)
             };
             let at = kernel.functions.iter().position(same).unwrap_or_else(|| {
                 kernel.functions.push(stage);
@@ -78,7 +88,7 @@ struct Group {
 }
 
 /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
-fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Group> {
+fn parts(kernel: &Kernel, f: &Function, limits: Limits) -> Vec<Group> {
     let mut trees: Vec<Group> = Vec::new();
     let mut run: Vec<Step> = Vec::new();
     for step in &f.steps {
@@ -86,10 +96,10 @@ fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Group> {
             run.push(step.clone());
             continue;
         }
-        trees.extend(fused(kernel, &std::mem::take(&mut run), f));
+        trees.extend(fused(kernel, &std::mem::take(&mut run), f, limits));
         trees.push(Group { steps: vec![step.clone()], tiled: false });
     }
-    trees.extend(fused(kernel, &run, f));
+    trees.extend(fused(kernel, &run, f, limits));
     let mut parts: Vec<(Group, u64)> = Vec::new();
     for tree in trees {
         let work: u64 = tree.steps.iter().map(cost::step).sum();
@@ -97,7 +107,9 @@ fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Group> {
             Some((last, sum))
                 if !last.tiled
                     && !tree.tiled
-                    && (open(kernel, f, &last.steps) || alike(&last.steps, &tree.steps) || *sum + work <= most) =>
+                    && (open(kernel, f, &last.steps)
+                        || alike(&last.steps, &tree.steps)
+                        || *sum + work <= limits.stage) =>
             {
                 last.steps.extend(tree.steps);
                 *sum += work;
@@ -109,7 +121,7 @@ fn parts(kernel: &Kernel, f: &Function, most: u64) -> Vec<Group> {
 }
 
 /// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue.
-fn fused(kernel: &Kernel, steps: &[Step], f: &Function) -> Vec<Group> {
+fn fused(kernel: &Kernel, steps: &[Step], f: &Function, limits: Limits) -> Vec<Group> {
     fn flat(tree: &Tree, out: &mut Vec<Step>) {
         match tree {
             Tree::Step { step, .. } => out.push(step.clone()),
@@ -126,9 +138,9 @@ fn fused(kernel: &Kernel, steps: &[Step], f: &Function) -> Vec<Group> {
     for tree in &fuse(steps, &f.locals).trees {
         let own = group(tree);
         let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
-        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end]) {
+        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end], limits) {
             out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
-            out.extend(fused(kernel, &steps[end..], f));
+            out.extend(fused(kernel, &steps[end..], f, limits));
             return out;
         }
         at += own.len();
@@ -138,15 +150,15 @@ fn fused(kernel: &Kernel, steps: &[Step], f: &Function) -> Vec<Group> {
 }
 
 /// Whether a reduction and what follows it, as a stage, are one tile for every class of machines.
-fn takes_epilogue(kernel: &Kernel, f: &Function, steps: &[Step]) -> bool {
+fn takes_epilogue(kernel: &Kernel, f: &Function, steps: &[Step], limits: Limits) -> bool {
     let (reads, writes) = touched(steps);
     let count =
         |steps: &[Step], t: TensorId| steps.iter().filter(|s| touched(std::slice::from_ref(*s)).0.contains(&t)).count();
     let own = |t: &TensorId| f.locals.contains(t) && count(&f.steps, *t) == count(steps, *t);
     let (locals, writes): (Vec<TensorId>, Vec<TensorId>) = writes.into_iter().partition(own);
-    let reads = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
-    let stage = Function { reads, writes, locals, steps: steps.to_vec(), stages: Vec::new(), ..f.clone() };
-    takes_epilogues(kernel, &stage, &Target::default())
+    let reads: Vec<TensorId> = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
+    let name = format!("{}_", f.name);
+    takes_epilogues(kernel, &stage(name, [reads, writes, locals], Vec::new(), steps.to_vec(), true), limits.scratch)
 }
 
 /// Whether the steps end in one that only prepares, or leave a tensor of which they have written a part.
@@ -228,23 +240,78 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Ve
     let mut begun: BTreeSet<TensorId> =
         if f.held.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
     let mut out = Vec::new();
-    for (n, ((Group { steps, .. }, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
+    for (n, ((Group { steps, tiled }, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
         let mine = |t: &TensorId| own.contains(t);
         let writes: Vec<TensorId> = writes.into_iter().filter(|t| !mine(t)).collect();
-        out.push(Function {
-            name: format!("{}_{n}", f.name),
-            kind: Kind::Stage,
-            reads: reads.into_iter().filter(|t| !mine(t) && !writes.contains(t)).collect(),
-            held: writes.iter().copied().filter(|t| begun.contains(t)).collect(),
-            locals: own,
-            steps,
-            stages: Vec::new(),
-            workspace: Workspace::default(),
-            writes: writes.clone(),
-        });
+        let reads = reads.into_iter().filter(|t| !mine(t) && !writes.contains(t)).collect();
+        let held = writes.iter().copied().filter(|t| begun.contains(t)).collect();
+        out.push(stage(format!("{}_{n}", f.name), [reads, writes.clone(), own.clone()], held, steps, tiled));
         begun.extend(writes);
     }
     (out, workspace)
+}
+
+/// A stage that reads, writes and keeps the tensors given, of which `held` have values before.
+fn stage(
+    name: String,
+    [reads, writes, locals]: [Vec<TensorId>; 3],
+    held: Vec<TensorId>,
+    steps: Vec<Step>,
+    tiled: bool,
+) -> Function {
+    let workspace = Workspace::default();
+    Function { name, kind: Kind::Stage, reads, writes, held, locals, steps, tiled, stages: Vec::new(), workspace }
+}
+
+/// Has statements write over what they are the last to read, where each element is computed from the same one: from there on the old tensor stands for
+/// the new one. Gives the pairs.
+fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId)> {
+    let mut over = Vec::new();
+    for n in 0..parts.len() {
+        for k in 0..parts[n].steps.len() {
+            let Some((new, old)) = written_over(kernel, f, parts, n, k) else { continue };
+            let renamed = |a: &Access| Access { tensor: if a.tensor == new { old } else { a.tensor }, ..a.clone() };
+            let steps = parts[n..].iter_mut().flat_map(|p| &mut p.steps);
+            steps.flat_map(Step::stmts_mut).for_each(|s| rewrite(s, &mut |a| renamed(a)));
+            over.push((new, old));
+        }
+    }
+    over
+}
+
+/// The target of a step and the tensor whose place it can have.
+fn written_over(kernel: &Kernel, f: &Function, parts: &[Group], n: usize, k: usize) -> Option<(TensorId, TensorId)> {
+    let Step::Stmt(s) = &parts[n].steps[k] else { return None };
+    let new = s.target.tensor;
+    let shape = &kernel.tensor(new).shape;
+    // What is tried without its branches must be able to run again: its arguments stay.
+    let elementwise = s.reduce.is_none() && !s.accumulate && s.covers(shape) && epilogue::cheap(&s.value);
+    if parts[n].tiled || !elementwise {
+        return None;
+    }
+    let touches = |steps: &[Step], t: TensorId| {
+        steps
+            .iter()
+            .any(|step| *step == Step::Fill(t) || step.stmts().iter().any(|s| s.target.tensor == t || s.takes(t)))
+    };
+    let (before, after) = parts[n].steps.split_at(k);
+    let earlier = |t| parts[..n].iter().any(|p| touches(&p.steps, t));
+    let later = |t| parts[n + 1..].iter().any(|p| touches(&p.steps, t));
+    if !f.locals.contains(&new) || earlier(new) || touches(before, new) || !later(new) {
+        return None;
+    }
+    let mut reads: Vec<&Access> = Vec::new();
+    s.value.accesses(&mut |a| reads.push(a));
+    let old = reads.iter().map(|a| a.tensor).find(|t| {
+        f.locals.contains(t)
+            && kernel.tensor(*t).shape == *shape
+            && reads.iter().all(|a| a.tensor != *t || a.positions == s.target.positions)
+            && earlier(*t)
+            && !touches(before, *t)
+            && !touches(&after[1..], *t)
+            && !later(*t)
+    })?;
+    Some((new, old))
 }
 
 /// Places for tensors that live through the stages given: the largest first, each at the lowest place that none has which lives when it does.
@@ -272,5 +339,5 @@ fn places(kernel: &Kernel, lives: &BTreeMap<TensorId, (usize, usize)>, stages: u
         lives.iter().filter(|(_, (from, to))| (*from..=*to).contains(&n)).map(|(t, _)| bytes(kernel, *t)).sum::<usize>()
     };
     let needed = (0..stages).map(at_once).max().unwrap_or(0);
-    Workspace { places, bytes: size, needed, lives: lives.clone() }
+    Workspace { places, bytes: size, needed, lives: lives.clone(), over: Vec::new() }
 }

@@ -6,6 +6,7 @@
 //! which are added in order before their lanes are folded as a tree; then come the elements beyond the last whole vector.
 
 use super::coalesce::{Space, coalesce, rewrite};
+use super::decide::decide;
 use super::epilogue::{self, Epilogue};
 use super::fuse::{Tree, fuse};
 use super::lower::{or_zero, tests_of};
@@ -74,15 +75,18 @@ fn distinct(nests: impl Iterator<Item = Nest>) -> Vec<Nest> {
 /// The nests of a function.
 fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
     let mut all: Vec<Nest> = Vec::new();
-    let mut met = !kernel.schedule.contains_key(&f.name);
-    let schedules = with_epilogues(kernel, f, target).unwrap_or_else(|| schedules(kernel, f, target, false));
-    for Scheduler { mut nest, as_asked, .. } in schedules {
+    let asked = kernel.schedule.contains_key(&f.name);
+    let (mut met, mut missing) = (!asked, false);
+    for Scheduler { mut nest, as_asked, missed, .. } in schedules(kernel, f, target, f.tiled) {
+        missing |= missed;
         distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
         met |= as_asked;
         all.push(nest);
     }
     let out = distinct(all.into_iter());
-    if !met {
+    // What was planned with an epilogue has one, but for a class that keeps the order of a schedule asked for.
+    assert!(asked || !missing, "{}::{}::{}: a tile does not run its epilogue", kernel.op, kernel.name, f.name);
+    if !met || missing {
         let mut candidates: Vec<String> = out.iter().flat_map(|n| n.notes.iter()).map(|n| text_of(n)).collect();
         candidates.dedup();
         unmet.push((f.name.clone(), candidates));
@@ -90,19 +94,11 @@ fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(Str
     out
 }
 
-/// Whether reductions of the function have epilogues, and tiles on every class of machines run them.
-pub fn takes_epilogues(kernel: &Kernel, f: &Function, target: &Target) -> bool {
-    with_epilogues(kernel, f, target).is_some()
-}
-
-/// The function for each class with the epilogues of its reductions in their tiles; `None` where there is none, or a tile cannot have its own. All
-/// classes run the same tiles, so that those which keep another's order of summation find them.
-fn with_epilogues<'a>(kernel: &'a Kernel, f: &Function, target: &Target) -> Option<Vec<Scheduler<'a>>> {
-    if epilogue::split(&f.steps, &f.locals).1.is_empty() {
-        return None;
-    }
-    let all = schedules(kernel, f, target, true);
-    all.iter().all(|s| !s.missed).then_some(all)
+/// Whether reductions of the function have epilogues, and tiles on every class of machines run them. All classes run the same tiles, so that those
+/// which keep another's order of summation find them.
+pub fn takes_epilogues(kernel: &Kernel, f: &Function, scratch_limit: usize) -> bool {
+    let target = Target { scratch_limit, ..Default::default() };
+    !epilogue::split(&f.steps, &f.locals).1.is_empty() && schedules(kernel, f, &target, true).iter().all(|s| !s.missed)
 }
 
 /// The function for each class of machines.
@@ -185,6 +181,8 @@ fn scheduled<'a>(
         missed: false,
     };
     let body = s.trees(&fused.trees);
+    let body = decide(body, &s.nest.vars);
+    // after this: what stands there runs
     s.nest.body = s.trials(body);
     s
 }
@@ -302,11 +300,6 @@ impl Scheduler<'_> {
     /// Whether a reduction can run in the same loops: the same variables, targets' positions and guards, and nothing read that the others write.
     fn joins(&self, group: &[Stmt], next: &Stmt) -> bool {
         let first = &group[0];
-        let reads = |s: &Stmt, t: TensorId| {
-            let mut found = false;
-            s.value.accesses(&mut |a| found |= a.tensor == t);
-            found
-        };
         let same: Map = (0..first.vars.len()).map(Linear::var).collect();
         let tests = |s: &Stmt| self.lower_reduced(s, s.reduce.expect("reductions"), &same).0;
         first.reduce.is_some()
@@ -316,7 +309,7 @@ impl Scheduler<'_> {
             && first.target.positions == next.target.positions
             && tests(first) == tests(next)
             && group.iter().all(|s| {
-                s.target.tensor != next.target.tensor && !reads(next, s.target.tensor) && !reads(s, next.target.tensor)
+                s.target.tensor != next.target.tensor && !next.takes(s.target.tensor) && !s.takes(next.target.tensor)
             })
     }
 

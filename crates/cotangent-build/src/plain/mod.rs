@@ -68,6 +68,8 @@ pub struct Workspace {
     pub places: std::collections::BTreeMap<TensorId, usize>,
     /// The first and the last stage that needs each.
     pub lives: std::collections::BTreeMap<TensorId, (usize, usize)>,
+    /// Tensors that are written over the ones beside them, and have no place of their own.
+    pub over: Vec<(TensorId, TensorId)>,
     /// Of the whole.
     pub bytes: usize,
     /// Of the tensors that are needed at the same time, where these are most.
@@ -88,6 +90,8 @@ pub struct Function {
     /// Scratch tensors.
     pub locals: Vec<TensorId>,
     pub steps: Vec<Step>,
+    /// Its reductions have epilogues, which their tiles run.
+    pub tiled: bool,
     /// The functions that carry it out, in order; empty where it does so itself.
     pub stages: Vec<usize>,
     /// Of the stages.
@@ -455,9 +459,22 @@ impl Step {
             Step::Scan(scan) => scan.segments.iter().flat_map(|s| &s.body).map(|p| &p.stmt).collect(),
         }
     }
+    pub fn stmts_mut(&mut self) -> Vec<&mut Stmt> {
+        match self {
+            Step::Fill(_) => Vec::new(),
+            Step::Stmt(s) => vec![s],
+            Step::Scan(scan) => scan.segments.iter_mut().flat_map(|s| &mut s.body).map(|p| &mut p.stmt).collect(),
+        }
+    }
 }
 
 impl Stmt {
+    /// Whether its value has an access of the tensor.
+    pub fn takes(&self, t: TensorId) -> bool {
+        let mut found = false;
+        self.value.accesses(&mut |a| found |= a.tensor == t);
+        found
+    }
     /// Whether it writes every element of its target, each once.
     pub fn covers(&self, shape: &[usize]) -> bool {
         written_once(&[self]) == Some(shape.iter().map(|n| *n as u128).product())

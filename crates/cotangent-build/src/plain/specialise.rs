@@ -194,6 +194,7 @@ impl Specialiser<'_> {
             held,
             locals,
             steps,
+            tiled: false,
             stages: Vec::new(),
             workspace,
         })
