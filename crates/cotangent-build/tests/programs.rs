@@ -61,6 +61,13 @@ const PROGRAMS: &[(&str, &str)] = &[
          \x20 - z[i in B, k in C] = where(r[i,k] < c[k] and r[i,k] > -1, 2 * r[i,k], max(r[i,k], c[k]) / 3)\n  - y = sum(i in B, k in C) z[i,k]^2\n\
          instances: [{name: n, B: 3, D: 4, H: 19, C: 3, dtype: f64}]\n",
     ),
+    // The largest of windows, whose cotangent goes back to elements by two digits of a position, in rows of few.
+    (
+        "pool",
+        "inputs: {x: [N, S, C], k: [C]}\noutputs: {y: []}\nwrt: [x]\nsizes:\n  P: S / W\nforward:\n\
+         \x20 - a[n,s,c] = x[n,s,c] * k[c]\n  - b = relu(a)\n  - m[n,p,c] = max(w) b[n, p*W + w, c]\n\
+         \x20 - y = sum(n,p,c) m[n,p,c]^2\ninstances: [{name: n, N: 2, S: [4, 6], W: [2, 3], C: 6, dtype: f64}]\n",
+    ),
     // A recurrence.
     (
         "rnn",
@@ -359,6 +366,19 @@ fn epilogues_need_no_memory() {
     assert_eq!(kernel.functions[first].steps.len(), 3);
     let text = nest::print::nest(&kernel, &scheduled.nests[first][0]);
     assert!(text.contains("(0.0<all 2> ? ") || text.contains(" ? 0.0<all 2> : "), "{text}");
+}
+
+/// The cotangents of a maximum are one step with what follows, its choices in lanes: nothing is filled with zeros and added to.
+#[test]
+fn windows_go_back_in_one_step() {
+    let kernel = whole("pool");
+    let at = kernel.functions.iter().position(|f| f.name == "value_and_grad").expect("a gradient");
+    let f = &kernel.functions[at];
+    assert!(!f.steps.iter().any(|s| matches!(s, plain::Step::Fill(_))), "{}", plain::print::kernel(&kernel));
+    let text = nest::print::nest(&kernel, &schedule(&kernel, &Target::default()).nests[at][0]);
+    assert!(text.contains("all 2> ? "), "{text}");
+    let text = text.replace("<all", "");
+    assert!(!text.contains("b_bar["), "{text}");
 }
 
 /// A cotangent takes the place of the one that it is computed from.

@@ -5,6 +5,9 @@ use crate::index::TensorId;
 use crate::plain::{Access, Part, Position, Scan, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So many elements of a local stay in the first-level cache, whatever else does.
+const SMALL: usize = 64;
+
 /// Steps, or a loop around a run of them.
 #[derive(Clone, Debug)]
 pub enum Tree {
@@ -156,17 +159,22 @@ impl Fuser {
     }
 
     /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first. A loop that leaves
-    /// the ones inside it to jump over memory is the last resort.
+    /// the ones inside it to jump over memory is the last resort, and none where what it saves is small.
     fn best(&self, items: &[Item]) -> Option<Run> {
         let Step::Stmt(first) = &items[0].step else { return None };
         let mut best: Option<((bool, usize), Run)> = None;
         let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
+        let left = (0..first.free).filter(|v| !items[0].fixed.contains_key(v));
+        let small = left.map(|v| first.vars[v].extent).product::<usize>() <= SMALL;
         for v in order {
             if items[0].fixed.contains_key(&v) {
                 continue;
             }
             let Some(run) = self.extend(items, v) else { continue };
             let jumps = run.vars.iter().zip(items).any(|(v, i)| jumps(i, *v));
+            if jumps && small {
+                continue;
+            }
             let length = (!jumps, run.vars.len());
             if best.as_ref().is_none_or(|(known, _)| length > *known) {
                 best = Some((length, run));
@@ -180,6 +188,8 @@ impl Fuser {
         let extent = first.vars[v].extent;
         let mut run = Run { vars: Vec::new(), dims: BTreeMap::new() };
         let mut written: BTreeSet<TensorId> = BTreeSet::new();
+        // Of these the variable is but a digit of a position: no other step of the run may touch them.
+        let mut digits: BTreeSet<TensorId> = BTreeSet::new();
         let mut shares_local = false;
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
@@ -193,10 +203,17 @@ impl Fuser {
                 if !touched_written.contains(&a.tensor) {
                     return true;
                 }
-                let Some(dim) = a.positions.iter().position(|p| p.as_var() == Some(var)) else { return false };
-                let alone = a.positions.iter().filter(|p| p.numerator.coefficient(var) != 0).count() == 1
-                    && !a.positions[dim].guard.any();
-                alone && *dims.entry(a.tensor).or_insert(dim) == dim
+                let moving: Vec<usize> =
+                    (0..a.positions.len()).filter(|d| a.positions[*d].numerator.coefficient(var) != 0).collect();
+                let [dim] = moving.as_slice() else { return false };
+                if a.positions[*dim].guard.any() || digits.contains(&a.tensor) {
+                    return false;
+                }
+                let first = !written.contains(&a.tensor) && a.positions == s.target.positions;
+                match a.positions[*dim].as_var() {
+                    None => first && !dims.contains_key(&a.tensor),
+                    Some(_) => *dims.entry(a.tensor).or_insert(*dim) == *dim,
+                }
             });
             // Nor may it overwrite what an earlier step of the run reads in another turn.
             let reads_before = |t: TensorId| {
@@ -206,6 +223,9 @@ impl Fuser {
                 break;
             }
             shares_local |= touched_written.iter().any(|t| written.contains(t) && self.locals.contains(t));
+            if !dims.contains_key(&s.target.tensor) {
+                digits.insert(s.target.tensor);
+            }
             run.dims = dims;
             written.insert(s.target.tensor);
             run.vars.push(var);

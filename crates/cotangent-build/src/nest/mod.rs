@@ -9,6 +9,7 @@ mod decide;
 pub mod epilogue;
 pub mod eval;
 pub mod fuse;
+mod lanes;
 mod lower;
 pub mod machine;
 pub mod plan;

@@ -289,11 +289,7 @@ fn written_over(kernel: &Kernel, f: &Function, parts: &[Group], n: usize, k: usi
     if parts[n].tiled || !elementwise {
         return None;
     }
-    let touches = |steps: &[Step], t: TensorId| {
-        steps
-            .iter()
-            .any(|step| *step == Step::Fill(t) || step.stmts().iter().any(|s| s.target.tensor == t || s.takes(t)))
-    };
+    let touches = |steps: &[Step], t: TensorId| steps.iter().any(|step| step.touches(t));
     let (before, after) = parts[n].steps.split_at(k);
     let earlier = |t| parts[..n].iter().any(|p| touches(&p.steps, t));
     let later = |t| parts[n + 1..].iter().any(|p| touches(&p.steps, t));

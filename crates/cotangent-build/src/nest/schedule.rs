@@ -329,6 +329,9 @@ impl Scheduler<'_> {
         let mut stmts = [s.clone()];
         coalesce(&mut self.space, &mut stmts, &fixed.keys().copied().collect::<BTreeSet<_>>());
         let [s] = &stmts;
+        if let Some(nodes) = self.chosen(s, fixed) {
+            return nodes;
+        }
         let mut map = self.fixed_map(s, fixed);
         let own = (0..s.vars.len()).filter(|v| s.vars[*v].extent > 1 && !fixed.contains_key(v));
         let free = self.loops_of(s, own, &mut map);
@@ -371,7 +374,7 @@ impl Scheduler<'_> {
     }
 
     /// Loops of their own for variables, outermost first in the order of the target's storage.
-    fn loops_of(&mut self, s: &Stmt, vars: impl Iterator<Item = usize>, map: &mut Map) -> Vec<VarId> {
+    pub(super) fn loops_of(&mut self, s: &Stmt, vars: impl Iterator<Item = usize>, map: &mut Map) -> Vec<VarId> {
         let mut vars: Vec<usize> = vars.collect();
         let place =
             |v: &usize| s.target.positions.iter().position(|p| p.numerator.coefficient(*v) != 0).unwrap_or(usize::MAX);

@@ -10,10 +10,12 @@
 //! Candidates are enumerated, costed in cycles, and the cheapest is taken; of parts that guards cut off, one with less text that costs little more.
 
 use super::coalesce::{coalesce, restrict, rewrite};
+use super::epilogue;
+use super::lanes::{Along, LANE, Turn, along};
 use super::machine::Cache;
 use super::schedule::{Map, Scheduler, bound_outside, nest};
 use super::*;
-use crate::plain::{self, Expr, Stmt};
+use crate::plain::{self, Cond, Expr, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many turns of the reduction are packed for all tiles of rows before the next.
@@ -37,9 +39,6 @@ const SEGMENTS: usize = 17;
 
 /// What makes the nodes of one tile: where it is, and how many rows of each variable it has.
 type OfTile<'a, S> = dyn FnMut(&mut S, Map, &[usize]) -> Vec<Node> + 'a;
-
-/// Marks what moves with the lanes while a term is lowered; no loop's variable.
-const LANE: VarId = usize::MAX;
 
 /// How a group of statements is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -188,26 +187,7 @@ enum Segment {
     Alone(usize),
 }
 
-/// Along a variable an access stands still, moves by one element, or else.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Along {
-    Still,
-    Contiguous,
-    Strided,
-}
-
-fn along(a: &plain::Access, v: usize) -> Along {
-    let last = a.positions.len().wrapping_sub(1);
-    let moving: Vec<(usize, i64)> =
-        a.positions.iter().enumerate().map(|(d, p)| (d, p.numerator.coefficient(v))).filter(|(_, c)| *c != 0).collect();
-    match moving.as_slice() {
-        [] => Along::Still,
-        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 => Along::Contiguous,
-        _ => Along::Strided,
-    }
-}
-
-/// Arithmetic of one term: multiply-adds, other operations, calls of functions; `None` where a lane's value decides what is computed.
+/// Arithmetic of one term: multiply-adds, other operations, calls of functions; `None` where a lane's value decides what is read.
 #[derive(Clone, Copy, Default)]
 struct Work {
     fused: usize,
@@ -240,7 +220,24 @@ fn work(e: &Expr) -> Option<Work> {
                 }
                 inside(a, w) && inside(b, w)
             }
-            Expr::Where(..) => false,
+            // Both sides are computed, and the comparison.
+            Expr::Where(c, a, b) => {
+                let mut guarded = false;
+                e.accesses(&mut |a| guarded |= a.guarded());
+                !guarded && epilogue::cheap(e) && condition(c, w) && inside(a, w) && inside(b, w)
+            }
+        }
+    }
+    fn condition(c: &Cond, w: &mut Work) -> bool {
+        match c {
+            Cond::Const(_) => true,
+            Cond::Value(_, a, b) => {
+                w.plain += 2;
+                inside(a, w) && inside(b, w)
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => condition(a, w) && condition(b, w),
+            Cond::Not(a) => condition(a, w),
+            Cond::Index(..) | Cond::Inside(_) => false,
         }
     }
     fn term(e: &Expr, w: &mut Work) -> bool {
@@ -941,12 +938,12 @@ impl Scheduler<'_> {
         self.nest.locals.iter().filter(|l| self.is_panel(l.tensor)).find(fits).map(|l| l.tensor)
     }
 
-    fn is_panel(&self, t: TensorId) -> bool {
+    pub(super) fn is_panel(&self, t: TensorId) -> bool {
         t.0 >= self.source.tensors.len()
     }
 
     /// Bytes of an element.
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         if self.space.kernel.dtype == crate::spec::DType::F32 { 4 } else { 8 }
     }
 
@@ -1475,114 +1472,6 @@ impl Scheduler<'_> {
         }
         (tests, step.nodes)
     }
-
-    /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a register if `step` is there.
-    fn lanes(&mut self, v: Value, width: usize, partial: Option<usize>, mut step: Option<&mut Turn>) -> Value {
-        if let Value::Register(r) = v
-            && self.nest.registers[r].lanes.is_some()
-        {
-            return v;
-        }
-        if !self.moves(&v) {
-            let splat = |v| Value::Splat(Box::new(v), width);
-            return match v {
-                Value::Const(_) => splat(v),
-                v => self.once(splat(v), width, step),
-            };
-        }
-        let mut go = |this: &mut Self, v: Box<Value>| Box::new(this.lanes(*v, width, partial, step.as_deref_mut()));
-        match v {
-            Value::Load(mut a) => {
-                // In the last position alone, or there is only the first lane.
-                a.positions.iter_mut().for_each(|p| p.numerator.terms.retain(|(v, _)| *v != LANE));
-                // A panel is as wide as its vectors; an argument may end before.
-                let whole = self.is_panel(a.tensor);
-                let count = partial.filter(|_| !whole).unwrap_or(width);
-                self.once(Value::Lanes(a, width, count), width, step)
-            }
-            Value::Unary(f, a) => Value::Unary(f, go(self, a)),
-            Value::Powf(a, n) => Value::Powf(go(self, a), n),
-            Value::Binary(f, a, b) => {
-                let a = go(self, a);
-                Value::Binary(f, a, go(self, b))
-            }
-            Value::Select(t, a, b) if self.test_moves(&t) => {
-                let [a, b] = [a, b].map(|v| self.lanes(*v, width, partial, step.as_deref_mut()));
-                self.chosen_lanes(*t, a, b, width, partial, step)
-            }
-            Value::Select(t, a, b) => {
-                // Read only under the test, so nothing of it goes to a register before.
-                let a = self.lanes(*a, width, partial, None);
-                let b = self.lanes(*b, width, partial, None);
-                Value::Select(t, Box::new(a), Box::new(b))
-            }
-            v => unreachable!("a register or lanes in a term: {v:?}"),
-        }
-    }
-
-    /// Where a test of the lanes' values holds, lanes of `a`, else of `b`.
-    fn chosen_lanes(
-        &mut self,
-        t: Test,
-        a: Value,
-        b: Value,
-        width: usize,
-        partial: Option<usize>,
-        mut step: Option<&mut Turn>,
-    ) -> Value {
-        match t {
-            Test::Value(op, l, r) => {
-                let [l, r] = [l, r].map(|v| self.lanes(v, width, partial, step.as_deref_mut()));
-                Value::Choose(op, Box::new([l, r, a, b]))
-            }
-            Test::Not(t) => self.chosen_lanes(*t, b, a, width, partial, step),
-            Test::And(ts) => ts
-                .into_iter()
-                .rev()
-                .fold(a, |yes, t| self.chosen_lanes(t, yes, b.clone(), width, partial, step.as_deref_mut())),
-            Test::Or(ts) => ts
-                .into_iter()
-                .rev()
-                .fold(b, |no, t| self.chosen_lanes(t, a.clone(), no, width, partial, step.as_deref_mut())),
-            t => Value::Select(Box::new(t), Box::new(a), Box::new(b)),
-        }
-    }
-
-    /// Whether a value differs from lane to lane.
-    fn moves(&self, v: &Value) -> bool {
-        let mut moves = false;
-        v.vars(&mut |v| moves |= v == LANE);
-        v.registers(&mut |r| moves |= self.nest.registers[r].lanes.is_some());
-        moves
-    }
-
-    /// Whether a test compares values that differ from lane to lane.
-    fn test_moves(&self, t: &Test) -> bool {
-        match t {
-            Test::Within { .. } | Test::Index(..) => false,
-            Test::Value(_, a, b) => self.moves(a) || self.moves(b),
-            Test::And(ts) | Test::Or(ts) => ts.iter().any(|t| self.test_moves(t)),
-            Test::Not(t) => self.test_moves(t),
-        }
-    }
-
-    /// A register with a value that several accumulators take.
-    fn once(&mut self, value: Value, width: usize, step: Option<&mut Turn>) -> Value {
-        let Some(step) = step else { return value };
-        if let Some((_, r)) = step.known.iter().find(|(v, _)| *v == value) {
-            return Value::Register(*r);
-        }
-        let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
-        let r = self.init(name, Some(width), value.clone(), &mut step.nodes);
-        step.known.push((value, r));
-        Value::Register(r)
-    }
-
-    fn init(&mut self, name: &str, lanes: Option<usize>, value: Value, out: &mut Vec<Node>) -> RegisterId {
-        let register = self.register(name, lanes);
-        out.push(Node::Init { register, value });
-        register
-    }
 }
 
 /// A packed read: where it is now.
@@ -1598,12 +1487,6 @@ struct Vector {
     at: Linear,
     lane: usize,
     lanes: std::ops::Range<usize>,
-}
-
-/// One turn of the reduction as it is written: the nodes, and the registers that hold what was read.
-struct Turn {
-    nodes: Vec<Node>,
-    known: Vec<(Value, RegisterId)>,
 }
 
 /// A plan being carried out.
@@ -1756,6 +1639,6 @@ fn shifted(l: &Linear, by: usize) -> Linear {
     Linear { terms: l.terms.clone(), constant: l.constant + by as i64 }
 }
 
-fn add(a: &Linear, b: &Linear) -> Linear {
+pub(super) fn add(a: &Linear, b: &Linear) -> Linear {
     Linear::new(a.terms.iter().chain(&b.terms).copied(), a.constant + b.constant)
 }

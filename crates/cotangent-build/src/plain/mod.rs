@@ -7,6 +7,7 @@
 pub mod check;
 pub mod eval;
 pub mod gather;
+mod inline;
 mod instance;
 pub mod merge;
 pub mod print;
@@ -459,6 +460,10 @@ impl Step {
             Step::Scan(scan) => scan.segments.iter().flat_map(|s| &s.body).map(|p| &p.stmt).collect(),
         }
     }
+    /// Whether it reads or writes the tensor.
+    pub fn touches(&self, t: TensorId) -> bool {
+        *self == Step::Fill(t) || self.stmts().iter().any(|s| s.target.tensor == t || s.takes(t))
+    }
     pub fn stmts_mut(&mut self) -> Vec<&mut Stmt> {
         match self {
             Step::Fill(_) => Vec::new(),
@@ -485,14 +490,24 @@ impl Stmt {
         let along = self.target.positions.iter().map(|p| match p.numerator.terms.as_slice() {
             _ if p.divisor != 1 || p.guard.any() => None,
             [] => Some(Progression { first: p.numerator.constant, step: 1, count: 1 }),
-            [(v, c)] if !seen.contains(v) => {
-                seen.push(*v);
-                let count = self.vars[*v].extent as i64;
-                // Counted from its lower end.
-                let first = p.numerator.constant + (c * (count - 1)).min(0);
-                Some(Progression { first, step: c.abs(), count })
+            terms => {
+                // Digits of one number, the last first: each counts as many as the ones behind it make.
+                let mut digits = terms.to_vec();
+                digits.sort_by_key(|(_, c)| c.abs());
+                let step = digits[0].1.abs();
+                let (mut count, mut first) = (1, p.numerator.constant);
+                for (v, c) in digits {
+                    if seen.contains(&v) || c.abs() != step * count {
+                        return None;
+                    }
+                    seen.push(v);
+                    let extent = self.vars[v].extent as i64;
+                    count *= extent;
+                    // Counted from its lower end.
+                    first += (c * (extent - 1)).min(0);
+                }
+                Some(Progression { first, step, count })
             }
-            _ => None,
         });
         let all: Option<Vec<_>> = along.collect();
         all.filter(|_| seen.len() == self.free)

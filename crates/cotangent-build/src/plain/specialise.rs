@@ -175,6 +175,8 @@ impl Specialiser<'_> {
         if fresh {
             steps.extend(results.iter().filter(|t| !begun.contains(t)).map(|t| Step::Fill(*t)));
         }
+        let steps = inline::inline(steps, &locals, self.tensors);
+        let locals = locals.into_iter().filter(|t| steps.iter().any(|s| s.touches(*t))).collect();
         // Order of arguments: inputs, their tangents, outputs, cotangents.
         let mut reads = reads;
         reads.sort_by_key(|t| match self.op.tensor(*t).role {

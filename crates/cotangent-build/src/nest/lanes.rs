@@ -1,0 +1,223 @@
+//! Lanes: takes scalar values and a variable, gives values over lanes along it, and elementwise statements written so.
+//!
+//! Holds after it: what moves with the lanes moves by one element; what differs between lanes is computed on both sides and chosen.
+
+use super::coalesce::accesses;
+use super::epilogue;
+use super::schedule::{Map, Scheduler, nest};
+use super::tile::add;
+use super::*;
+use crate::plain::{self, Cond, Expr, Stmt};
+use std::collections::BTreeMap;
+
+/// Marks what moves with the lanes while a term is lowered; no loop's variable.
+pub(super) const LANE: VarId = usize::MAX;
+
+/// Rows of at most so many elements are written in lanes here. Of longer ones the compiler of the output makes lanes, choices included; these it runs
+/// one by one, with a branch for each choice.
+const SHORT: usize = 64;
+
+/// Along a variable an access stands still, moves by one element, or else.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Along {
+    Still,
+    Contiguous,
+    Strided,
+}
+
+pub(super) fn along(a: &plain::Access, v: usize) -> Along {
+    let last = a.positions.len().wrapping_sub(1);
+    let moving: Vec<(usize, i64)> =
+        a.positions.iter().enumerate().map(|(d, p)| (d, p.numerator.coefficient(v))).filter(|(_, c)| *c != 0).collect();
+    match moving.as_slice() {
+        [] => Along::Still,
+        [(d, 1)] if *d == last && a.positions[*d].divisor == 1 => Along::Contiguous,
+        _ => Along::Strided,
+    }
+}
+
+/// One turn of the reduction as it is written: the nodes, and the registers that hold what was read.
+pub(super) struct Turn {
+    pub nodes: Vec<Node>,
+    pub known: Vec<(Value, RegisterId)>,
+}
+
+impl Scheduler<'_> {
+    /// An elementwise statement that chooses among values along short rows, in lanes; `None` for any other. Its variables are joined as far as possible.
+    pub(super) fn chosen(&mut self, s: &Stmt, fixed: &BTreeMap<usize, usize>) -> Option<Vec<Node>> {
+        let own = |v: &usize| s.vars[*v].extent > 1 && !fixed.contains_key(v);
+        let lane = (0..s.vars.len()).filter(own).find(|v| along(&s.target, *v) == Along::Contiguous)?;
+        let extent = s.vars[lane].extent;
+        // A guard within a choice would be a test of what differs between lanes.
+        let fits = |a: &&plain::Access| along(a, lane) != Along::Strided && !a.guarded();
+        if extent > SHORT || !chooses(&s.value) || !epilogue::cheap(&s.value) || !accesses(s).iter().all(fits) {
+            return None;
+        }
+        // A power of two, so that the last vector ends with the row: what it has in common with the one before is not written again.
+        let most = extent.min(self.machine.bytes / self.size());
+        let width = 1 << most.checked_ilog2().filter(|n| *n > 0)?;
+        let mut map = self.fixed_map(s, fixed);
+        let loops = self.loops_of(s, (0..s.vars.len()).filter(|v| own(v) && *v != lane), &mut map);
+        let (count, rest) = (extent / width, extent % width);
+        let mut body = if count == 1 {
+            self.vector(s, lane, &map, Linear::default(), width, 0..width)
+        } else {
+            let var = self.var(&s.vars[lane].name, count);
+            let at = Linear::new([(var, width as i64)], 0);
+            vec![Node::Loop { var, body: self.vector(s, lane, &map, at, width, 0..width) }]
+        };
+        if rest > 0 {
+            let at = Linear::constant((extent - width) as i64);
+            body.extend(self.vector(s, lane, &map, at, width, width - rest..width));
+        }
+        Some(nest(&loops, Vec::new(), &[], body))
+    }
+
+    /// One vector of such a statement.
+    fn vector(
+        &mut self,
+        s: &Stmt,
+        lane: usize,
+        map: &Map,
+        at: Linear,
+        width: usize,
+        written: std::ops::Range<usize>,
+    ) -> Vec<Node> {
+        let mut map = map.clone();
+        map[lane] = at.clone();
+        let target = self.access(&s.target, &map);
+        map[lane] = add(&at, &Linear::var(LANE));
+        let (tests, value) = self.lower_term(&s.value, &map);
+        assert!(tests.is_empty(), "no access is guarded");
+        let value = self.lanes(value, width, None, None);
+        let mut out = Vec::new();
+        let register = self.init("e", Some(width), value, &mut out);
+        let how = if s.accumulate { Update::Reduce(ReduceOp::Sum) } else { Update::Set };
+        out.push(Node::Update { place: Place::Lanes(target, written), how, value: Value::Register(register) });
+        out
+    }
+
+    /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a register if `step` is there.
+    pub(super) fn lanes(
+        &mut self,
+        v: Value,
+        width: usize,
+        partial: Option<usize>,
+        mut step: Option<&mut Turn>,
+    ) -> Value {
+        if let Value::Register(r) = v
+            && self.nest.registers[r].lanes.is_some()
+        {
+            return v;
+        }
+        if !self.moves(&v) {
+            let splat = |v| Value::Splat(Box::new(v), width);
+            return match v {
+                Value::Const(_) => splat(v),
+                v => self.once(splat(v), width, step),
+            };
+        }
+        let mut go = |this: &mut Self, v: Box<Value>| Box::new(this.lanes(*v, width, partial, step.as_deref_mut()));
+        match v {
+            Value::Load(mut a) => {
+                // In the last position alone, or there is only the first lane.
+                a.positions.iter_mut().for_each(|p| p.numerator.terms.retain(|(v, _)| *v != LANE));
+                // A panel is as wide as its vectors; an argument may end before.
+                let whole = self.is_panel(a.tensor);
+                let count = partial.filter(|_| !whole).unwrap_or(width);
+                self.once(Value::Lanes(a, width, count), width, step)
+            }
+            Value::Unary(f, a) => Value::Unary(f, go(self, a)),
+            Value::Powf(a, n) => Value::Powf(go(self, a), n),
+            Value::Binary(f, a, b) => {
+                let a = go(self, a);
+                Value::Binary(f, a, go(self, b))
+            }
+            Value::Select(t, a, b) if self.test_moves(&t) => {
+                let [a, b] = [a, b].map(|v| self.lanes(*v, width, partial, step.as_deref_mut()));
+                self.chosen_lanes(*t, a, b, width, partial, step)
+            }
+            Value::Select(t, a, b) => {
+                // Read only under the test, so nothing of it goes to a register before.
+                let a = self.lanes(*a, width, partial, None);
+                let b = self.lanes(*b, width, partial, None);
+                Value::Select(t, Box::new(a), Box::new(b))
+            }
+            v => unreachable!("a register or lanes in a term: {v:?}"),
+        }
+    }
+
+    /// Where a test of the lanes' values holds, lanes of `a`, else of `b`.
+    fn chosen_lanes(
+        &mut self,
+        t: Test,
+        a: Value,
+        b: Value,
+        width: usize,
+        partial: Option<usize>,
+        mut step: Option<&mut Turn>,
+    ) -> Value {
+        match t {
+            Test::Value(op, l, r) => {
+                let [l, r] = [l, r].map(|v| self.lanes(v, width, partial, step.as_deref_mut()));
+                Value::Choose(op, Box::new([l, r, a, b]))
+            }
+            Test::Not(t) => self.chosen_lanes(*t, b, a, width, partial, step),
+            Test::And(ts) => ts
+                .into_iter()
+                .rev()
+                .fold(a, |yes, t| self.chosen_lanes(t, yes, b.clone(), width, partial, step.as_deref_mut())),
+            Test::Or(ts) => ts
+                .into_iter()
+                .rev()
+                .fold(b, |no, t| self.chosen_lanes(t, a.clone(), no, width, partial, step.as_deref_mut())),
+            t => Value::Select(Box::new(t), Box::new(a), Box::new(b)),
+        }
+    }
+
+    /// Whether a value differs from lane to lane.
+    fn moves(&self, v: &Value) -> bool {
+        let mut moves = false;
+        v.vars(&mut |v| moves |= v == LANE);
+        v.registers(&mut |r| moves |= self.nest.registers[r].lanes.is_some());
+        moves
+    }
+
+    /// Whether a test compares values that differ from lane to lane.
+    fn test_moves(&self, t: &Test) -> bool {
+        match t {
+            Test::Within { .. } | Test::Index(..) => false,
+            Test::Value(_, a, b) => self.moves(a) || self.moves(b),
+            Test::And(ts) | Test::Or(ts) => ts.iter().any(|t| self.test_moves(t)),
+            Test::Not(t) => self.test_moves(t),
+        }
+    }
+
+    /// A register with a value that several accumulators take.
+    fn once(&mut self, value: Value, width: usize, step: Option<&mut Turn>) -> Value {
+        let Some(step) = step else { return value };
+        if let Some((_, r)) = step.known.iter().find(|(v, _)| *v == value) {
+            return Value::Register(*r);
+        }
+        let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
+        let r = self.init(name, Some(width), value.clone(), &mut step.nodes);
+        step.known.push((value, r));
+        Value::Register(r)
+    }
+
+    pub(super) fn init(&mut self, name: &str, lanes: Option<usize>, value: Value, out: &mut Vec<Node>) -> RegisterId {
+        let register = self.register(name, lanes);
+        out.push(Node::Init { register, value });
+        register
+    }
+}
+
+/// Whether values are chosen by others.
+fn chooses(e: &Expr) -> bool {
+    match e {
+        Expr::Const(_) | Expr::Read(_) => false,
+        Expr::Unary(_, a) | Expr::Powf(a, _) => chooses(a),
+        Expr::Binary(_, a, b) => chooses(a) || chooses(b),
+        Expr::Where(c, a, b) => !matches!(**c, Cond::Const(_)) || chooses(a) || chooses(b),
+    }
+}
