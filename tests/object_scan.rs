@@ -1,6 +1,7 @@
-//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, compiles them to objects at
-//! optimisation levels 3 and 2, and follows the relocations from each. All that may be reached is the crate's own code and data, and the
-//! memory intrinsics; a bounds check that the compiler did not prove shows as a call of `core::panicking`, and the function is named.
+//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, and, when asked, of every program,
+//! compiles them to objects at optimisation levels 3 and 2, and follows the relocations from each. All that may be reached is the crate's own
+//! code and data, and the memory intrinsics; a bounds check that the compiler did not prove shows as a call of `core::panicking`, and the
+//! function is named.
 //!
 //! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a library of mathematics.
 
@@ -24,13 +25,17 @@ const TABLE: &str = r#"
 macro_rules! keep {
     ($({
         $($segment:tt)::+, $op:ident, $kernel:ident, $scalar:ident;
-        $(fn $function:ident($($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)*);)*
+        $(fn $function:ident($($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)* $(; $within:ident)?);)*
     })*) => {$(const _: () = {
         use $($segment)::+ as kernel;
         $(
             #[unsafe(export_name = concat!("kernel ", stringify!($op), "::", stringify!($kernel), "::", stringify!($function)))]
-            pub fn $function($($read: &kernel::$read_type,)* $($write: &mut kernel::$write_type,)*) {
-                kernel::$function($($read,)* $($write,)*);
+            pub fn $function(
+                $($read: &kernel::$read_type,)*
+                $($write: &mut kernel::$write_type,)*
+                $($within: &mut kernel::$within::Workspace)?
+            ) {
+                kernel::$function($($read,)* $($write,)* $($within)?);
             }
         )*
     };)*};
@@ -125,9 +130,9 @@ fn scan(bytes: &[u8]) -> Scan {
     Scan { functions: functions.into_keys().collect(), faults }
 }
 
-/// The functions of the bundled kernels by the crate's own enumeration.
-fn enumerated() -> BTreeSet<String> {
-    let kernels = cotangent::kernels::KERNELS.iter();
+/// The functions of kernels by their crate's own enumeration.
+fn enumerated(kernels: &[cotangent::KernelInfo]) -> BTreeSet<String> {
+    let kernels = kernels.iter();
     kernels.flat_map(|k| k.functions.iter().map(move |f| format!("{}::{}::{}", k.op, k.name, f.name))).collect()
 }
 
@@ -137,23 +142,27 @@ fn folder(name: &str) -> PathBuf {
 
 /// The scan of every bundled kernel.
 fn bundled(level: &str) -> Scan {
-    let folder = folder(&format!("level_{level}"));
+    every("ops", cotangent::kernels::KERNELS, level)
+}
+
+/// The scan of every kernel of a folder of specs.
+fn every(specs: &str, kernels: &[cotangent::KernelInfo], level: &str) -> Scan {
+    let folder = folder(&format!("{specs}_level_{level}"));
     // Of the kernels alone, whatever features this test was built with.
-    let build = Build::new().ops(concat!(env!("CARGO_MANIFEST_DIR"), "/ops")).cargo_metadata(false);
+    let build = Build::new().ops(Path::new(env!("CARGO_MANIFEST_DIR")).join(specs)).cargo_metadata(false);
     build
         .templates(concat!(env!("CARGO_MANIFEST_DIR"), "/templates"))
         .out_dir(folder.join("cotangent"))
         .try_compile()
         .expect("the ops compile");
     let seen = scan(&compile(&folder, &folder, level));
-    let wanted = enumerated();
+    let wanted = enumerated(kernels);
     assert!(wanted.len() > 100, "the enumeration has {} functions", wanted.len());
     assert_eq!(seen.functions, wanted, "functions in the object, and enumerated");
     seen
 }
 
-fn without_faults(level: &str) {
-    let seen = bundled(level);
+fn without_faults(level: &str, seen: &Scan) {
     assert!(seen.faults.is_empty(), "level {level}: {} faults\n{}", seen.faults.len(), seen.faults.join("\n"));
     println!("level {level}: {} functions of as many enumerated, no faults", seen.functions.len());
 }
@@ -162,12 +171,19 @@ fn without_faults(level: &str) {
 
 #[test]
 fn kernels_reach_nothing_else_at_level_3() {
-    without_faults("3");
+    without_faults("3", &bundled("3"));
 }
 
 #[test]
 fn kernels_reach_nothing_else_at_level_2() {
-    without_faults("2");
+    without_faults("2", &bundled("2"));
+}
+
+/// Programs, stages and workspaces included.
+#[test]
+#[ignore = "compiles the programs in one piece: `cargo test --test object_scan -- --ignored`"]
+fn programs_reach_nothing_else() {
+    without_faults("3", &every("programs", cotangent_programs::KERNELS, "3"));
 }
 
 /// The functions that keep a check at the levels for size, and how many there are in all, against `tests/object_scan_size.txt`.

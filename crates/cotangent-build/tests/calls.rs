@@ -45,6 +45,17 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "[\"y[b,c] = tanh(sum(d) x[b,d] * w[d,c] + b[c])\"]",
     ),
     ("inputs: {x: [I]}\noutputs: {y: [I]}", "[\"y = mul(x, x)\"]", "[\"y[i] = x[i] * x[i]\"]"),
+    // A tensor has an axis twice: the first stands for the first.
+    (
+        "inputs: {x: [B, D], w: [D, D]}\noutputs: {y: [B, D]}",
+        "[\"y = matmul(x, w; I = [B], J = [D], K = [D])\"]",
+        "[\"y[b, e in D] = sum(d) x[b,d] * w[d,e]\"]",
+    ),
+    (
+        "inputs: {x: [D, B], w: [D, D]}\noutputs: {y: [B, D]}",
+        "[\"y = matmul(x, w; J = [D], K = [D])\"]",
+        "[\"y[b, e in D] = sum(d) x[d,b] * w[d,e]\"]",
+    ),
     // A parameter is handed on; two derived sizes, the second named.
     (
         "params: {step: S}\ninputs: {x: [N, S, Cx], k: [T, Cx, C], r: [T, C, E]}\noutputs: {y: [N, P, E]}\n\

@@ -37,7 +37,7 @@ struct Place {
     slots: Vec<Slot>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Slot {
     /// A kept axis, by its place among them.
     Kept(usize),
@@ -472,12 +472,16 @@ impl Resolver<'_> {
     fn place(&mut self, callee: &Op, f: &At<String>, b: &Binding, of: TensorId, tensor: TensorId) -> Option<Place> {
         let axes = &callee.tensor(of).axes;
         let own = self.op.tensor(tensor);
-        let slot = |c: &AxisId| {
-            let kept = b.kept.iter().position(|k| k == c).map(Slot::Kept);
-            let part = |(p, a): (usize, &AxisId)| b.of(*a).iter().position(|x| x == c).map(|d| Slot::Position(p, d));
-            kept.or_else(|| axes.iter().enumerate().find_map(part))
-        };
-        let slots: Vec<Option<Slot>> = own.axes.iter().map(slot).collect();
+        // Each stands for one axis of the tensor: of an axis that the tensor has twice the first for the first.
+        let kept = b.kept.iter().enumerate().map(|(k, c)| (*c, Slot::Kept(k)));
+        let parts = axes.iter().enumerate();
+        let parts = parts.flat_map(|(p, a)| b.of(*a).iter().enumerate().map(move |(d, c)| (*c, Slot::Position(p, d))));
+        let mut open: Vec<(AxisId, Slot)> = kept.chain(parts).collect();
+        let mut slots: Vec<Option<Slot>> = Vec::new();
+        for c in &own.axes {
+            let at = open.iter().position(|(of, _)| of == c);
+            slots.push(at.map(|at| open.remove(at).1));
+        }
         let wanted: usize = axes.iter().map(|a| b.of(*a).len()).sum();
         let found = slots.iter().flatten().filter(|s| matches!(s, Slot::Position(..))).count();
         let stray = own.axes.iter().zip(&slots).find(|(_, s)| s.is_none()).map(|(c, _)| *c);
@@ -497,7 +501,15 @@ impl Resolver<'_> {
         };
         let d = Diagnostic::error(Code::BadCall, f.span, message, "the axes do not fit");
         let axes: Vec<_> = axes.iter().map(|a| callee.axis(*a).name.as_str()).collect();
-        self.out.push(d.help(format!("`{part}` of `{}` has the axes [{}]", f.value, axes.join(", "))));
+        let twice = own.axes.iter().enumerate().find(|(n, c)| own.axes[..*n].contains(c)).map(|(_, c)| *c);
+        let mut help = format!("`{part}` of `{}` has the axes [{}]", f.value, axes.join(", "));
+        if let Some(c) = twice {
+            let name = &self.op.axis(c).name;
+            let given: Vec<_> = axes.iter().map(|a| format!("{a} = [{name}]")).collect();
+            help +=
+                &format!("; say after the tensors for which `{name}` stands: `{}(...; {})`", f.value, given.join(", "));
+        }
+        self.out.push(d.help(help));
         None
     }
 
