@@ -56,6 +56,11 @@ const PAIRS: &[(&str, &str, &str)] = &[
         "[\"y = matmul(x, w; J = [D], K = [D])\"]",
         "[\"y[b, e in D] = sum(d) x[d,b] * w[d,e]\"]",
     ),
+    (
+        "inputs: {w: [D, D]}\noutputs: {y: [D, D]}",
+        "[\"y = mul(w, w; I = [D, D])\"]",
+        "[\"y[d, e in D] = w[d,e] * w[d,e]\"]",
+    ),
     // A parameter is handed on; two derived sizes, the second named.
     (
         "params: {step: S}\ninputs: {x: [N, S, Cx], k: [T, Cx, C], r: [T, C, E]}\noutputs: {y: [N, P, E]}\n\

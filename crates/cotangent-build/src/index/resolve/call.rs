@@ -1,7 +1,8 @@
 //! Calls: takes a step `h = matmul(x, w)` and the op that it names, gives the op's statements over the caller's axes and tensors.
 //!
 //! Axes are matched by where they stand: an axis that the first and the third argument have stands for one that the op's first and third
-//! input have. An axis of the op stands for any number of the caller's. What no axis of the op stands for is kept: the op runs for each of its values.
+//! input have. An axis of the op stands for any number of the caller's; of one that a tensor has twice the first stands for the first. What no axis of the
+//! op stands for is kept: the op runs for each of its values.
 //!
 //! Holds after it: statements as the author could have written them; the op's tangent rule besides, so that what it declares holds for the call.
 
@@ -505,7 +506,10 @@ impl Resolver<'_> {
         let mut help = format!("`{part}` of `{}` has the axes [{}]", f.value, axes.join(", "));
         if let Some(c) = twice {
             let name = &self.op.axis(c).name;
-            let given: Vec<_> = axes.iter().map(|a| format!("{a} = [{name}]")).collect();
+            // One axis of the op takes all, several one each.
+            let count = if axes.len() == 1 { own.axes.iter().filter(|o| **o == c).count() } else { 1 };
+            let list = vec![name.as_str(); count].join(", ");
+            let given: Vec<_> = axes.iter().map(|a| format!("{a} = [{list}]")).collect();
             help +=
                 &format!("; say after the tensors for which `{name}` stands: `{}(...; {})`", f.value, given.join(", "));
         }
