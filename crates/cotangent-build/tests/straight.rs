@@ -113,6 +113,17 @@ fn functions_run_on_lanes() {
     assert_eq!(found, expected);
 }
 
+/// Whatever stands between the steps: side by side they are emitted as one function.
+#[test]
+fn sines_stand_beside_their_cosines() {
+    let found = forward(&[
+        "y[0] = cos(x[0]) * cos(x[1]) + u[0] * u[1]",
+        "y[1] = exp(u[0] * x[2]) * sin(x[0]) + u[1] * sin(x[1])",
+    ]);
+    let at = |f: &str| found.iter().position(|l| l.contains(&format!(":= {f}<"))).expect("on lanes");
+    assert_eq!(at("sin").abs_diff(at("cos")), 1, "{found:?}");
+}
+
 #[test]
 fn a_side_that_is_used_alone_runs_where_it_is_taken() {
     let found = forward(&["y[0] = where(x[0] > 0, log(x[0]), u[0])", "y[1] = where(x[0] > 0, u[0], u[0])"]);

@@ -852,7 +852,11 @@ impl Writer<'_, '_> {
     /// A value whose parts are written: a register, or part of the expressions that use it.
     fn write(&mut self, v: Id) {
         if let Some(group) = self.groups.get(&v).cloned() {
-            return self.write_batch(&group);
+            self.write_batch(&group);
+            if let Some(other) = self.other_half(&group) {
+                self.write_batch(&other);
+            }
+            return;
         }
         let depth = 1 + self.g.parts(v).iter().map(|p| self.depth[p]).max().unwrap_or(0);
         // A sign is part of the instruction that takes it.
@@ -869,6 +873,22 @@ impl Writer<'_, '_> {
         let register = self.register("v", None, value);
         self.registers.insert(v, register);
         self.depth.insert(v, 0);
+    }
+
+    /// The sines of the same angles as these cosines, or the other way round: side by side they are one function.
+    fn other_half(&self, group: &[Id]) -> Option<Vec<Id>> {
+        let function = |g: &[Id]| match self.g.ops[g[0]] {
+            Op::Unary(f, _) => f,
+            _ => unreachable!("batches are of functions"),
+        };
+        let arguments = |g: &[Id]| g.iter().map(|v| self.g.parts(*v)[0]).collect::<Vec<_>>();
+        let wanted = match function(group) {
+            Unary::Sin => Unary::Cos,
+            Unary::Cos => Unary::Sin,
+            _ => return None,
+        };
+        let same = |g: &&Vec<Id>| function(g) == wanted && arguments(g) == arguments(group);
+        self.groups.values().find(same).filter(|g| !self.depth.contains_key(&g[0])).cloned()
     }
 
     fn write_batch(&mut self, group: &[Id]) {
