@@ -38,7 +38,7 @@ struct Place {
     slots: Vec<Slot>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Slot {
     /// A kept axis, by its place among them.
     Kept(usize),
