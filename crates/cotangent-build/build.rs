@@ -12,9 +12,10 @@ fn main() {
         ("RUNTIME", "runtime", "rs", "The sources of the crate `cotangent`."),
         ("TEMPLATES", "templates", "tera", "The templates of the generated Rust."),
     ] {
+        let folder = followed(folder);
         println!("cargo::rerun-if-changed={folder}");
         let _ = writeln!(text, "/// {doc}\npub const {name}: &[(&str, &str)] = &[");
-        for path in files(Path::new(folder), extension) {
+        for path in files(Path::new(&folder), extension) {
             let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
             let at = parts.join("/");
             let _ = writeln!(
@@ -28,6 +29,14 @@ fn main() {
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("shipped.rs"), text).expect("OUT_DIR can be written");
+}
+
+/// The folder that a link leads to. A checkout without symbolic links has a file in its place, which holds the path.
+fn followed(link: &str) -> String {
+    match std::fs::read_to_string(link) {
+        Ok(path) => path.trim_end().to_string(),
+        Err(_) => link.to_string(),
+    }
 }
 
 /// The files of a folder and its folders with this extension, in the order of their paths.
