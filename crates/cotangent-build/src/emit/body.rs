@@ -4,11 +4,21 @@
 //! range follows.
 
 use super::names::Names;
-use crate::index::{Binary, ReduceOp, TensorId, Unary};
+use super::rust::{self, Expr, Number, Path, Stmt};
+use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::nest::{Access, Nest, Node, Place, RegisterId, Test, Update, Value};
 use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
+
+/// The variable of a trial.
+const TRIAL: &str = "trial";
+/// The blocks of a transpose: the first rows, and the others.
+const BLOCKS: [&str; 2] = ["turned", "beside"];
+/// What small functions and blocks within an expression name their values.
+const ANY: [&str; 2] = ["a", "b"];
+/// The instruction set.
+const ISA: &str = "Isa_";
 
 /// How the text of a body stands.
 pub struct Form<'a> {
@@ -23,17 +33,20 @@ pub struct Form<'a> {
 /// The lines of the body.
 pub fn lines(sources: &Sources, k: &Kernel, n: &Nest, names: &Names, form: Form) -> String {
     let Form { runtime, depth, either } = form;
-    let mut w = Writer { sources, runtime, k, n, names, either, tried: Tried::No, out: String::new() };
+    let mut w = Writer { sources, runtime, k, n, names, either, tried: Tried::No };
+    let mut out = Vec::new();
     for l in &n.locals {
-        let (name, zero) = (names.tensor(l.tensor), nested(&format!("0.0_{}", scalar(k.dtype)), &l.shape));
-        if l.shape.is_empty() {
-            w.line(depth, &format!("let mut {name} = {zero};"));
+        let zero = l.shape.iter().rev().fold(w.number(0.0), |inner, n| inner.repeat(*n));
+        let (mutable, value) = if l.shape.is_empty() {
+            (true, zero)
         } else {
-            w.line(depth, &format!("let {name} = &mut {runtime}::isa::Aligned({zero}).0;"));
-        }
+            let aligned = w.runtime(&["isa", "Aligned"]).call([zero]);
+            (false, aligned.field(0).unary(rust::Unary::RefMut))
+        };
+        out.push(Stmt::Let { names: vec![Path::name(names.tensor(l.tensor))], mutable, value });
     }
-    w.nodes(&n.body, depth);
-    w.out
+    w.nodes(&n.body, &mut out);
+    rust::lines(&out, depth)
 }
 
 /// The scalar type.
@@ -44,9 +57,9 @@ pub fn scalar(dtype: DType) -> &'static str {
     }
 }
 
-/// `[[x; 3]; 2]`: of a type or of an element.
-pub fn nested(element: &str, shape: &[usize]) -> String {
-    shape.iter().rev().fold(element.to_string(), |inner, n| format!("[{inner}; {n}]"))
+/// The type of an array: `[[f32; 3]; 2]`.
+pub fn array(dtype: DType, shape: &[usize]) -> String {
+    shape.iter().rev().fold(Expr::name(scalar(dtype)), |inner, n| inner.repeat(*n)).to_string()
 }
 
 struct Writer<'a> {
@@ -57,7 +70,6 @@ struct Writer<'a> {
     names: &'a Names,
     either: bool,
     tried: Tried,
-    out: String,
 }
 
 /// Where the text stands.
@@ -70,11 +82,24 @@ enum Tried {
     Again,
 }
 
+/// A function of the instruction set.
+fn isa(name: &str) -> Path {
+    Path::new(&[ISA, name])
+}
+
+/// A function of scalars.
+fn math(name: &str) -> Path {
+    Path::new(&["math", name]).of(&[&ISA])
+}
+
 impl Writer<'_> {
-    fn line(&mut self, depth: usize, text: &str) {
-        self.out.push_str(&"    ".repeat(depth));
-        self.out.push_str(text);
-        self.out.push('\n');
+    /// A path of what the body stands on.
+    fn runtime(&self, names: &[&str]) -> Path {
+        Path::new(&[&[self.runtime], names].concat())
+    }
+
+    fn register(&self, r: RegisterId) -> Expr {
+        Expr::name(self.names.register(r))
     }
 
     /// Whether what is done to a place depends on the flag.
@@ -82,158 +107,160 @@ impl Writer<'_> {
         self.either && matches!(place, Place::Element(a) | Place::Lanes(a, _) if self.n.writes.contains(&a.tensor))
     }
 
-    fn update(&self, place: &Place, how: Update, value: &Value) -> String {
-        if let Place::Lanes(a, lanes) = place {
-            let (row, at) = self.row(a, true);
-            let value_text = self.value(value);
-            let whole = Some(lanes.len()) == value.lanes(&self.n.registers);
-            return match (how, whole) {
-                (Update::Set, true) => format!("Isa_::write({value_text}, {row}, {at});"),
-                (Update::Set, false) => {
-                    format!("Isa_::write_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
-                }
-                (Update::Reduce(_), true) => format!("Isa_::add_to({value_text}, {row}, {at});"),
-                (Update::Reduce(_), false) => {
-                    format!("Isa_::add_part({value_text}, {row}, {at}, {}, {});", lanes.start, lanes.end)
-                }
-            };
-        }
-        let lanes = value.lanes(&self.n.registers).is_some();
+    fn update(&self, place: &Place, how: Update, value: &Value) -> Stmt {
+        let lanes = value.lanes(&self.n.registers);
         let place = match place {
+            Place::Lanes(a, range) => {
+                let (row, at) = self.row(a, true);
+                let all = [self.value(value), row, at];
+                let ends = [range.start, range.end].map(Expr::whole);
+                return Stmt::Expr(match (how, Some(range.len()) == lanes) {
+                    (Update::Set, true) => isa("write").call(all),
+                    (Update::Set, false) => isa("write_part").call([&all[..], &ends].concat()),
+                    (Update::Reduce(_), true) => isa("add_to").call(all),
+                    (Update::Reduce(_), false) => isa("add_part").call([&all[..], &ends].concat()),
+                });
+            }
             Place::Element(a) => self.access(a, true),
-            Place::Register(r) => self.names.register(*r).to_string(),
-            Place::Lanes(..) => unreachable!("above"),
+            Place::Register(r) => self.register(*r),
         };
+        let with = |f: Path| Stmt::Assign(place.clone(), f.call([place.clone(), self.value(value)]));
         match how {
-            Update::Set => format!("{place} = {};", self.value(value)),
-            Update::Reduce(ReduceOp::Sum) => return_sum(&place, &self.sum(&place, value, lanes)),
-            Update::Reduce(ReduceOp::Prod) if lanes => {
-                format!("{place} = Isa_::lanes_mul({place}, {});", self.value(value))
-            }
-            Update::Reduce(ReduceOp::Prod) => format!("{place} *= {};", self.value(value)),
-            Update::Reduce(r) if lanes => {
-                format!("{place} = Isa_::lanes_{}({place}, {});", r.name(), self.value(value))
-            }
-            Update::Reduce(r) => {
-                format!("{place} = math::{}::<Isa_>({place}, {});", r.name(), self.value(value))
-            }
+            Update::Set => Stmt::Assign(place, self.value(value)),
+            Update::Reduce(ReduceOp::Sum) => summed(&place, self.sum(place.clone(), value, lanes.is_some())),
+            Update::Reduce(ReduceOp::Prod) if lanes.is_some() => with(isa("lanes_mul")),
+            Update::Reduce(ReduceOp::Prod) => Stmt::Change(place, rust::Binary::Mul, self.value(value)),
+            Update::Reduce(ReduceOp::Max) if lanes.is_some() => with(isa("lanes_max")),
+            Update::Reduce(ReduceOp::Min) if lanes.is_some() => with(isa("lanes_min")),
+            Update::Reduce(r @ (ReduceOp::Max | ReduceOp::Min)) => with(math(r.name())),
         }
     }
 
-    fn nodes(&mut self, nodes: &[Node], depth: usize) {
+    fn nodes(&mut self, nodes: &[Node], out: &mut Vec<Stmt>) {
         let mut rest = nodes.iter();
         while let Some(node) = rest.next() {
             if let Some((sin, cos, x)) = rest.as_slice().first().and_then(|next| turn(node, next)) {
-                let x: Vec<_> = x.iter().map(|x| self.value(x)).collect();
-                let [sin, cos] = [sin, cos].map(|r| self.names.register(r));
-                let lanes = format!("{}::Lanes::from_array([{}])", self.runtime, x.join(", "));
-                self.line(depth, &format!("let (mut {sin}, mut {cos}) = {lanes}.sin_cos::<Isa_>();"));
+                let names = [sin, cos].map(|r| Path::name(self.names.register(r))).into();
+                let value = self.of_scalars(x).method(Path::name("sin_cos").of(&[&ISA]), []);
+                out.push(Stmt::Let { names, mutable: true, value });
                 rest.next();
                 continue;
             }
-            match node {
-                // Said once.
-                Node::Comment(..) if self.tried == Tried::Again => {}
-                Node::Comment(text, span) => {
-                    let place = span.map_or(String::new(), |s| format!("    {}", super::place(self.sources, s)));
-                    self.line(depth, &format!("// {text}{place}"));
+            self.node(node, out);
+        }
+    }
+
+    fn within(&mut self, nodes: &[Node]) -> Vec<Stmt> {
+        let mut out = Vec::new();
+        self.nodes(nodes, &mut out);
+        out
+    }
+
+    fn node(&mut self, node: &Node, out: &mut Vec<Stmt>) {
+        match node {
+            // Said once.
+            Node::Comment(..) if self.tried == Tried::Again => {}
+            Node::Comment(text, span) => {
+                let place = span.map_or(String::new(), |s| format!("    {}", super::place(self.sources, s)));
+                out.push(Stmt::Comment(format!("{text}{place}")));
+            }
+            Node::Loop { var, body } => {
+                let (name, extent) = (Path::name(self.names.var(*var)), self.n.vars[*var].extent);
+                out.push(Stmt::For { var: name, extent, body: self.within(body) });
+            }
+            Node::If { tests, body } => {
+                let test = self.tests(rust::Binary::And, tests);
+                out.push(Stmt::If { test, body: self.within(body) });
+            }
+            Node::Trial { body } => {
+                let value = Path::new(&["math", "Trial", "new"]).call([]);
+                out.push(let_mut(TRIAL, value));
+                self.tried = Tried::First;
+                self.nodes(body, out);
+                self.tried = Tried::Again;
+                let test = Expr::name(TRIAL).method(Path::name("failed"), []);
+                out.push(Stmt::If { test, body: self.within(body) });
+                self.tried = Tried::No;
+            }
+            Node::Init { register, value } => {
+                out.push(let_mut(self.names.register(*register), self.value(value)));
+            }
+            Node::Update { place, how: Update::Reduce(ReduceOp::Sum), value } if self.is_result(place) => {
+                let add = self.update(place, Update::Reduce(ReduceOp::Sum), value);
+                let store = self.update(place, Update::Set, value);
+                out.push(Stmt::Expr(Expr::when(Expr::name(self.names.flag()), add, store)));
+            }
+            Node::Update { place, how, value } => out.push(self.update(place, *how, value)),
+            Node::Fold { into, from, op } => {
+                let (into, from) = (self.register(*into), self.register(*from));
+                let fold = |f: Expr| self.runtime(&["isa", "fold"]).call([from.clone(), f]);
+                out.push(match op {
+                    ReduceOp::Sum => Stmt::Change(into, rust::Binary::Add, isa("sum").call([from])),
+                    ReduceOp::Prod => {
+                        let [a, b] = ANY.map(Expr::name);
+                        let product = Expr::closure(&ANY, a.binary(rust::Binary::Mul, b));
+                        Stmt::Change(into, rust::Binary::Mul, fold(product))
+                    }
+                    ReduceOp::Max | ReduceOp::Min => {
+                        let folded = fold(Expr::Path(math(op.name())));
+                        Stmt::Assign(into.clone(), math(op.name()).call([into, folded]))
+                    }
+                });
+            }
+            Node::Sums { into, from } => {
+                let rows = from.iter().map(|r| self.register(*r)).collect();
+                out.push(let_mut(self.names.register(*into), isa("sums").call([Expr::Array(rows)])));
+            }
+            Node::Transpose { from, to } => {
+                let rows: Vec<Expr> = from
+                    .iter()
+                    .map(|a| {
+                        let (row, at) = self.row(a, false);
+                        self.runtime(&["isa", "row"]).call([row, at])
+                    })
+                    .collect();
+                let (ty, n) = (scalar(self.k.dtype), to.len());
+                for (name, rows) in BLOCKS.iter().zip(rows.chunks(n)) {
+                    let value = isa("transpose").of(&[&ty, &n]).call([Expr::Array(rows.to_vec())]);
+                    out.push(Stmt::Let { names: vec![Path::name(name)], mutable: false, value });
                 }
-                Node::Loop { var, body } => {
-                    self.line(depth, &format!("for {} in 0..{} {{", self.names.var(*var), self.n.vars[*var].extent));
-                    self.nodes(body, depth + 1);
-                    self.line(depth, "}");
-                }
-                Node::If { tests, body } => {
-                    let tests: Vec<_> = tests.iter().map(|t| self.test(t, true)).collect();
-                    self.line(depth, &format!("if {} {{", tests.join(" && ")));
-                    self.nodes(body, depth + 1);
-                    self.line(depth, "}");
-                }
-                Node::Trial { body } => {
-                    self.line(depth, "let mut trial = math::Trial::new();");
-                    self.tried = Tried::First;
-                    self.nodes(body, depth);
-                    self.line(depth, "if trial.failed() {");
-                    self.tried = Tried::Again;
-                    self.nodes(body, depth + 1);
-                    self.tried = Tried::No;
-                    self.line(depth, "}");
-                }
-                Node::Init { register, value } => {
-                    self.line(depth, &format!("let mut {} = {};", self.names.register(*register), self.value(value)));
-                }
-                Node::Update { place, how: Update::Reduce(ReduceOp::Sum), value } if self.is_result(place) => {
-                    let add = self.update(place, Update::Reduce(ReduceOp::Sum), value);
-                    let store = self.update(place, Update::Set, value);
-                    self.line(depth, &format!("if {} {{ {add} }} else {{ {store} }}", self.names.flag()));
-                }
-                Node::Update { place, how, value } => {
-                    let text = self.update(place, *how, value);
-                    self.line(depth, &text);
-                }
-                Node::Fold { into, from, op } => {
-                    let (into, from) = (self.names.register(*into), self.names.register(*from));
-                    let fold = |f: &str| format!("{}::isa::fold({from}, {f})", self.runtime);
-                    let text = match op {
-                        ReduceOp::Sum => format!("{into} += Isa_::sum({from});"),
-                        ReduceOp::Prod => format!("{into} *= {};", fold("|a, b| a * b")),
-                        ReduceOp::Max | ReduceOp::Min => {
-                            let f = format!("math::{}::<Isa_>", op.name());
-                            format!("{into} = {f}({into}, {});", fold(&f))
-                        }
+                for (i, a) in to.iter().enumerate() {
+                    let (row, at) = self.row(a, true);
+                    let [turned, beside] = BLOCKS.map(|name| Expr::name(name).at(Expr::whole(i)));
+                    let lanes = if from.len() == n {
+                        turned
+                    } else {
+                        isa("join").of(&[&ty, &n, &from.len()]).call([turned, beside])
                     };
-                    self.line(depth, &text);
+                    out.push(Stmt::Expr(isa("write").call([lanes, row, at])));
                 }
-                Node::Sums { into, from } => {
-                    let rows: Vec<_> = from.iter().map(|r| self.names.register(*r)).collect();
-                    let into = self.names.register(*into);
-                    self.line(depth, &format!("let mut {into} = Isa_::sums([{}]);", rows.join(", ")));
-                }
-                Node::Transpose { from, to } => {
-                    let rows: Vec<_> = from
-                        .iter()
-                        .map(|a| {
-                            let (row, at) = self.row(a, false);
-                            format!("{}::isa::row({row}, {at})", self.runtime)
-                        })
-                        .collect();
-                    let (ty, n) = (scalar(self.k.dtype), to.len());
-                    for (name, rows) in ["turned", "beside"].iter().zip(rows.chunks(n)) {
-                        let rows = rows.join(", ");
-                        self.line(depth, &format!("let {name} = Isa_::transpose::<{ty}, {n}>([{rows}]);"));
-                    }
-                    for (i, a) in to.iter().enumerate() {
-                        let (row, at) = self.row(a, true);
-                        let lanes = if from.len() == n {
-                            format!("turned[{i}]")
-                        } else {
-                            format!("Isa_::join::<{ty}, {n}, {}>(turned[{i}], beside[{i}])", from.len())
-                        };
-                        self.line(depth, &format!("Isa_::write({lanes}, {row}, {at});"));
-                    }
-                }
-                Node::Fill(t) => {
-                    let name = self.names.tensor(*t);
-                    let borrow = if self.n.shape(self.k, *t).is_empty() && self.local(*t) { "&mut " } else { "&mut *" };
-                    let flat = format!("{}::Tensor::flat_mut({borrow}{name})", self.runtime);
-                    self.line(depth, &format!("{flat}.fill(0.0);"));
-                }
+            }
+            Node::Fill(t) => {
+                let name = Expr::name(self.names.tensor(*t));
+                // A scalar local is no reference.
+                let place = match self.n.shape(self.k, *t).is_empty() && self.local(*t) {
+                    true => name,
+                    false => name.unary(rust::Unary::Deref),
+                };
+                let flat = self.runtime(&["Tensor", "flat_mut"]).call([place.unary(rust::Unary::RefMut)]);
+                out.push(Stmt::Expr(flat.method(Path::name("fill"), [Expr::Number(Number::zero())])));
             }
         }
     }
 
-    /// The text of `place` with a value added: products are fused into the sum where the instruction set does that, term by term, the last
-    /// term of the value first.
-    fn sum(&self, place: &str, v: &Value, lanes: bool) -> String {
-        let (fma, add) = if lanes { ("Isa_::lanes_mul_add", "Isa_::lanes_add") } else { ("Isa_::mul_add", "") };
+    /// `place` with a value added: products are fused into the sum where the instruction set does that, term by term, the last term of the
+    /// value first.
+    fn sum(&self, place: Expr, v: &Value, lanes: bool) -> Expr {
+        let fma = || isa(if lanes { "lanes_mul_add" } else { "mul_add" });
         match v {
-            Value::Binary(Binary::Add, a, b) => self.sum(&self.sum(place, b, lanes), a, lanes),
-            Value::Binary(Binary::Mul, a, b) => format!("{fma}({}, {}, {place})", self.value(a), self.value(b)),
+            Value::Binary(Binary::Add, a, b) => self.sum(self.sum(place, b, lanes), a, lanes),
+            Value::Binary(Binary::Mul, a, b) => fma().call([self.value(a), self.value(b), place]),
             Value::Powf(a, n) if *n == 2.0 => {
-                format!("{{ let a = {}; {fma}(a, a, {place}) }}", self.value(a))
+                let it = Expr::name(ANY[0]);
+                Expr::binding(ANY[0], self.value(a), fma().call([it.clone(), it, place]))
             }
-            v if lanes => format!("{add}({place}, {})", self.value(v)),
-            v => format!("{place} + {}", self.operand(v)),
+            v if lanes => isa("lanes_add").call([place, self.value(v)]),
+            v => place.binary(rust::Binary::Add, self.operand(v)),
         }
     }
 
@@ -241,225 +268,276 @@ impl Writer<'_> {
         self.n.local(t).is_some()
     }
 
-    fn number(&self, c: f64) -> String {
+    fn number(&self, c: f64) -> Expr {
         let ty = scalar(self.k.dtype);
         // What does not fit is infinite, as it would be in a conversion.
         let c = if self.k.dtype == DType::F32 && (c as f32).is_infinite() { f64::from(c as f32) } else { c };
+        let special = |name: &str| Expr::Path(Path::new(&[ty, name]));
         match c {
-            f64::INFINITY => format!("{ty}::INFINITY"),
-            f64::NEG_INFINITY => format!("{ty}::NEG_INFINITY"),
-            _ => format!("{c:?}_{ty}"),
+            f64::INFINITY => special("INFINITY"),
+            f64::NEG_INFINITY => special("NEG_INFINITY"),
+            c if c.is_nan() => special("NAN"),
+            c => signed(Number::real(c, ty), c.is_sign_negative()),
         }
     }
 
     /// A place or an element, behind `mutable` joins.
-    fn access(&self, a: &Access, mutable: bool) -> String {
-        let name = self.names.tensor(a.tensor);
-        if a.positions.is_empty() {
-            // A scalar argument is behind a reference, a scalar local is not.
-            return if self.local(a.tensor) { name.to_string() } else { format!("*{name}") };
-        }
+    fn access(&self, a: &Access, mutable: bool) -> Expr {
         let (row, at) = self.steps(a, mutable);
-        format!("{row}[{at}]")
+        match at {
+            Some(at) => row.at(at),
+            // A scalar argument is behind a reference, a scalar local is not.
+            None if self.local(a.tensor) => row,
+            None => row.unary(rust::Unary::Deref),
+        }
     }
 
     /// The row of lanes as a slice, and where in it they start.
-    fn row(&self, a: &Access, mutable: bool) -> (String, String) {
+    fn row(&self, a: &Access, mutable: bool) -> (Expr, Expr) {
         let (row, at) = self.steps(a, mutable);
-        let flat = row.ends_with("()");
-        let borrow = match (flat, mutable) {
-            (true, _) => "",
-            (false, true) => "&mut ",
-            (false, false) => "&",
+        let borrow = if mutable { rust::Unary::RefMut } else { rust::Unary::Ref };
+        let row = match row {
+            // A slice already.
+            flat @ Expr::Method(..) => flat,
+            // A reference to the array.
+            name @ Expr::Path(_) => Expr::Whole(Box::new(name)).unary(borrow),
+            array => array.unary(borrow),
         };
-        // A name alone is a reference to the array already.
-        let whole = a.positions.len() == 1 && !flat;
-        (if whole { format!("{borrow}{row}[..]") } else { format!("{borrow}{row}") }, at)
+        (row, at.expect("lanes are no scalar"))
     }
 
-    /// The array that the last position indexes, and that position.
-    fn steps(&self, a: &Access, mutable: bool) -> (String, String) {
-        let mut row = self.names.tensor(a.tensor).to_string();
-        let mut at = String::new();
-        for (n, (p, joined)) in a.positions.iter().zip(&a.joined).enumerate() {
-            if n > 0 {
-                row += &format!("[{at}]");
+    /// The array that the last position indexes, and that position; none of a scalar.
+    fn steps(&self, a: &Access, mutable: bool) -> (Expr, Option<Expr>) {
+        let mut row = Expr::name(self.names.tensor(a.tensor));
+        let mut at = None;
+        for (p, joined) in a.positions.iter().zip(&a.joined) {
+            if let Some(at) = at {
+                row = row.at(at);
             }
-            row += &(if mutable { ".as_flattened_mut()" } else { ".as_flattened()" }).repeat(joined - 1);
-            let numerator = self.linear(&p.numerator, p.guarded);
-            at = if p.divisor == 1 { numerator } else { format!("({numerator}) / {}", p.divisor) };
+            for _ in 1..*joined {
+                row = row.method(Path::name(if mutable { "as_flattened_mut" } else { "as_flattened" }), []);
+            }
+            at = Some(divided(self.linear(&p.numerator, p.guarded), rust::Binary::Div, p.divisor));
         }
         (row, at)
     }
 
     /// A linear map as `usize`: terms that add, then terms that take away, wrapping where only a test keeps it from going below zero.
-    fn linear(&self, l: &Linear, wrapping: bool) -> String {
+    fn linear(&self, l: &Linear, wrapping: bool) -> Expr {
         let (plus, minus) = self.halves(l);
-        match (plus.is_empty(), minus.is_empty()) {
-            (true, true) => "0".into(),
-            (false, true) => plus.join(" + "),
-            (_, false) if wrapping => {
-                let from = if plus.is_empty() { "0".to_string() } else { plus.join(" + ") };
-                format!("usize::wrapping_sub({from}, {})", minus.join(" + "))
-            }
-            (_, false) => {
-                format!("{} - {}", if plus.is_empty() { "0".into() } else { plus.join(" + ") }, minus.join(" - "))
-            }
+        let plus = total(plus);
+        if minus.is_empty() {
+            plus
+        } else if wrapping {
+            Path::new(&["usize", "wrapping_sub"]).call([plus, total(minus)])
+        } else {
+            minus.into_iter().fold(plus, |a, b| a.binary(rust::Binary::Sub, b))
         }
     }
 
-    /// The terms with positive and with negative coefficients, as text.
-    fn halves(&self, l: &Linear) -> (Vec<String>, Vec<String>) {
+    /// The terms with positive and with negative coefficients.
+    fn halves(&self, l: &Linear) -> (Vec<Expr>, Vec<Expr>) {
         let (mut plus, mut minus) = (Vec::new(), Vec::new());
         for (v, c) in &l.terms {
-            let name = self.names.var(*v);
-            let size = if c.unsigned_abs() == 1 { name.to_string() } else { format!("{name} * {}", c.unsigned_abs()) };
+            let name = Expr::name(self.names.var(*v));
+            let size = if c.unsigned_abs() == 1 { name } else { name.binary(rust::Binary::Mul, size(*c)) };
             if *c > 0 { &mut plus } else { &mut minus }.push(size);
         }
         match l.constant {
             0 => {}
-            c if c > 0 => plus.push(c.to_string()),
-            c => minus.push(c.unsigned_abs().to_string()),
+            c => if c > 0 { &mut plus } else { &mut minus }.push(size(c)),
         }
         (plus, minus)
     }
 
-    fn value(&self, v: &Value) -> String {
+    fn value(&self, v: &Value) -> Expr {
         if v.lanes(&self.n.registers).is_some() {
             return self.lanes(v);
         }
         match v {
             Value::Const(c) => self.number(*c),
             Value::Load(a) => self.access(a, false),
-            Value::Register(r) => self.names.register(*r).to_string(),
-            Value::Unary(Unary::Neg, a) => format!("-{}", self.operand(a)),
+            Value::Register(r) => self.register(*r),
+            Value::Unary(Unary::Neg, a) => self.operand(a).unary(rust::Unary::Neg),
             Value::Unary(f, a) if f.branches() && self.tried == Tried::First => {
-                format!("trial.{}::<Isa_>({})", f.name(), self.value(a))
+                let note = |x: Expr| Expr::name(TRIAL).method(Path::name(f.name()).of(&[&ISA]), [x]);
+                // A trial is borrowed while its argument is computed: one that needs the trial too comes first.
+                match crate::nest::trial::branches(a) {
+                    true => Expr::binding(ANY[0], self.value(a), note(Expr::name(ANY[0]))),
+                    false => note(self.value(a)),
+                }
             }
-            Value::Unary(f, a) => format!("math::{}::<Isa_>({})", f.name(), self.value(a)),
-            Value::Binary(f, a, b) => {
-                let symbol = match f {
-                    Binary::Add => "+",
-                    Binary::Sub => "-",
-                    Binary::Mul => "*",
-                    Binary::Div => "/",
-                    f => return format!("math::{}::<Isa_>({}, {})", f.name(), self.value(a), self.value(b)),
-                };
-                format!("{} {symbol} {}", self.operand(a), self.operand(b))
-            }
-            Value::Powf(a, n) => self.power(&self.value(a), *n),
-            Value::Select(t, a, b) => {
-                format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.value(a), self.value(b))
-            }
-            Value::Fused(a, b, c) => {
-                format!("Isa_::mul_add({}, {}, {})", self.value(a), self.value(b), self.value(c))
-            }
-            Value::Lane(r, lane) => format!("{}[{lane}]", self.names.register(*r)),
+            Value::Unary(f, a) => math(f.name()).call([self.value(a)]),
+            Value::Binary(f, a, b) => match arithmetic(*f) {
+                Some(op) => self.operand(a).binary(op, self.operand(b)),
+                None => math(f.name()).call([self.value(a), self.value(b)]),
+            },
+            Value::Powf(a, n) => self.power(self.value(a), *n),
+            Value::Select(t, a, b) => self.select(t, a, b),
+            Value::Fused(a, b, c) => isa("mul_add").call([self.value(a), self.value(b), self.value(c)]),
+            Value::Lane(r, lane) => self.register(*r).at(Expr::whole(*lane)),
             Value::Lanes(..) | Value::Splat(..) | Value::Each(..) | Value::Choose(..) => {
                 unreachable!("lanes are above")
             }
         }
     }
 
-    fn power(&self, base: &str, n: f64) -> String {
+    fn select(&self, t: &Test, a: &Value, b: &Value) -> Expr {
+        Expr::when(self.test(t), self.value(a), self.value(b)).bracketed()
+    }
+
+    fn power(&self, base: Expr, n: f64) -> Expr {
         match n {
-            n if n.fract() == 0.0 && n.abs() <= 64.0 => format!("math::powi::<Isa_>({base}, {})", n as i32),
-            0.5 => format!("math::sqrt::<Isa_>({base})"),
-            -0.5 => format!("math::rsqrt::<Isa_>({base})"),
-            n => format!("math::pow::<Isa_>({base}, {})", self.number(n)),
+            n if n.fract() == 0.0 && n.abs() <= 64.0 => {
+                math("powi").call([base, signed(Number::whole(n.abs() as usize), n < 0.0)])
+            }
+            0.5 => math("sqrt").call([base]),
+            -0.5 => math("rsqrt").call([base]),
+            n => math("pow").call([base, self.number(n)]),
         }
     }
 
+    /// Lanes of scalars, one each.
+    fn of_scalars(&self, all: &[Value]) -> Expr {
+        let all = all.iter().map(|a| self.value(a)).collect();
+        self.runtime(&["Lanes", "from_array"]).call([Expr::Array(all)])
+    }
+
     /// A value of several lanes.
-    fn lanes(&self, v: &Value) -> String {
+    fn lanes(&self, v: &Value) -> Expr {
         let ty = scalar(self.k.dtype);
-        let arithmetic =
-            |name: &str, a: &Value, b: &Value| format!("Isa_::lanes_{name}({}, {})", self.lanes(a), self.lanes(b));
+        let function = |f: &Unary| Path::name(f.name()).of(&[&ISA]);
         match v {
-            Value::Register(r) => self.names.register(*r).to_string(),
+            Value::Register(r) => self.register(*r),
             Value::Lanes(a, width, count) => {
                 let (row, at) = self.row(a, false);
-                if width == count {
-                    format!("Isa_::read::<{ty}, {width}>({row}, {at})")
-                } else {
-                    format!("Isa_::read_part::<{ty}, {width}>({row}, {at}, {count})")
+                match width == count {
+                    true => isa("read").of(&[&ty, width]).call([row, at]),
+                    false => isa("read_part").of(&[&ty, width]).call([row, at, Expr::whole(*count)]),
                 }
             }
-            Value::Splat(a, width) => format!("Isa_::splat::<{ty}, {width}>({})", self.value(a)),
-            Value::Unary(Unary::Neg, a) => format!("-{}", self.lanes(a)),
-            Value::Unary(f, a) => format!("{}.{}::<Isa_>()", self.lanes(a), f.name()),
-            Value::Binary(f, a, b) => match f {
-                Binary::Add => arithmetic("add", a, b),
-                Binary::Sub => arithmetic("sub", a, b),
-                Binary::Mul => arithmetic("mul", a, b),
-                Binary::Max => arithmetic("max", a, b),
-                Binary::Min => arithmetic("min", a, b),
-                Binary::Div => format!("{} / {}", self.lanes(a), self.lanes(b)),
-                f => format!("{}.zip({}, |a, b| math::{}::<Isa_>(a, b))", self.lanes(a), self.lanes(b), f.name()),
-            },
-            Value::Powf(a, n) => format!("{}.map(|a| {})", self.lanes(a), self.power("a", *n)),
-            Value::Select(t, a, b) => {
-                format!("(if {} {{ {} }} else {{ {} }})", self.test(t, false), self.lanes(a), self.lanes(b))
+            Value::Splat(a, width) => isa("splat").of(&[&ty, width]).call([self.value(a)]),
+            Value::Unary(Unary::Neg, a) => self.lanes(a).unary(rust::Unary::Neg),
+            Value::Unary(f, a) => self.lanes(a).method(function(f), []),
+            Value::Binary(f, a, b) => {
+                let (a, b) = (self.lanes(a), self.lanes(b));
+                match f {
+                    Binary::Add => isa("lanes_add").call([a, b]),
+                    Binary::Sub => isa("lanes_sub").call([a, b]),
+                    Binary::Mul => isa("lanes_mul").call([a, b]),
+                    Binary::Max => isa("lanes_max").call([a, b]),
+                    Binary::Min => isa("lanes_min").call([a, b]),
+                    Binary::Div => a.binary(rust::Binary::Div, b),
+                    f => {
+                        let each = Expr::closure(&ANY, math(f.name()).call(ANY.map(Expr::name)));
+                        a.method(Path::name("zip"), [b, each])
+                    }
+                }
             }
+            Value::Powf(a, n) => {
+                let each = Expr::closure(&ANY[..1], self.power(Expr::name(ANY[0]), *n));
+                self.lanes(a).method(Path::name("map"), [each])
+            }
+            Value::Select(t, a, b) => self.select(t, a, b),
             Value::Choose(op, all) => {
-                let [a, b, yes, no] = all.each_ref().map(|v| self.lanes(v));
-                format!("{}::Lanes::choose(|a, b| a {} b, {a}, {b}, {yes}, {no})", self.runtime, op.symbol())
+                let [a, b] = ANY.map(Expr::name);
+                let [x, y, yes, no] = all.each_ref().map(|v| self.lanes(v));
+                let test = Expr::closure(&ANY, a.binary(comparison(*op), b));
+                self.runtime(&["Lanes", "choose"]).call([test, x, y, yes, no])
             }
-            Value::Each(f, all) => {
-                let all: Vec<_> = all.iter().map(|a| self.value(a)).collect();
-                let lanes = format!("{}::Lanes::from_array([{}])", self.runtime, all.join(", "));
-                format!("{lanes}.{}::<Isa_>().apart()", f.name())
-            }
+            Value::Each(f, all) => self.of_scalars(all).method(function(f), []).method(Path::name("apart"), []),
             Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => {
                 unreachable!("scalars stand in splats")
             }
         }
     }
 
-    /// Bracketed where precedence could change the meaning. Sums and products are bracketed as they were written: the order of
-    /// operations is part of a kernel's contract.
-    fn operand(&self, v: &Value) -> String {
-        let text = self.value(v);
+    /// Sums and products within others are bracketed as they were written, also where Rust would not ask for it: the order of operations is
+    /// part of a kernel's contract, and is to be seen.
+    fn operand(&self, v: &Value) -> Expr {
+        let e = self.value(v);
         match v {
             Value::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Div, ..) | Value::Unary(Unary::Neg, _) => {
-                format!("({text})")
+                e.bracketed()
             }
-            _ => text,
+            _ => e,
         }
     }
 
-    fn test(&self, t: &Test, inside_and: bool) -> String {
+    /// All of them, or one of them.
+    fn tests(&self, op: rust::Binary, tests: &[Test]) -> Expr {
+        Expr::joined(op, tests.iter().map(|t| self.test(t))).unwrap_or(Expr::Bool(op == rust::Binary::And))
+    }
+
+    fn test(&self, t: &Test) -> Expr {
         match t {
             Test::Within { numerator, divisor, extent } => {
                 let n = self.linear(numerator, true);
+                let inside = divided(n.clone(), rust::Binary::Div, *divisor);
+                let inside = inside.binary(rust::Binary::Lt, Expr::whole(*extent));
                 if *divisor == 1 {
-                    return format!("{n} < {extent}");
+                    return inside;
                 }
-                let n = if n.ends_with(')') { n } else { format!("({n})") };
-                format!("{n} % {divisor} == 0 && {n} / {divisor} < {extent}")
+                let whole = divided(n, rust::Binary::Rem, *divisor).binary(rust::Binary::Eq, Expr::whole(0));
+                whole.binary(rust::Binary::And, inside)
             }
             Test::Index(op, a, b) => {
                 // Every term on the side where it adds.
                 let ((pa, ma), (pb, mb)) = (self.halves(a), self.halves(b));
-                let side = |x: Vec<String>, y: Vec<String>| {
-                    let all = [x, y].concat();
-                    if all.is_empty() { "0".to_string() } else { all.join(" + ") }
-                };
-                format!("{} {} {}", side(pa, mb), op.symbol(), side(pb, ma))
+                total([pa, mb].concat()).binary(comparison(*op), total([pb, ma].concat()))
             }
-            Test::Value(op, a, b) => {
-                format!("{} {} {}", self.operand(a), op.symbol(), self.operand(b))
-            }
-            Test::And(ts) if ts.is_empty() => "true".into(),
-            Test::Or(ts) if ts.is_empty() => "false".into(),
-            Test::And(ts) => {
-                let all: Vec<_> = ts.iter().map(|t| self.test(t, true)).collect();
-                let text = all.join(" && ");
-                if inside_and || ts.len() == 1 { text } else { format!("({text})") }
-            }
-            Test::Or(ts) => format!("({})", ts.iter().map(|t| self.test(t, true)).collect::<Vec<_>>().join(" || ")),
-            Test::Not(t) => format!("!({})", self.test(t, true)),
+            Test::Value(op, a, b) => self.operand(a).binary(comparison(*op), self.operand(b)),
+            Test::And(ts) => self.tests(rust::Binary::And, ts),
+            Test::Or(ts) => self.tests(rust::Binary::Or, ts),
+            Test::Not(t) => self.test(t).unary(rust::Unary::Not),
         }
+    }
+}
+
+fn let_mut(name: &str, value: Expr) -> Stmt {
+    Stmt::Let { names: vec![Path::name(name)], mutable: true, value }
+}
+
+/// A number with its sign.
+fn signed(n: Number, negative: bool) -> Expr {
+    let size = Expr::Number(n);
+    if negative { size.unary(rust::Unary::Neg) } else { size }
+}
+
+/// A whole number without its sign.
+fn size(c: i64) -> Expr {
+    Expr::whole(usize::try_from(c.unsigned_abs()).expect("a size fits 64 bits"))
+}
+
+/// The sum of all terms.
+fn total(terms: Vec<Expr>) -> Expr {
+    Expr::joined(rust::Binary::Add, terms).unwrap_or(Expr::whole(0))
+}
+
+/// Divided, where that changes anything.
+fn divided(e: Expr, op: rust::Binary, divisor: i64) -> Expr {
+    if divisor == 1 { e } else { e.binary(op, size(divisor)) }
+}
+
+/// The operator of a function that has one.
+fn arithmetic(f: Binary) -> Option<rust::Binary> {
+    match f {
+        Binary::Add => Some(rust::Binary::Add),
+        Binary::Sub => Some(rust::Binary::Sub),
+        Binary::Mul => Some(rust::Binary::Mul),
+        Binary::Div => Some(rust::Binary::Div),
+        _ => None,
+    }
+}
+
+fn comparison(op: Compare) -> rust::Binary {
+    match op {
+        Compare::Lt => rust::Binary::Lt,
+        Compare::Le => rust::Binary::Le,
+        Compare::Gt => rust::Binary::Gt,
+        Compare::Ge => rust::Binary::Ge,
+        Compare::Eq => rust::Binary::Eq,
+        Compare::Ne => rust::Binary::Ne,
     }
 }
 
@@ -478,9 +556,16 @@ fn turn<'a>(node: &'a Node, next: &Node) -> Option<(RegisterId, RegisterId, &'a 
 }
 
 /// A sum set to its new value: `+=` where nothing is fused.
-fn return_sum(place: &str, sum: &str) -> String {
-    match sum.strip_prefix(&format!("{place} + ")) {
-        Some(added) => format!("{place} += {added};"),
-        None => format!("{place} = {sum};"),
+fn summed(place: &Expr, sum: Expr) -> Stmt {
+    match added(place, &sum) {
+        Some(added) => Stmt::Change(place.clone(), rust::Binary::Add, added),
+        None => Stmt::Assign(place.clone(), sum),
     }
+}
+
+/// What a sum that begins with `place` adds to it.
+fn added(place: &Expr, sum: &Expr) -> Option<Expr> {
+    let Expr::Binary(rust::Binary::Add, first, last) = sum else { return None };
+    let last = (**last).clone();
+    if **first == *place { Some(last) } else { added(place, first).map(|all| all.binary(rust::Binary::Add, last)) }
 }

@@ -8,6 +8,7 @@ pub(crate) mod c;
 pub(crate) mod cost;
 pub mod names;
 mod ndarray;
+mod rust;
 mod vendor;
 
 use crate::certify::Certified;
@@ -509,7 +510,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     TypeContext {
         tensor: tensor.name.clone(),
         alias: names::alias(&tensor.name),
-        rust: body::nested(body::scalar(kernel.dtype), &tensor.shape),
+        rust: body::array(kernel.dtype, &tensor.shape),
         dims: tensor.dims.clone(),
         shape: tensor.shape.clone(),
         dimension: ndarray::dimension(&tensor.shape),
@@ -549,7 +550,7 @@ fn function_context(
         let alias = match of.role {
             Role::Input | Role::Output | Role::Partial(..) => names::alias(&of.name),
             // Between stages.
-            _ => body::nested(body::scalar(kernel.dtype), &of.shape),
+            _ => body::array(kernel.dtype, &of.shape),
         };
         ArgumentContext { name: tensor.name.clone(), alias, rank: of.shape.len() }
     };
@@ -689,7 +690,7 @@ fn staged(kernel: &Kernel, f: &Function, runtime: &str) -> (Option<WorkspaceCont
         let mut end = 0;
         for (at, t) in own {
             let tensor = kernel.tensor(t);
-            let (ty, at) = (body::nested(body::scalar(kernel.dtype), &tensor.shape), at / size);
+            let (ty, at) = (body::array(kernel.dtype, &tensor.shape), at / size);
             // The length is a constant: this is never `None`.
             text += &format!(
                 "let Some(({}, rest_)) = {runtime}::workspace::take::<{ty}>(rest_, {}) else {{ return }}; ",

@@ -17,7 +17,7 @@ pub mod print;
 pub mod schedule;
 pub mod straight;
 mod tile;
-mod trial;
+pub(crate) mod trial;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::plain::{Kernel, Kind, Linear};

@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether a function within has a branch.
-fn branches(v: &Value) -> bool {
+pub(crate) fn branches(v: &Value) -> bool {
     match v {
         Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => false,
         Value::Fused(a, b, c) => branches(a) || branches(b) || branches(c),

@@ -1,0 +1,775 @@
+//! Rust as trees: takes expressions and statements, gives their text.
+//!
+//! Holds after it: the text parses to the tree that it is of, brackets aside. The printer alone knows precedence, and no part of a tree is
+//! text: names and numbers are checked where they are made, so that whoever builds a body cannot lose a bracket.
+
+use std::fmt::{self, Display, Formatter};
+
+/// An expression. It is made by the functions of its kind, which check names and numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    Path(Path),
+    /// Not negative: a sign is a [`Unary::Neg`].
+    Number(Number),
+    Bool(bool),
+    Unary(Unary, Box<Expr>),
+    Binary(Binary, Box<Expr>, Box<Expr>),
+    Call(Box<Expr>, Vec<Expr>),
+    Method(Box<Expr>, Path, Vec<Expr>),
+    Field(Box<Expr>, usize),
+    Index(Box<Expr>, Box<Expr>),
+    /// `a[..]`
+    Whole(Box<Expr>),
+    Array(Vec<Expr>),
+    /// `[x; 3]`
+    Repeat(Box<Expr>, usize),
+    If(Box<Expr>, Box<Block>, Box<Block>),
+    Block(Box<Block>),
+    /// `|a, b| a + b`
+    Closure(Vec<Path>, Box<Expr>),
+    /// Brackets for the reader, where precedence asks for none.
+    Bracket(Box<Expr>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unary {
+    Neg,
+    Not,
+    Deref,
+    Ref,
+    RefMut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binary {
+    Or,
+    And,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Eq,
+    Ne,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+}
+
+/// `math::sin::<Isa_>`: names, and the arguments of the last one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    names: Vec<String>,
+    arguments: Vec<String>,
+}
+
+/// `2.0_f32`, `3`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number(String);
+
+/// Statements, and the value after them if there is one. It stands in one line.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Block {
+    pub stmts: Vec<Stmt>,
+    pub value: Option<Expr>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stmt {
+    /// A line for the reader: it stands in no line that goes on.
+    Comment(String),
+    /// One name, or a tuple.
+    Let {
+        names: Vec<Path>,
+        mutable: bool,
+        value: Expr,
+    },
+    Assign(Expr, Expr),
+    /// `a += b`
+    Change(Expr, Binary, Expr),
+    Expr(Expr),
+    /// From 0 to the extent.
+    For {
+        var: Path,
+        extent: usize,
+        body: Vec<Stmt>,
+    },
+    If {
+        test: Expr,
+        body: Vec<Stmt>,
+    },
+}
+
+/// Binding strength, loosest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    /// What ends where its surroundings end.
+    Open,
+    Or,
+    And,
+    Compare,
+    Sum,
+    Product,
+    Unary,
+    Postfix,
+}
+
+impl Level {
+    /// Of what binds closer than anything of this level.
+    fn closer(self) -> Level {
+        match self {
+            Level::Open => Level::Or,
+            Level::Or => Level::And,
+            Level::And => Level::Compare,
+            Level::Compare => Level::Sum,
+            Level::Sum => Level::Product,
+            Level::Product => Level::Unary,
+            Level::Unary | Level::Postfix => Level::Postfix,
+        }
+    }
+}
+
+/// Whether this is one name, which no text around it can change.
+fn is_name(text: &str) -> bool {
+    let letter = |c: char| c == '_' || c.is_alphabetic();
+    text.chars().next().is_some_and(letter) && text.chars().all(|c| letter(c) || c.is_numeric())
+}
+
+impl Path {
+    /// One name.
+    pub fn name(name: &str) -> Self {
+        Path::new(&[name])
+    }
+    /// Names joined by `::`; the first may be a path itself.
+    pub fn new(names: &[&str]) -> Self {
+        let (first, rest) = names.split_first().expect("a path has a name");
+        // A path from the root begins with an empty name.
+        let names: Vec<String> = first.split("::").chain(rest.iter().copied()).map(str::to_string).collect();
+        let inner = names.iter().skip(usize::from(names.len() > 1 && names[0].is_empty()));
+        inner.for_each(|n| assert!(is_name(n), "`{n}` is no name"));
+        Path { names, arguments: Vec::new() }
+    }
+    /// With generic arguments: names and numbers.
+    pub fn of(mut self, arguments: &[&dyn Display]) -> Self {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        let number = |a: &String| a.chars().all(|c| c.is_ascii_digit());
+        self.arguments.iter().for_each(|a| assert!(is_name(a) || number(a), "`{a}` is no generic argument"));
+        self
+    }
+    /// Called.
+    pub fn call(self, arguments: impl Into<Vec<Expr>>) -> Expr {
+        Expr::Call(Box::new(Expr::Path(self)), arguments.into())
+    }
+}
+
+impl Number {
+    /// A whole number.
+    pub fn whole(n: usize) -> Self {
+        Number(n.to_string())
+    }
+    /// Of the type that its place has.
+    pub fn zero() -> Self {
+        Number("0.0".into())
+    }
+    /// A finite number of a scalar type, without its sign.
+    pub fn real(c: f64, ty: &str) -> Self {
+        assert!(c.is_finite() && is_name(ty), "no literal says {c} of type {ty}");
+        Number(format!("{:?}_{ty}", c.abs()))
+    }
+}
+
+impl Expr {
+    /// One name.
+    pub fn name(name: &str) -> Self {
+        Expr::Path(Path::name(name))
+    }
+    pub fn whole(n: usize) -> Self {
+        Expr::Number(Number::whole(n))
+    }
+    pub fn unary(self, op: Unary) -> Self {
+        Expr::Unary(op, Box::new(self))
+    }
+    pub fn binary(self, op: Binary, other: Expr) -> Self {
+        Expr::Binary(op, Box::new(self), Box::new(other))
+    }
+    pub fn method(self, name: Path, arguments: impl Into<Vec<Expr>>) -> Self {
+        Expr::Method(Box::new(self), name, arguments.into())
+    }
+    pub fn at(self, index: Expr) -> Self {
+        Expr::Index(Box::new(self), Box::new(index))
+    }
+    pub fn field(self, n: usize) -> Self {
+        Expr::Field(Box::new(self), n)
+    }
+    pub fn bracketed(self) -> Self {
+        Expr::Bracket(Box::new(self))
+    }
+    pub fn repeat(self, n: usize) -> Self {
+        Expr::Repeat(Box::new(self), n)
+    }
+    pub fn when(test: Expr, yes: impl Into<Block>, no: impl Into<Block>) -> Self {
+        Expr::If(Box::new(test), Box::new(yes.into()), Box::new(no.into()))
+    }
+    pub fn closure(names: &[&str], body: Expr) -> Self {
+        Expr::Closure(names.iter().map(|n| Path::name(n)).collect(), Box::new(body))
+    }
+    /// The value of `body`, in which `name` stands for `value`.
+    pub fn binding(name: &str, value: Expr, body: Expr) -> Self {
+        let names = vec![Path::name(name)];
+        Expr::Block(Box::new(Block { stmts: vec![Stmt::Let { names, mutable: false, value }], value: Some(body) }))
+    }
+    /// All of them joined by one operator, from the left; `None` of none.
+    pub fn joined(op: Binary, all: impl IntoIterator<Item = Expr>) -> Option<Self> {
+        all.into_iter().reduce(|a, b| a.join(op, b))
+    }
+    /// Tests within tests of the same kind are one list: unlike sums of numbers it does not matter how they are grouped.
+    fn join(self, op: Binary, other: Expr) -> Self {
+        match other {
+            Expr::Binary(inner, a, b) if inner == op && matches!(op, Binary::And | Binary::Or) => {
+                self.join(op, *a).join(op, *b)
+            }
+            other => self.binary(op, other),
+        }
+    }
+
+    fn level(&self) -> Level {
+        match self {
+            Expr::If(..) | Expr::Block(_) | Expr::Closure(..) => Level::Open,
+            Expr::Binary(op, ..) => op.level(),
+            Expr::Unary(..) => Level::Unary,
+            Expr::Path(_) | Expr::Number(_) | Expr::Bool(_) | Expr::Call(..) | Expr::Method(..) => Level::Postfix,
+            Expr::Field(..) | Expr::Index(..) | Expr::Whole(_) | Expr::Array(_) | Expr::Repeat(..) => Level::Postfix,
+            Expr::Bracket(_) => Level::Postfix,
+        }
+    }
+}
+
+impl From<Expr> for Block {
+    fn from(value: Expr) -> Self {
+        Block { stmts: Vec::new(), value: Some(value) }
+    }
+}
+
+impl From<Stmt> for Block {
+    fn from(stmt: Stmt) -> Self {
+        Block { stmts: vec![stmt], value: None }
+    }
+}
+
+impl Unary {
+    fn symbol(self) -> &'static str {
+        match self {
+            Unary::Neg => "-",
+            Unary::Not => "!",
+            Unary::Deref => "*",
+            Unary::Ref => "&",
+            Unary::RefMut => "&mut ",
+        }
+    }
+}
+
+impl Binary {
+    fn symbol(self) -> &'static str {
+        match self {
+            Binary::Or => "||",
+            Binary::And => "&&",
+            Binary::Lt => "<",
+            Binary::Le => "<=",
+            Binary::Gt => ">",
+            Binary::Ge => ">=",
+            Binary::Eq => "==",
+            Binary::Ne => "!=",
+            Binary::Add => "+",
+            Binary::Sub => "-",
+            Binary::Mul => "*",
+            Binary::Div => "/",
+            Binary::Rem => "%",
+        }
+    }
+    fn level(self) -> Level {
+        match self {
+            Binary::Or => Level::Or,
+            Binary::And => Level::And,
+            Binary::Lt | Binary::Le | Binary::Gt | Binary::Ge | Binary::Eq | Binary::Ne => Level::Compare,
+            Binary::Add | Binary::Sub => Level::Sum,
+            Binary::Mul | Binary::Div | Binary::Rem => Level::Product,
+        }
+    }
+}
+
+/// An expression where one of a level, or closer, may stand.
+struct At<'a>(&'a Expr, Level);
+
+impl Display for At<'_> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        if self.0.level() < self.1 { write!(f, "({})", self.0) } else { self.0.fmt(f) }
+    }
+}
+
+/// With commas between.
+struct List<'a, T>(&'a [T]);
+
+impl<T: Display> Display for List<'_, T> {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(n, x)| write!(f, "{}{x}", if n > 0 { ", " } else { "" }))
+    }
+}
+
+impl Display for Path {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str(&self.names.join("::"))?;
+        if self.arguments.is_empty() { Ok(()) } else { write!(f, "::<{}>", List(&self.arguments)) }
+    }
+}
+
+impl Display for Expr {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Expr::Path(path) => path.fmt(f),
+            Expr::Number(n) => f.write_str(&n.0),
+            Expr::Bool(b) => b.fmt(f),
+            Expr::Unary(op, a) => {
+                // Twice the same sign would be another token, or read like one.
+                let twice = match **a {
+                    Expr::Unary(inner, _) => op.symbol().chars().next() == inner.symbol().chars().next(),
+                    _ => false,
+                };
+                write!(f, "{}{}", op.symbol(), At(a, if twice { Level::Postfix } else { Level::Unary }))
+            }
+            Expr::Binary(op, a, b) => {
+                let level = op.level();
+                // A comparison is no operand of another.
+                let left = if level == Level::Compare { level.closer() } else { level };
+                write!(f, "{} {} {}", At(a, left), op.symbol(), At(b, level.closer()))
+            }
+            Expr::Call(callee, arguments) => {
+                // `x.0(y)` is no call of a field to every reader.
+                let bare = matches!(**callee, Expr::Path(_));
+                match bare {
+                    true => write!(f, "{callee}({})", List(arguments)),
+                    false => write!(f, "({callee})({})", List(arguments)),
+                }
+            }
+            Expr::Method(a, name, arguments) => write!(f, "{}.{name}({})", At(a, Level::Postfix), List(arguments)),
+            Expr::Field(a, n) => match **a {
+                // `1.0` and `x.0.1` have numbers in them.
+                Expr::Number(_) | Expr::Field(..) => write!(f, "({a}).{n}"),
+                _ => write!(f, "{}.{n}", At(a, Level::Postfix)),
+            },
+            Expr::Index(a, i) => write!(f, "{}[{i}]", At(a, Level::Postfix)),
+            Expr::Whole(a) => write!(f, "{}[..]", At(a, Level::Postfix)),
+            Expr::Array(all) => write!(f, "[{}]", List(all)),
+            Expr::Repeat(a, n) => write!(f, "[{a}; {n}]"),
+            Expr::If(test, yes, no) => write!(f, "if {} {yes} else {no}", At(test, Level::Or)),
+            Expr::Block(block) => block.fmt(f),
+            Expr::Closure(names, body) => write!(f, "|{}| {body}", List(names)),
+            Expr::Bracket(a) => write!(f, "({a})"),
+        }
+    }
+}
+
+impl Display for Block {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.write_str("{ ")?;
+        for s in &self.stmts {
+            write!(f, "{s} ")?;
+        }
+        match &self.value {
+            // As the last of a block an expression ends where it ends, and as its first it begins no statement: unless it is one itself.
+            Some(value) => write!(f, "{value} }}"),
+            None => f.write_str("}"),
+        }
+    }
+}
+
+impl Display for Stmt {
+    /// In one line.
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let inner = |f: &mut Formatter, body: &[Stmt]| {
+            f.write_str("{ ")?;
+            body.iter().try_for_each(|s| write!(f, "{s} "))?;
+            f.write_str("}")
+        };
+        match self {
+            Stmt::For { body, .. } | Stmt::If { body, .. } => {
+                self.head(f)?;
+                inner(f, body)
+            }
+            Stmt::Comment(_) => unreachable!("a comment ends its line"),
+            Stmt::Let { names, mutable, value } => {
+                let mutable = if *mutable { "mut " } else { "" };
+                match names.as_slice() {
+                    [name] => write!(f, "let {mutable}{name} = {value};"),
+                    names => {
+                        let names: Vec<String> = names.iter().map(|n| format!("{mutable}{n}")).collect();
+                        write!(f, "let ({}) = {value};", List(&names))
+                    }
+                }
+            }
+            Stmt::Assign(place, value) => write!(f, "{} = {value};", At(place, Level::Unary)),
+            Stmt::Change(place, op, value) => write!(f, "{} {}= {value};", At(place, Level::Unary), op.symbol()),
+            Stmt::Expr(e @ (Expr::If(..) | Expr::Block(_))) => e.fmt(f),
+            Stmt::Expr(e) => write!(f, "{e};"),
+        }
+    }
+}
+
+impl Stmt {
+    /// What stands before the braces.
+    fn head(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        match self {
+            Stmt::For { var, extent, .. } => write!(f, "for {var} in 0..{extent} "),
+            Stmt::If { test, .. } => write!(f, "if {} ", At(test, Level::Or)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Statements one a line, `depth` steps of four spaces from the margin.
+pub fn lines(stmts: &[Stmt], depth: usize) -> String {
+    let mut out = String::new();
+    write_lines(stmts, depth, &mut out).expect("a string takes all text");
+    out
+}
+
+fn write_lines(stmts: &[Stmt], depth: usize, out: &mut String) -> fmt::Result {
+    use fmt::Write;
+    let margin = "    ".repeat(depth);
+    for s in stmts {
+        match s {
+            Stmt::Comment(text) => text.lines().try_for_each(|line| writeln!(out, "{margin}// {line}"))?,
+            Stmt::For { body, .. } | Stmt::If { body, .. } => {
+                out.push_str(&margin);
+                s.head(out)?;
+                out.push_str("{\n");
+                write_lines(body, depth + 1, out)?;
+                writeln!(out, "{margin}}}")?;
+            }
+            s => writeln!(out, "{margin}{s}")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse::Parser;
+
+    /// A tree without brackets for the reader.
+    fn bare(e: &Expr) -> Expr {
+        let boxed = |e: &Expr| Box::new(bare(e));
+        let all = |es: &[Expr]| es.iter().map(bare).collect();
+        match e {
+            Expr::Bracket(a) => bare(a),
+            Expr::Path(_) | Expr::Number(_) | Expr::Bool(_) => e.clone(),
+            Expr::Unary(op, a) => Expr::Unary(*op, boxed(a)),
+            Expr::Binary(op, a, b) => Expr::Binary(*op, boxed(a), boxed(b)),
+            Expr::Call(f, es) => Expr::Call(boxed(f), all(es)),
+            Expr::Method(a, name, es) => Expr::Method(boxed(a), name.clone(), all(es)),
+            Expr::Field(a, n) => Expr::Field(boxed(a), *n),
+            Expr::Index(a, i) => Expr::Index(boxed(a), boxed(i)),
+            Expr::Whole(a) => Expr::Whole(boxed(a)),
+            Expr::Array(es) => Expr::Array(all(es)),
+            Expr::Repeat(a, n) => Expr::Repeat(boxed(a), *n),
+            Expr::If(t, a, b) => Expr::If(boxed(t), Box::new(bare_block(a)), Box::new(bare_block(b))),
+            Expr::Block(b) => Expr::Block(Box::new(bare_block(b))),
+            Expr::Closure(names, a) => Expr::Closure(names.clone(), boxed(a)),
+        }
+    }
+    fn bare_block(b: &Block) -> Block {
+        Block { stmts: b.stmts.iter().map(bare_stmt).collect(), value: b.value.as_ref().map(bare) }
+    }
+    fn bare_stmt(s: &Stmt) -> Stmt {
+        let body = |b: &[Stmt]| b.iter().map(bare_stmt).collect();
+        match s {
+            Stmt::Comment(text) => Stmt::Comment(text.clone()),
+            Stmt::Let { names, mutable, value } => {
+                Stmt::Let { names: names.clone(), mutable: *mutable, value: bare(value) }
+            }
+            Stmt::Assign(a, b) => Stmt::Assign(bare(a), bare(b)),
+            Stmt::Change(a, op, b) => Stmt::Change(bare(a), *op, bare(b)),
+            Stmt::Expr(e) => Stmt::Expr(bare(e)),
+            Stmt::For { var, extent, body: b } => Stmt::For { var: var.clone(), extent: *extent, body: body(b) },
+            Stmt::If { test, body: b } => Stmt::If { test: bare(test), body: body(b) },
+        }
+    }
+
+    /// What a parser that knows nothing of this printer makes of text.
+    fn read(e: &syn::Expr) -> Expr {
+        let boxed = |e: &syn::Expr| Box::new(read(e));
+        match e {
+            syn::Expr::Paren(e) => read(&e.expr),
+            syn::Expr::Path(p) => Expr::Path(read_path(&p.path)),
+            syn::Expr::Lit(l) => match &l.lit {
+                syn::Lit::Bool(b) => Expr::Bool(b.value),
+                syn::Lit::Int(n) => Expr::Number(Number(n.to_string())),
+                syn::Lit::Float(n) => Expr::Number(Number(n.to_string())),
+                other => panic!("{other:?}"),
+            },
+            syn::Expr::Unary(u) => {
+                let op = match &u.op {
+                    syn::UnOp::Neg(_) => Unary::Neg,
+                    syn::UnOp::Not(_) => Unary::Not,
+                    syn::UnOp::Deref(_) => Unary::Deref,
+                    other => panic!("{other:?}"),
+                };
+                Expr::Unary(op, boxed(&u.expr))
+            }
+            syn::Expr::Reference(r) => {
+                Expr::Unary(if r.mutability.is_some() { Unary::RefMut } else { Unary::Ref }, boxed(&r.expr))
+            }
+            syn::Expr::Binary(b) => Expr::Binary(read_op(&b.op).0, boxed(&b.left), boxed(&b.right)),
+            syn::Expr::Call(c) => Expr::Call(boxed(&c.func), c.args.iter().map(read).collect()),
+            syn::Expr::MethodCall(m) => {
+                let arguments = m.turbofish.as_ref().map_or(Vec::new(), |t| t.args.iter().map(read_argument).collect());
+                let name = Path { names: vec![m.method.to_string()], arguments };
+                Expr::Method(boxed(&m.receiver), name, m.args.iter().map(read).collect())
+            }
+            syn::Expr::Field(f) => match &f.member {
+                syn::Member::Unnamed(n) => Expr::Field(boxed(&f.base), n.index as usize),
+                other => panic!("{other:?}"),
+            },
+            syn::Expr::Index(i) => match &*i.index {
+                syn::Expr::Range(r) if r.start.is_none() && r.end.is_none() => Expr::Whole(boxed(&i.expr)),
+                index => Expr::Index(boxed(&i.expr), boxed(index)),
+            },
+            syn::Expr::Array(a) => Expr::Array(a.elems.iter().map(read).collect()),
+            syn::Expr::Repeat(r) => match read(&r.len) {
+                Expr::Number(n) => Expr::Repeat(boxed(&r.expr), n.0.parse().unwrap()),
+                other => panic!("{other:?}"),
+            },
+            syn::Expr::If(i) => {
+                let syn::Expr::Block(no) = &*i.else_branch.as_ref().expect("a value has both").1 else { panic!() };
+                let no = read_block(&no.block);
+                Expr::If(boxed(&i.cond), Box::new(read_block(&i.then_branch)), Box::new(no))
+            }
+            syn::Expr::Block(b) => Expr::Block(Box::new(read_block(&b.block))),
+            syn::Expr::Closure(c) => Expr::Closure(c.inputs.iter().map(|p| read_name(p).0).collect(), boxed(&c.body)),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn read_path(p: &syn::Path) -> Path {
+        let root = p.leading_colon.as_ref().map(|_| String::new());
+        let names = root.into_iter().chain(p.segments.iter().map(|s| s.ident.to_string())).collect();
+        let arguments = match &p.segments.last().unwrap().arguments {
+            syn::PathArguments::AngleBracketed(a) => a.args.iter().map(read_argument).collect(),
+            _ => Vec::new(),
+        };
+        Path { names, arguments }
+    }
+    fn read_argument(a: &syn::GenericArgument) -> String {
+        match a {
+            syn::GenericArgument::Type(syn::Type::Path(p)) => read_path(&p.path).to_string(),
+            syn::GenericArgument::Const(e) => read(e).to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn read_name(p: &syn::Pat) -> (Path, bool) {
+        let syn::Pat::Ident(name) = p else { panic!("{p:?}") };
+        (Path::name(&name.ident.to_string()), name.mutability.is_some())
+    }
+    /// The operator, and whether it assigns.
+    fn read_op(op: &syn::BinOp) -> (Binary, bool) {
+        match op {
+            syn::BinOp::Or(_) => (Binary::Or, false),
+            syn::BinOp::And(_) => (Binary::And, false),
+            syn::BinOp::Lt(_) => (Binary::Lt, false),
+            syn::BinOp::Le(_) => (Binary::Le, false),
+            syn::BinOp::Gt(_) => (Binary::Gt, false),
+            syn::BinOp::Ge(_) => (Binary::Ge, false),
+            syn::BinOp::Eq(_) => (Binary::Eq, false),
+            syn::BinOp::Ne(_) => (Binary::Ne, false),
+            syn::BinOp::Add(_) => (Binary::Add, false),
+            syn::BinOp::Sub(_) => (Binary::Sub, false),
+            syn::BinOp::Mul(_) => (Binary::Mul, false),
+            syn::BinOp::Div(_) => (Binary::Div, false),
+            syn::BinOp::Rem(_) => (Binary::Rem, false),
+            syn::BinOp::AddAssign(_) => (Binary::Add, true),
+            syn::BinOp::SubAssign(_) => (Binary::Sub, true),
+            syn::BinOp::MulAssign(_) => (Binary::Mul, true),
+            syn::BinOp::DivAssign(_) => (Binary::Div, true),
+            syn::BinOp::RemAssign(_) => (Binary::Rem, true),
+            other => panic!("{other:?}"),
+        }
+    }
+    fn read_block(b: &syn::Block) -> Block {
+        let (stmts, value) = match b.stmts.split_last() {
+            // A condition without a value, or a block, is a statement as well as a value: which it is, the printed tree says.
+            Some((syn::Stmt::Expr(e, None), rest)) if !matches!(e, syn::Expr::ForLoop(_)) => match e {
+                syn::Expr::If(i) if i.else_branch.is_none() => (&b.stmts[..], None),
+                e => (rest, Some(read(e))),
+            },
+            _ => (&b.stmts[..], None),
+        };
+        Block { stmts: stmts.iter().map(read_stmt).collect(), value }
+    }
+    fn read_stmt(s: &syn::Stmt) -> Stmt {
+        match s {
+            syn::Stmt::Local(l) => {
+                let value = read(&l.init.as_ref().unwrap().expr);
+                let names: Vec<_> = match &l.pat {
+                    syn::Pat::Tuple(t) => t.elems.iter().map(read_name).collect(),
+                    pat => vec![read_name(pat)],
+                };
+                let mutable = names[0].1;
+                Stmt::Let { names: names.into_iter().map(|n| n.0).collect(), mutable, value }
+            }
+            syn::Stmt::Expr(syn::Expr::Assign(a), Some(_)) => Stmt::Assign(read(&a.left), read(&a.right)),
+            syn::Stmt::Expr(syn::Expr::Binary(b), Some(_)) if read_op(&b.op).1 => {
+                Stmt::Change(read(&b.left), read_op(&b.op).0, read(&b.right))
+            }
+            syn::Stmt::Expr(syn::Expr::ForLoop(l), None) => {
+                let syn::Expr::Range(r) = &*l.expr else { panic!() };
+                let Expr::Number(n) = read(r.end.as_ref().unwrap()) else { panic!() };
+                let body = l.body.stmts.iter().map(read_stmt).collect();
+                Stmt::For { var: read_name(&l.pat).0, extent: n.0.parse().unwrap(), body }
+            }
+            syn::Stmt::Expr(syn::Expr::If(i), None) if i.else_branch.is_none() => {
+                Stmt::If { test: read(&i.cond), body: i.then_branch.stmts.iter().map(read_stmt).collect() }
+            }
+            syn::Stmt::Expr(e, _) => Stmt::Expr(read(e)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Trees at random.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % n
+        }
+        fn name(&mut self) -> String {
+            ["x", "y_bar", "_a", "acc0", "Isa_"][self.below(5)].into()
+        }
+        fn path(&mut self) -> Path {
+            match self.below(4) {
+                0 => Path::new(&["math", &self.name()]).of(&[&"Isa_"]),
+                1 => Path::new(&["::cotangent::isa", "read"]).of(&[&"f32", &8]),
+                _ => Path::name(&self.name()),
+            }
+        }
+        fn method(&mut self) -> Path {
+            let name = Path::name(&self.name());
+            if self.below(2) == 0 { name.of(&[&"Isa_"]) } else { name }
+        }
+        fn some<T>(&mut self, most: usize, mut f: impl FnMut(&mut Self) -> T) -> Vec<T> {
+            (0..self.below(most + 1)).map(|_| f(self)).collect()
+        }
+        fn expr(&mut self, depth: usize) -> Expr {
+            let kind = if depth == 0 { self.below(4) } else { self.below(24) };
+            let inner = |r: &mut Self| Box::new(r.expr(depth.saturating_sub(1)));
+            match kind {
+                0 => Expr::Path(self.path()),
+                1 => Expr::Number(Number::whole(self.below(100))),
+                2 => Expr::Number(Number::real([0.0, 2.5, 1e-7, 1e300][self.below(4)], "f64")),
+                3 => Expr::Bool(self.below(2) == 0),
+                4..=8 => {
+                    use Unary::{Deref, Neg, Not, Ref, RefMut};
+                    Expr::Unary([Neg, Not, Deref, Ref, RefMut][self.below(5)], inner(self))
+                }
+                9..=14 => {
+                    use Binary::{Add, And, Div, Eq, Ge, Gt, Le, Lt, Mul, Ne, Or, Rem, Sub};
+                    let op = [Or, And, Lt, Le, Gt, Ge, Eq, Ne, Add, Sub, Mul, Div, Rem][self.below(13)];
+                    Expr::Binary(op, inner(self), inner(self))
+                }
+                15 => Expr::Call(inner(self), self.some(3, |r| *inner(r))),
+                16 => Expr::Method(inner(self), self.method(), self.some(2, |r| *inner(r))),
+                17 => Expr::Field(inner(self), self.below(3)),
+                18 => Expr::Index(inner(self), inner(self)),
+                19 => Expr::Whole(inner(self)),
+                20 => match self.below(2) {
+                    0 => Expr::Array(self.some(3, |r| *inner(r))),
+                    _ => Expr::Repeat(inner(self), self.below(9)),
+                },
+                21 => {
+                    let valued = |r: &mut Self| Box::new(Block { value: Some(*inner(r)), ..r.block(depth - 1) });
+                    Expr::If(Box::new(Expr::name("x")), valued(self), valued(self))
+                }
+                22 => match self.below(2) {
+                    0 => Expr::Block(Box::new(Block { value: Some(*inner(self)), ..self.block(depth - 1) })),
+                    _ => Expr::Closure(self.some(2, |r| Path::name(&r.name())), inner(self)),
+                },
+                _ => Expr::Bracket(inner(self)),
+            }
+        }
+        fn block(&mut self, depth: usize) -> Block {
+            Block { stmts: self.some(2, |r| r.stmt(depth)), value: None }
+        }
+        fn stmt(&mut self, depth: usize) -> Stmt {
+            let inner = depth.saturating_sub(1);
+            let kind = if depth == 0 { 3 + self.below(3) } else { self.below(7) };
+            match kind {
+                0 => Stmt::For { var: Path::name("i"), extent: self.below(9), body: self.some(3, |r| r.stmt(inner)) },
+                1 => Stmt::If { test: self.expr(inner), body: self.some(3, |r| r.stmt(inner)) },
+                2 => {
+                    // A choice of what is done, in one line.
+                    let body = |r: &mut Self| Box::new(Block { stmts: vec![r.stmt(0)], value: None });
+                    Stmt::Expr(Expr::If(Box::new(self.expr(inner)), body(self), body(self)))
+                }
+                3 => Stmt::Assign(self.expr(inner), self.expr(inner)),
+                4 => Stmt::Change(self.expr(inner), Binary::Sub, self.expr(inner)),
+                5 => {
+                    let names = (0..=self.below(2)).map(|n| Path::name(["x", "y"][n])).collect();
+                    Stmt::Let { names, mutable: self.below(2) == 0, value: self.expr(inner) }
+                }
+                _ => Stmt::Expr(self.expr(inner)),
+            }
+        }
+    }
+
+    #[test]
+    fn expressions_parse_to_what_they_were() {
+        let mut r = Random(1);
+        for _ in 0..4_000 {
+            let depth = 1 + r.below(4);
+            let e = r.expr(depth);
+            let text = e.to_string();
+            let parsed = syn::parse_str::<syn::Expr>(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(read(&parsed), bare(&e), "{text}");
+        }
+    }
+
+    #[test]
+    fn statements_parse_to_what_they_were() {
+        let mut r = Random(2);
+        for _ in 0..1_000 {
+            let stmts = r.some(4, |r| r.stmt(3));
+            let text = lines(&stmts, 1);
+            let parsed = syn::Block::parse_within.parse_str(&text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert_eq!(
+                parsed.iter().map(read_stmt).collect::<Vec<_>>(),
+                stmts.iter().map(bare_stmt).collect::<Vec<_>>(),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn brackets_stand_where_they_must() {
+        let [a, b, c] = ["a", "b", "c"].map(Expr::name);
+        let all = [
+            (a.clone().unary(Unary::Neg).method(Path::name("exp"), []), "(-a).exp()"),
+            (a.clone().binary(Binary::Div, b.clone().binary(Binary::Div, c.clone())), "a / (b / c)"),
+            (a.clone().binary(Binary::Div, b.clone()).binary(Binary::Div, c.clone()), "a / b / c"),
+            (a.clone().binary(Binary::Div, b.clone()).unary(Unary::Neg), "-(a / b)"),
+            (a.clone().unary(Unary::Deref).at(b.clone()), "(*a)[b]"),
+            (a.clone().at(b.clone()).unary(Unary::Deref), "*a[b]"),
+            (a.clone().unary(Unary::Neg).unary(Unary::Neg), "-(-a)"),
+            (a.clone().binary(Binary::Sub, b.unary(Unary::Neg)), "a - -b"),
+            (Expr::when(Expr::Bool(true), a, c).binary(Binary::Add, Expr::whole(1)), "(if true { a } else { c }) + 1"),
+        ];
+        for (e, text) in all {
+            assert_eq!(e.to_string(), text);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "is no name")]
+    fn names_are_names() {
+        Path::name("a - b");
+    }
+}
