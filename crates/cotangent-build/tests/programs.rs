@@ -7,12 +7,13 @@ mod generated;
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::TensorId;
+use cotangent_build::library::Library;
 use cotangent_build::nest::plan::{ALIGNMENT, Limits, plan};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::plain::specialise::specialise;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
-use cotangent_build::{Build, InstructionSet, Options, nest, pipeline};
+use cotangent_build::{Build, InstructionSet, Options, nest, pipeline, spec};
 use generated::{compile, folder, render};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -67,6 +68,19 @@ const PROGRAMS: &[(&str, &str)] = &[
         "inputs: {x: [N, S, C], k: [C]}\noutputs: {y: []}\nwrt: [x]\nsizes:\n  P: S / W\nforward:\n\
          \x20 - a[n,s,c] = x[n,s,c] * k[c]\n  - b = relu(a)\n  - m[n,p,c] = max(w) b[n, p*W + w, c]\n\
          \x20 - y = sum(n,p,c) m[n,p,c]^2\ninstances: [{name: n, N: 2, S: [4, 6], W: [2, 3], C: 6, dtype: f64}]\n",
+    ),
+    // Two outputs, with steps on the way to one alone: its Jacobian goes back.
+    (
+        "apart",
+        "inputs: {x: [N], w: [N]}\noutputs: {y: [], z: []}\nforward:\n  - d = x[0] * w[1]\n  - e[n] = d * sin(w[n])\n\
+         \x20 - y = x[2]^2\n  - z = sum(n) e[n] * x[n]\ninstances: [{name: n, N: 3, dtype: f64}]\n",
+    ),
+    // Conditions ask for places in a tensor that no derivative reads; of a step all that is read is outside at this size.
+    (
+        "asked",
+        "inputs: {v: [J], w: [J]}\noutputs: {z: []}\nforward:\n  - a[j] = exp(w[j])\n  - c[j] = w[j]^2\n\
+         \x20 - z = sum(j) where((a[j] < 0.3 or inside(v[2*j])), v[j], a[j]) + sum(j) w[j] * c[j + 4]\n\
+         instances: [{name: n, J: 4, dtype: f64}]\n",
     ),
     // A recurrence.
     (
@@ -204,14 +218,45 @@ fn derivatives_are_those_of_the_value() {
             near(&format!("{name}: vjp {t}"), &v, &wanted, 1e-12);
         }
         if kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad) {
-            second(name, &kernel, &values, &wrt, &value);
+            second_derivatives(name, &kernel, &values, &wrt, &value);
         }
         dense(name, &kernel, &values, &wrt, &jvp);
     }
 }
 
+/// A declared rule that adds to a local of its own, in every direction that a dense derivative goes.
+#[test]
+fn locals_of_a_rule_are_made_once() {
+    let cube = "op: cube\ninputs: {x: [N]}\noutputs: {y: [N]}\nforward:\n  - y[n] = x[n]^3\nadjoint:\n\
+                \x20 - m[n] = x[n] * x[n]\n  - m[n] += 2 * x[n] * x[n]\n  - x_bar[n] += y_bar[n] * m[n]\ninstances: []\n";
+    let back = "program: back\ninputs: {x: [N], w: [N]}\noutputs: {y: [], v: []}\nforward:\n  - a[n] = x[n] * w[n]\n  - b = cube(a)\n\
+                \x20 - y = sum(n) b[n]\n  - v = sum(n) b[n] * b[n]\ninstances: [{name: n, N: 2, dtype: f64}]\n";
+    let there = "program: there\ninputs: {x: [], w: [], s: [N]}\noutputs: {y: [N]}\nwrt: [x, w]\nforward:\n  - a[n] = x * w * s[n]\n  - y = cube(a)\n\
+                 instances: [{name: n, N: 3, dtype: f64}]\n";
+    let second = "program: second\ninputs: {x: [N], w: [N]}\noutputs: {z: []}\nforward:\n  - a[n] = x[n] * w[n]\n  - b = cube(a)\n\
+                  \x20 - z = sum(n) b[n]\ninstances: [{name: n, N: 2, dtype: f64}]\n";
+    for text in [back, there, second] {
+        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+        let ids = [("cube.yaml", cube), ("program.yaml", text)].map(|(path, text)| sources.add(path, text.to_string()));
+        let specs = spec::all(&ids, &sources, &mut out);
+        let library = Library::new(&specs, &sources);
+        let program = specs.iter().find(|s| s.op.value != "cube").expect("the program").clone();
+        let certified = pipeline::certified_spec(program, &library, &mut out);
+        let kernel = certified.as_ref().and_then(|c| specialise(&c.op, &c.spec.instances[0], &mut out));
+        let kernel = kernel.unwrap_or_else(|| panic!("{}", out.render(&sources)));
+        let (values, wrt) = (random(&kernel), wrt(&kernel));
+        let jvp = run(&kernel, "jvp", &values);
+        let slopes = slope(&kernel, "forward", &values, &wrt);
+        slopes.iter().for_each(|(z, v)| near(&format!("{}: {z}_dot", kernel.op), &jvp[&format!("{z}_dot")], v, 1e-7));
+        dense(&kernel.op, &kernel, &values, &wrt, &jvp);
+        if kernel.functions.iter().any(|f| f.kind == Kind::Hessian) {
+            second_derivatives(&kernel.op, &kernel, &values, &wrt, &run(&kernel, "forward", &values));
+        }
+    }
+}
+
 /// Of a single number: the gradient is the cotangents from 1, and second derivatives are its slopes.
-fn second(name: &str, kernel: &Kernel, values: &Values, wrt: &[String], value: &Values) {
+fn second_derivatives(name: &str, kernel: &Kernel, values: &Values, wrt: &[String], value: &Values) {
     let z = value.keys().next().expect("an output");
     let grad = run(kernel, "value_and_grad", values);
     near(&format!("{name}: value"), &grad[z], &value[z], 1e-12);

@@ -462,7 +462,7 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
         };
         let (mut reads, mut writes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
         for (t, argument) in arguments.iter().zip(context.reads.iter().chain(&context.writes)) {
-            let (name, of, written) = (&kernel.tensor(*t).name, base(op, *t), f.writes.contains(t));
+            let (name, of, written) = (&kernel.tensor(*t).name, op.primal(*t), f.writes.contains(t));
             let how = if written { "&mut " } else { "&" };
             if wrt.contains(&of) {
                 passed.push(format!("{how}{}.{}", name_of(derivative(op, *t), written), op.tensor(of).name));
@@ -545,7 +545,7 @@ fn function_context(
     let (kernel, f, nests) = (&c.kernel, &c.kernel.functions[n], &c.nests[n]);
     let Manner { inline, portable, either, call } = manner;
     let argument = |t: &TensorId| {
-        let of = base(op, *t);
+        let of = op.primal(*t);
         let (tensor, of) = (kernel.tensor(*t), kernel.tensor(of));
         let alias = match of.role {
             Role::Input | Role::Output | Role::Partial(..) => names::alias(&of.name),
@@ -636,14 +636,6 @@ fn function_context(
         bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
         calls,
         workspace,
-    }
-}
-
-/// The input or output that a tangent or cotangent is of; any other tensor is its own.
-fn base(op: &Op, t: TensorId) -> TensorId {
-    match op.tensor(t).role {
-        Role::Tangent(of) | Role::Cotangent(of) => base(op, of),
-        _ => t,
     }
 }
 

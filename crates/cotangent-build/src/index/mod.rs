@@ -804,6 +804,13 @@ impl Op {
         let sets: Vec<&Stmt> = stmts.iter().filter(|s| !s.accumulate).collect();
         sets.iter().enumerate().find_map(|(n, s)| sets[..n].iter().find(|a| meet(a, s)).map(|a| (*a, *s)))
     }
+    /// What a tangent or cotangent is of, and theirs; any other tensor is its own.
+    pub fn primal(&self, t: TensorId) -> TensorId {
+        match self.tensor(t).role {
+            Role::Tangent(of) | Role::Cotangent(of) => self.primal(of),
+            _ => t,
+        }
+    }
     /// The tangent (`_dot`) or cotangent (`_bar`) of a tensor, made on first use.
     pub fn dual(&mut self, of: TensorId, role: fn(TensorId) -> Role) -> TensorId {
         if let Some(t) = self.tensors.iter().position(|t| t.role == role(of)) {

@@ -6,6 +6,12 @@ use std::collections::BTreeSet;
 
 /// Checks one function.
 pub fn check(k: &Kernel, n: &Nest) -> Result<(), String> {
+    // Functions that are tried alone stand in no kernel.
+    if let Some(f) = k.functions.iter().find(|f| f.name == n.name)
+        && (&f.reads, &f.writes) != (&n.reads, &n.writes)
+    {
+        return Err(format!("{}::{}::{}: other arguments than those of the function", k.op, k.name, n.name));
+    }
     let mut c = Checker { k, n, running: BTreeSet::new(), set: BTreeSet::new(), tests: Vec::new() };
     c.nodes(&n.body).map_err(|what| format!("{}::{}::{}: {what}", k.op, k.name, n.name))
 }
@@ -67,12 +73,12 @@ impl Checker<'_> {
                     self.value(value)?;
                     match place {
                         Place::Element(a) => {
-                            self.writable(a)?;
+                            self.written(a.tensor)?;
                             self.access(a, 1)?;
                             self.same(None, self.lanes(value))?;
                         }
                         Place::Lanes(a, lanes) => {
-                            self.writable(a)?;
+                            self.written(a.tensor)?;
                             // The lanes that are not written may lie outside.
                             let mut first = a.clone();
                             let last = first.positions.last_mut().ok_or("lanes of a scalar")?;
@@ -93,8 +99,8 @@ impl Checker<'_> {
                     if from.len() != to.len() && from.len() != 2 * to.len() {
                         return Err("a block that is turned is neither square nor two squares".into());
                     }
-                    from.iter().try_for_each(|a| self.access(a, to.len()))?;
-                    to.iter().try_for_each(|a| self.writable(a).and_then(|()| self.access(a, from.len())))?;
+                    from.iter().try_for_each(|a| self.readable(a).and_then(|()| self.access(a, to.len())))?;
+                    to.iter().try_for_each(|a| self.written(a.tensor).and_then(|()| self.access(a, from.len())))?;
                 }
                 Node::Fold { into, from, .. } => {
                     self.register(*into)?;
@@ -113,7 +119,7 @@ impl Checker<'_> {
                     }
                     self.set.insert(*into);
                 }
-                Node::Fill(_) => {}
+                Node::Fill(t) => self.written(*t)?,
             }
         }
         Ok(())
@@ -145,11 +151,11 @@ impl Checker<'_> {
         if a == b { Ok(()) } else { Err(format!("{a:?} lanes beside {b:?}")) }
     }
 
-    fn writable(&self, a: &Access) -> Result<(), String> {
-        if self.n.writes.contains(&a.tensor) || self.n.local(a.tensor).is_some() {
+    fn written(&self, t: TensorId) -> Result<(), String> {
+        if self.n.writes.contains(&t) || self.n.local(t).is_some() {
             Ok(())
         } else {
-            Err(format!("`{}` is written but is no result", self.n.tensor(self.k, a.tensor)))
+            Err(format!("`{}` is no result and no local", self.n.tensor(self.k, t)))
         }
     }
 
@@ -175,11 +181,16 @@ impl Checker<'_> {
         if extents.is_empty() && count > 1 { Err("lanes of a scalar".into()) } else { Ok(()) }
     }
 
+    fn readable(&self, a: &Access) -> Result<(), String> {
+        if self.n.reads.contains(&a.tensor) { Ok(()) } else { self.written(a.tensor) }
+    }
+
     fn value(&mut self, v: &Value) -> Result<(), String> {
         match v {
             Value::Const(_) => Ok(()),
-            Value::Load(a) => self.access(a, 1),
+            Value::Load(a) => self.readable(a).and_then(|()| self.access(a, 1)),
             Value::Lanes(a, width, count) => {
+                self.readable(a)?;
                 self.access(a, *count)?;
                 if count > width { Err("more elements than lanes".into()) } else { Ok(()) }
             }

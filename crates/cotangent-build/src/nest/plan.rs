@@ -199,7 +199,7 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
     }
     for s in stmts(steps) {
         writes.insert(s.target.tensor);
-        s.value.accesses(&mut |a| _ = reads.insert(a.tensor));
+        s.value.reads(&mut |a| _ = reads.insert(a.tensor));
     }
     (reads, writes)
 }

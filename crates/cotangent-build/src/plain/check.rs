@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every function.
 pub fn check(k: &Kernel) -> Result<(), String> {
+    signature::check(k)?;
     for f in &k.functions {
         let mut begun: BTreeSet<TensorId> = f.reads.iter().copied().collect();
         begun.extend(&f.held);

@@ -359,7 +359,8 @@ fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
     atoms.into_iter().filter_map(param).collect()
 }
 
-/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents are stored as their primals.
+/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents, and theirs, are stored as their primals;
+/// dense derivatives have the declared order of both their tensors.
 pub(super) fn layout(
     op: &Op,
     instance: &InstanceSpec,
@@ -453,9 +454,8 @@ pub(super) fn layout(
         if out.errors() > errors {
             continue;
         }
-        // Tangent and cotangent are stored as their primal.
         for (u, other) in tensors.iter_mut().enumerate() {
-            if TensorId(u) == t || matches!(op.tensors[u].role, Role::Tangent(p) | Role::Cotangent(p) if p == t) {
+            if op.primal(TensorId(u)) == t {
                 other.shape = from.iter().map(|n| tensor.shape[*n]).collect();
                 other.dims = from.iter().map(|n| tensor.dims[*n].clone()).collect();
                 other.order =

@@ -11,6 +11,7 @@ mod inline;
 mod instance;
 pub mod merge;
 pub mod print;
+pub mod signature;
 pub mod specialise;
 mod turns;
 
@@ -460,7 +461,11 @@ impl Step {
             Step::Scan(scan) => scan.segments.iter().flat_map(|s| &s.body).map(|p| &p.stmt).collect(),
         }
     }
-    /// Whether it reads or writes the tensor.
+    /// Whether it writes the tensor.
+    pub fn writes(&self, t: TensorId) -> bool {
+        *self == Step::Fill(t) || self.stmts().iter().any(|s| s.target.tensor == t)
+    }
+    /// Whether it reads or writes the tensor, or asks for the place of an element.
     pub fn touches(&self, t: TensorId) -> bool {
         *self == Step::Fill(t) || self.stmts().iter().any(|s| s.target.tensor == t || s.takes(t))
     }

@@ -175,8 +175,8 @@ impl Specialiser<'_> {
         if fresh {
             steps.extend(results.iter().filter(|t| !begun.contains(t)).map(|t| Step::Fill(*t)));
         }
-        let steps = inline::inline(steps, &locals, self.tensors);
-        let locals = locals.into_iter().filter(|t| steps.iter().any(|s| s.touches(*t))).collect();
+        let steps = inline::inline(needed(steps, results), &locals, self.tensors);
+        let locals = locals.into_iter().filter(|t| steps.iter().any(|s| s.writes(*t))).collect();
         // Order of arguments: inputs, their tangents, outputs, cotangents.
         let mut reads = reads;
         reads.sort_by_key(|t| match self.op.tensor(*t).role {
@@ -399,6 +399,20 @@ impl Specialiser<'_> {
         }
         Some(())
     }
+}
+
+/// The steps that the results need: at the sizes of an instance what read a tensor may be decided to read none of it.
+fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
+    let mut needed: BTreeSet<TensorId> = results.iter().copied().collect();
+    let mut kept: Vec<Step> = Vec::new();
+    for step in steps.into_iter().rev() {
+        if needed.iter().any(|t| step.writes(*t)) {
+            step.stmts().iter().for_each(|s| s.value.reads(&mut |a| _ = needed.insert(a.tensor)));
+            kept.push(step);
+        }
+    }
+    kept.reverse();
+    kept
 }
 
 /// Whether the statements store every element of a tensor once before one of them reads it or adds to it.

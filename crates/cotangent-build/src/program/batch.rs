@@ -31,35 +31,28 @@ pub(super) struct Batch {
 impl Batch {
     /// Appends the statements to `out`.
     pub fn run(&self, op: &mut Op, rule: &[Stmt], out: &mut Vec<Stmt>) {
+        // What depends on other seeds alone is zero with them.
+        let all: BTreeSet<TensorId> = self.zero.iter().copied().chain([self.seed]).collect();
+        let linear = &depending(rule, &all) - &depending(rule, &BTreeSet::from([self.seed]));
         let zero = |e: &Expr| match e {
-            Expr::Read(t, _) if self.zero.contains(t) => Some(Expr::zero()),
+            Expr::Read(t, _) if linear.contains(t) => Some(Expr::zero()),
             _ => None,
         };
-        let rule: Vec<Stmt> = rule.iter().map(|s| with_value(s, &zero)).collect();
-        // In a recurrence a step may read what a later one writes.
-        let mut depending: BTreeSet<TensorId> = BTreeSet::from([self.seed]);
-        loop {
-            let before = depending.len();
-            for s in &rule {
-                if !crate::derive::reads(s).is_disjoint(&depending) {
-                    depending.insert(s.target);
-                }
-            }
-            if depending.len() == before {
-                break;
-            }
-        }
+        let own = rule.iter().filter(|s| !linear.contains(&s.target));
+        let rule: Vec<Stmt> = own.map(|s| with_value(s, &zero)).collect();
+        let depending = depending(&rule, &BTreeSet::from([self.seed]));
         let targets = rule.iter().map(|s| s.target).filter(|t| depending.contains(t)).collect::<BTreeSet<_>>();
         let moved: BTreeMap<TensorId, TensorId> = targets.into_iter().map(|t| (t, self.tensor(op, t))).collect();
+        // What another batch has made, with all that is added to it.
+        let made: BTreeSet<TensorId> = out.iter().map(|s| s.target).collect();
         for s in &rule {
             match moved.get(&s.target) {
                 Some(target) if !s.value.is_zero() => out.push(self.statement(op, s, *target, &moved)),
                 Some(_) => {}
                 None => {
-                    // What is not linear in the seed, and zeros of what is. Another batch may have made it.
-                    let made = out.iter().any(|o| o.target == s.target && !s.accumulate);
+                    // What is not linear in the seed.
                     let linear = matches!(op.tensor(s.target).role, Role::Tangent(_) | Role::Cotangent(_));
-                    if !made && !linear && !self.results.contains_key(&s.target) {
+                    if !made.contains(&s.target) && !linear && !self.results.contains_key(&s.target) {
                         out.push(s.clone());
                     }
                 }
@@ -126,6 +119,22 @@ impl Batch {
         let scan = part(s.scan, &index);
         Stmt { scan, ..build(target, index, s.accumulate, &vars, reduce, value, s.span) }
     }
+}
+
+/// What the statements compute from any of the tensors given, and these.
+fn depending(rule: &[Stmt], from: &BTreeSet<TensorId>) -> BTreeSet<TensorId> {
+    let mut all = from.clone();
+    // In a recurrence a step may read what a later one writes.
+    let mut before = 0;
+    while all.len() > before {
+        before = all.len();
+        for s in rule {
+            if !crate::derive::reads(s).is_disjoint(&all) {
+                all.insert(s.target);
+            }
+        }
+    }
+    all
 }
 
 /// 1 where the positions are those of the batch, else 0.

@@ -82,8 +82,8 @@ fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
     };
     let calls: Vec<Call> = op.calls.iter().filter(whole).cloned().collect();
     let mut tangents = tangent_through(op, stmts, &calls, wrt);
-    // A rule that stands in both directions has its locals in both.
-    tangents.retain(|s| !stmts.iter().any(|o| o.target == s.target && !s.accumulate));
+    // A rule that stands in both directions has its locals in both, with all that is added to them.
+    tangents.retain(|s| !stmts.iter().any(|o| o.target == s.target));
     tangents
 }
 
