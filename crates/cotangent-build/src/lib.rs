@@ -12,6 +12,7 @@ pub mod certify;
 pub mod derive;
 pub mod diagnostic;
 pub mod emit;
+pub mod formula;
 pub mod index;
 pub mod library;
 pub mod nest;

@@ -2,21 +2,8 @@
 //! again (but for the names of derived locals), so a derived rule can be pasted into a spec.
 
 use super::*;
+use crate::formula::{Formula, Op as Sign};
 use std::fmt::Write;
-
-/// Binding strength of what is printed, loosest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Or,
-    And,
-    Not,
-    Compare,
-    Sum,
-    Product,
-    Negation,
-    Power,
-    Primary,
-}
 
 struct Printer<'a> {
     op: &'a Op,
@@ -25,62 +12,49 @@ struct Printer<'a> {
 
 /// One statement on one line.
 pub fn stmt(op: &Op, s: &Stmt) -> String {
+    let target = Printer { op, vars: &s.vars }.target(s);
+    format!("{target} {} {}", if s.accumulate { "+=" } else { "=" }, value(op, s))
+}
+
+/// What a statement sets or adds.
+fn value(op: &Op, s: &Stmt) -> Formula {
     let p = Printer { op, vars: &s.vars };
-    let mut out = String::new();
-    out.push_str(&p.target(s));
-    out.push_str(if s.accumulate { " += " } else { " = " });
-    if let Some(r) = s.reduce {
-        let bound: Vec<_> = s.vars[s.free..].iter().map(|v| p.binder(v)).collect();
-        let _ = write!(out, "{}({}) ", r.name(), bound.join(","));
-        out.push_str(&p.expr(&s.value, Level::Product));
-    } else {
-        out.push_str(&p.expr(&s.value, Level::Or));
-    }
-    out
+    let value = p.expr(&s.value);
+    s.reduce.map_or(value.clone(), |r| p.reduction(r, &s.vars[s.free..], value))
 }
 
 /// A size formula.
-pub fn size(op: &Op, s: &Size) -> String {
-    fn go(op: &Op, s: &Size, tight: bool) -> String {
-        let (text, loose) = match s {
-            Size::Poly(p) => (poly(op, p), p.0.len() > 1),
-            Size::Add(a, b) => (format!("{} + {}", go(op, a, false), go(op, b, false)), true),
-            Size::Sub(a, b) => (format!("{} - {}", go(op, a, false), go(op, b, true)), true),
-            Size::Mul(a, b) => (format!("{}*{}", go(op, a, true), go(op, b, true)), false),
-            Size::Div(a, b) => (format!("{} / {}", go(op, a, true), go(op, b, true)), false),
-        };
-        if tight && loose { format!("({text})") } else { text }
+pub fn size(op: &Op, s: &Size) -> Formula {
+    let both = |sign: Sign, a: &Size, b: &Size| size(op, a).binary(sign, size(op, b));
+    match s {
+        Size::Poly(p) => poly(op, p),
+        Size::Add(a, b) => both(Sign::Add, a, b),
+        Size::Sub(a, b) => both(Sign::Sub, a, b),
+        Size::Mul(a, b) => both(Sign::Times, a, b),
+        Size::Div(a, b) => both(Sign::Div, a, b),
     }
-    go(op, s, false)
 }
 
 /// A coefficient: `2`, `stride`, `I*rate - 1`.
-pub fn poly(op: &Op, p: &Poly) -> String {
+pub fn poly(op: &Op, p: &Poly) -> Formula {
+    Formula::total(terms(op, p).map(|(negative, factors)| (negative, product(factors))))
+}
+
+/// The terms of a coefficient, each with its sign and factors; symbols before the plain number: `stride - 1`.
+fn terms<'a>(op: &'a Op, p: &'a Poly) -> impl Iterator<Item = (bool, Vec<Formula>)> + 'a {
     let name = |a: &Atom| match a {
-        Atom::Param(p) => op.params[p.0].name.clone(),
-        Atom::Axis(a) => op.axes[a.0].name.clone(),
+        Atom::Param(p) => Formula::atom(&op.params[p.0].name),
+        Atom::Axis(a) => Formula::atom(&op.axes[a.0].name),
     };
-    let mut out = String::new();
-    // Symbols before the plain number: `stride - 1`.
-    for (monomial, c) in p.0.iter().rev() {
-        let names: Vec<_> = monomial.iter().map(name).collect();
-        let sign = match (out.is_empty(), *c < 0) {
-            (true, true) => "-",
-            (true, false) => "",
-            (false, true) => " - ",
-            (false, false) => " + ",
-        };
-        out.push_str(sign);
-        let size = c.unsigned_abs();
-        match (size, names.is_empty()) {
-            (_, true) => out.push_str(&size.to_string()),
-            (1, false) => out.push_str(&names.join("*")),
-            (_, false) => {
-                let _ = write!(out, "{size}*{}", names.join("*"));
-            }
-        }
-    }
-    if out.is_empty() { "0".into() } else { out }
+    p.0.iter().rev().map(move |(monomial, c)| {
+        let size = (c.unsigned_abs() != 1 || monomial.is_empty()).then(|| Formula::atom(c.unsigned_abs()));
+        (*c < 0, size.into_iter().chain(monomial.iter().map(name)).collect())
+    })
+}
+
+/// Factors side by side.
+fn product(factors: impl IntoIterator<Item = Formula>) -> Formula {
+    factors.into_iter().reduce(|a, b| a.binary(Sign::Times, b)).unwrap_or_else(|| Formula::atom(1))
 }
 
 /// A whole op: declarations, then the statements of each rule.
@@ -146,140 +120,100 @@ fn list(op: &Op, stmts: &[Stmt]) -> String {
 }
 
 impl Printer<'_> {
-    fn target(&self, s: &Stmt) -> String {
+    fn target(&self, s: &Stmt) -> Formula {
         let mut seen = Vec::new();
-        let index: Vec<_> = s
-            .index
-            .iter()
-            .map(|a| match a.as_var() {
-                // The first stand of an index that is not its axis's own names its axis.
-                Some(v) if !seen.contains(&v) => {
-                    seen.push(v);
-                    self.binder(&self.vars[v.0])
-                }
-                _ => self.affine(a),
-            })
-            .collect();
-        self.access(s.target, &index)
+        let index = s.index.iter().map(|a| match a.as_var() {
+            // The first stand of an index that is not its axis's own names its axis.
+            Some(v) if !seen.contains(&v) => {
+                seen.push(v);
+                Formula::Atom(self.binder(&self.vars[v.0]))
+            }
+            _ => self.affine(a),
+        });
+        self.access(s.target, index.collect())
     }
+
     fn binder(&self, v: &Var) -> String {
         let axis = self.op.axis(v.axis);
         if axis.index == v.name { v.name.clone() } else { format!("{} in {}", v.name, axis.name) }
     }
-    fn access(&self, t: TensorId, index: &[String]) -> String {
-        let name = &self.op.tensor(t).name;
-        if index.is_empty() { name.clone() } else { format!("{name}[{}]", index.join(", ")) }
+
+    fn access(&self, t: TensorId, index: Vec<Formula>) -> Formula {
+        let name = self.op.tensor(t).name.clone();
+        if index.is_empty() { Formula::Atom(name) } else { Formula::Access(name, index) }
     }
-    fn affine(&self, a: &Affine) -> String {
-        let mut out = String::new();
+
+    fn affine(&self, a: &Affine) -> Formula {
+        let mut all = Vec::new();
         for (v, c) in &a.terms {
-            let name = &self.vars[v.0].name;
-            let (negative, size) = match c.as_int() {
-                Some(n) => (n < 0, if n.abs() == 1 { name.clone() } else { format!("{name}*{}", n.unsigned_abs()) }),
-                None if c.0.len() == 1 => {
-                    let negative = c.0.values().all(|n| *n < 0);
-                    let positive = if negative { c.neg().unwrap_or_default() } else { c.clone() };
-                    (negative, format!("{name}*{}", poly(self.op, &positive)))
+            let name = Formula::atom(&self.vars[v.0].name);
+            let mut parts: Vec<_> = terms(self.op, c).collect();
+            all.push(match parts.pop() {
+                Some((negative, factors)) if parts.is_empty() => {
+                    let factors = if c.as_int().is_some_and(|n| n.abs() == 1) { Vec::new() } else { factors };
+                    (negative, product([name].into_iter().chain(factors)))
                 }
-                None => (false, format!("{name}*({})", poly(self.op, c))),
-            };
-            match (out.is_empty(), negative) {
-                (true, true) => out.push('-'),
-                (true, false) => {}
-                (false, true) => out.push_str(" - "),
-                (false, false) => out.push_str(" + "),
-            }
-            out.push_str(&size);
+                _ => (false, name.binary(Sign::Times, poly(self.op, c))),
+            });
         }
-        if !a.constant.is_zero() || out.is_empty() {
-            let c = poly(self.op, &a.constant);
-            match (out.is_empty(), c.strip_prefix('-')) {
-                (true, _) => out = c,
-                (false, Some(rest)) => {
-                    let _ = write!(out, " - {rest}");
-                }
-                (false, None) => {
-                    let _ = write!(out, " + {c}");
-                }
-            }
-        }
-        if a.divided_by_one() {
-            return out;
-        }
-        let single = |p: &Poly| p.0.len() == 1;
-        let top = if a.terms.len() + usize::from(!a.constant.is_zero()) > 1 { format!("({out})") } else { out };
-        let bottom = poly(self.op, &a.divisor);
-        if single(&a.divisor) && !bottom.contains(['*', '-']) {
-            format!("{top} / {bottom}")
-        } else {
-            format!("{top} / ({bottom})")
-        }
+        all.extend(terms(self.op, &a.constant).map(|(negative, factors)| (negative, product(factors))));
+        let top = Formula::total(all);
+        if a.divided_by_one() { top } else { top.binary(Sign::Div, poly(self.op, &a.divisor)) }
     }
-    fn read(&self, t: TensorId, index: &[Affine]) -> String {
-        let index: Vec<_> = index.iter().map(|a| self.affine(a)).collect();
-        self.access(t, &index)
+
+    fn read(&self, t: TensorId, index: &[Affine]) -> Formula {
+        self.access(t, index.iter().map(|a| self.affine(a)).collect())
     }
-    fn expr(&self, e: &Expr, at: Level) -> String {
-        let (text, level) = match e {
-            Expr::Const(c) => (number(*c), if *c < 0.0 { Level::Negation } else { Level::Primary }),
-            Expr::Param(p) => (self.op.params[p.0].name.clone(), Level::Primary),
-            Expr::Extent(a) => (self.op.axis(*a).name.clone(), Level::Primary),
-            Expr::Read(t, index) => (self.read(*t, index), Level::Primary),
-            Expr::Unary(Unary::Neg, a) => (format!("-{}", self.expr(a, Level::Power)), Level::Negation),
-            Expr::Unary(f, a) => (format!("{}({})", f.name(), self.expr(a, Level::Or)), Level::Primary),
-            Expr::Powf(a, n) => (format!("{}^{}", self.expr(a, Level::Primary), number(*n)), Level::Power),
-            Expr::Binary(Binary::Add, a, b) => {
-                (format!("{} + {}", self.expr(a, Level::Sum), self.expr(b, Level::Product)), Level::Sum)
-            }
-            Expr::Binary(Binary::Sub, a, b) => {
-                (format!("{} - {}", self.expr(a, Level::Sum), self.expr(b, Level::Product)), Level::Sum)
-            }
-            Expr::Binary(Binary::Mul, a, b) => {
-                (format!("{} * {}", self.expr(a, Level::Product), self.expr(b, Level::Power)), Level::Product)
-            }
-            Expr::Binary(Binary::Div, a, b) => {
-                (format!("{} / {}", self.expr(a, Level::Product), self.expr(b, Level::Power)), Level::Product)
-            }
-            Expr::Binary(f, a, b) => {
-                (format!("{}({}, {})", f.name(), self.expr(a, Level::Or), self.expr(b, Level::Or)), Level::Primary)
-            }
+
+    fn reduction(&self, r: ReduceOp, vars: &[Var], body: Formula) -> Formula {
+        let bound: Vec<_> = vars.iter().map(|v| self.binder(v)).collect();
+        Formula::Reduce(r, bound.join(","), Box::new(body))
+    }
+
+    fn expr(&self, e: &Expr) -> Formula {
+        match e {
+            Expr::Const(c) => number(*c),
+            Expr::Param(p) => Formula::atom(&self.op.params[p.0].name),
+            Expr::Extent(a) => Formula::atom(&self.op.axis(*a).name),
+            Expr::Read(t, index) => self.read(*t, index),
+            Expr::Unary(Unary::Neg, a) => self.expr(a).signed(true),
+            Expr::Unary(f, a) => Formula::call(f.name(), [self.expr(a)]),
+            Expr::Powf(a, n) => Formula::Power(Box::new(self.expr(a)), Box::new(number(*n))),
+            Expr::Binary(f, a, b) => match Sign::of(*f) {
+                Some(sign) => self.expr(a).binary(sign, self.expr(b)),
+                None => Formula::call(f.name(), [self.expr(a), self.expr(b)]),
+            },
             Expr::Where(c, a, b) if a.is_one() && b.is_zero() && matches!(**c, Cond::Value(..) | Cond::Index(..)) => {
-                (self.cond(c, Level::Compare), Level::Compare)
+                self.cond(c)
             }
-            Expr::Where(c, a, b) => (
-                format!("where({}, {}, {})", self.cond(c, Level::Or), self.expr(a, Level::Or), self.expr(b, Level::Or)),
-                Level::Primary,
-            ),
+            Expr::Where(c, a, b) => Formula::call("where", [self.cond(c), self.expr(a), self.expr(b)]),
             Expr::Reduce(r, vars, body) => {
-                let bound: Vec<_> = vars.iter().map(|v| self.binder(&self.vars[v.0])).collect();
-                // A reduction swallows the product to its right, so it is bracketed inside one.
-                (format!("{}({}) {}", r.name(), bound.join(","), self.expr(body, Level::Product)), Level::Sum)
+                let vars: Vec<_> = vars.iter().map(|v| self.vars[v.0].clone()).collect();
+                self.reduction(*r, &vars, self.expr(body))
             }
-        };
-        if level < at { format!("({text})") } else { text }
+        }
     }
-    fn cond(&self, c: &Cond, at: Level) -> String {
-        let (text, level) = match c {
-            Cond::Index(op, a, b) => (format!("{} {} {}", self.affine(a), op.symbol(), self.affine(b)), Level::Compare),
-            Cond::Value(op, a, b) => {
-                (format!("{} {} {}", self.expr(a, Level::Sum), op.symbol(), self.expr(b, Level::Sum)), Level::Compare)
-            }
-            Cond::Inside(t, index) => (format!("inside({})", self.read(*t, index)), Level::Primary),
-            Cond::And(a, b) => (format!("{} and {}", self.cond(a, Level::And), self.cond(b, Level::Not)), Level::And),
-            Cond::Or(a, b) => (format!("{} or {}", self.cond(a, Level::Or), self.cond(b, Level::And)), Level::Or),
-            Cond::Not(a) => (format!("not {}", self.cond(a, Level::Compare)), Level::Not),
-        };
-        if level < at { format!("({text})") } else { text }
+
+    fn cond(&self, c: &Cond) -> Formula {
+        match c {
+            Cond::Index(op, a, b) => self.affine(a).binary((*op).into(), self.affine(b)),
+            Cond::Value(op, a, b) => self.expr(a).binary((*op).into(), self.expr(b)),
+            Cond::Inside(t, index) => Formula::call("inside", [self.read(*t, index)]),
+            Cond::And(a, b) => self.cond(a).binary(Sign::And, self.cond(b)),
+            Cond::Or(a, b) => self.cond(a).binary(Sign::Or, self.cond(b)),
+            Cond::Not(a) => Formula::Not(Box::new(self.cond(a))),
+        }
     }
 }
 
 /// A literal as the language writes it.
-fn number(c: f64) -> String {
-    match c {
+fn number(c: f64) -> Formula {
+    let size = c.abs();
+    let text = match size {
         f64::INFINITY => "inf".into(),
-        f64::NEG_INFINITY => "-inf".into(),
-        _ => format!("{c:?}").strip_suffix(".0").map_or_else(|| format!("{c:?}"), str::to_string),
-    }
+        _ => format!("{size:?}").strip_suffix(".0").map_or_else(|| format!("{size:?}"), str::to_string),
+    };
+    Formula::Atom(text).signed(c.is_sign_negative())
 }
 
 /// The rules of an op: what it uses, how it was proved, and what derivation gives.
@@ -298,4 +232,33 @@ pub fn rules(op: &Op, derived: &crate::derive::Derived, certificate: &crate::cer
     section("derived adjoint".into(), &derived.adjoint);
     section("derived tangent".into(), &derived.tangent);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnostic::Diagnostics;
+    use crate::formula::tests::{bare, parsed};
+    use crate::source::{SourceId, Sources, shipped_ops};
+
+    /// Every statement of every rule of what ships, declared and derived.
+    #[test]
+    fn shipped_rules_parse_to_what_they_are() {
+        let (mut statements, sources) = (0, Sources::default());
+        for name in shipped_ops() {
+            let mut out = Diagnostics::default();
+            let source = SourceId::shipped(name).expect("it ships");
+            let certified = crate::pipeline::certified(source, &sources, &mut out);
+            let c = certified.unwrap_or_else(|| panic!("{}", out.render(&sources)));
+            let rules =
+                [&c.op.forward, &c.op.adjoint.stmts, &c.op.tangent.stmts, &c.derived.adjoint, &c.derived.tangent];
+            let entries = c.op.program.iter().flat_map(|p| p.functions.iter().map(|f| &f.stmts));
+            for s in rules.into_iter().chain(entries).flatten() {
+                let text = super::value(&c.op, s).to_string();
+                assert!(super::stmt(&c.op, s).ends_with(&text));
+                assert_eq!(parsed(&text), bare(&super::value(&c.op, s)), "{name}: {text}");
+                statements += 1;
+            }
+        }
+        assert!(statements > 1000, "{statements}");
+    }
 }

@@ -1,8 +1,9 @@
 //! The text of a nest: takes a nest and its kernel, gives indented pseudo-code.
 
 use super::*;
+use crate::formula::{Formula, Op};
 use crate::plain::Kernel;
-use crate::plain::print::linear;
+use crate::plain::print::{binary, divided, linear, number, power};
 use std::fmt::Write;
 
 /// One function.
@@ -39,7 +40,7 @@ impl Printer<'_> {
                     done
                 }
                 Node::If { tests, body } => {
-                    let done = writeln!(out, "{pad}if {}", self.tests(tests, " and "));
+                    let done = writeln!(out, "{pad}if {}", self.tests(Op::And, tests));
                     self.nodes(body, depth + 1, out);
                     done
                 }
@@ -62,8 +63,10 @@ impl Printer<'_> {
                     };
                     let place = match place {
                         Place::Element(a) => self.access(a),
-                        Place::Lanes(a, lanes) => format!("{}<{}..{}>", self.access(a), lanes.start, lanes.end),
-                        Place::Register(r) => self.n.registers[*r].name.clone(),
+                        Place::Lanes(a, lanes) => {
+                            Formula::Lanes(Box::new(self.access(a)), format!("{}..{}", lanes.start, lanes.end))
+                        }
+                        Place::Register(r) => self.register(*r),
                     };
                     writeln!(out, "{pad}{place} {how} {}", self.value(value))
                 }
@@ -80,74 +83,76 @@ impl Printer<'_> {
                     writeln!(out, "{pad}{into}<{lanes}> := sums of the lanes of {}", from.join(", "))
                 }
                 Node::Transpose { from, to } => {
-                    let list = |all: &[Access]| all.iter().map(|a| self.access(a)).collect::<Vec<_>>().join(", ");
+                    let list =
+                        |all: &[Access]| all.iter().map(|a| self.access(a).to_string()).collect::<Vec<_>>().join(", ");
                     writeln!(out, "{pad}rows {} = columns {}", list(to), list(from))
                 }
                 Node::Fill(t) => writeln!(out, "{pad}{}[..] = 0", self.n.tensor(self.k, *t)),
             };
         }
     }
-    fn linear(&self, l: &Linear) -> String {
+    fn linear(&self, l: &Linear) -> Formula {
         linear(l, &|v| self.n.vars[v].name.clone())
     }
-    fn access(&self, a: &Access) -> String {
-        let quotient = |p: &Position| {
-            if p.divisor == 1 {
-                self.linear(&p.numerator)
-            } else {
-                format!("({})/{}", self.linear(&p.numerator), p.divisor)
-            }
-        };
+
+    fn access(&self, a: &Access) -> Formula {
         // `_` for each dimension that a position runs over besides its own.
-        let positions: Vec<_> =
-            a.positions.iter().zip(&a.joined).map(|(p, n)| "_ ".repeat(n - 1) + &quotient(p)).collect();
-        format!("{}[{}]", self.n.tensor(self.k, a.tensor), positions.join(", "))
+        let position = |(p, n): (&Position, &usize)| {
+            let quotient = divided(self.linear(&p.numerator), p.divisor);
+            if *n == 1 { quotient } else { Formula::Over(n - 1, Box::new(quotient)) }
+        };
+        let positions = a.positions.iter().zip(&a.joined).map(position).collect();
+        Formula::Access(self.n.tensor(self.k, a.tensor).into(), positions)
     }
-    fn value(&self, v: &Value) -> String {
+
+    fn register(&self, r: RegisterId) -> Formula {
+        Formula::atom(&self.n.registers[r].name)
+    }
+
+    fn value(&self, v: &Value) -> Formula {
+        let lanes = |a: Formula, text: String| Formula::Lanes(Box::new(a), text);
         match v {
-            Value::Const(c) => format!("{c:?}"),
+            Value::Const(c) => number(*c),
             Value::Load(a) => self.access(a),
-            Value::Lanes(a, width, count) if width == count => format!("{}<{width}>", self.access(a)),
-            Value::Lanes(a, width, count) => format!("{}<{count} of {width}>", self.access(a)),
-            Value::Splat(a, width) => format!("{}<all {width}>", self.value(a)),
-            Value::Register(r) => self.n.registers[*r].name.clone(),
-            Value::Unary(f, a) => format!("{}({})", f.name(), self.value(a)),
-            Value::Binary(f, a, b) => match f {
-                Binary::Add => format!("({} + {})", self.value(a), self.value(b)),
-                Binary::Sub => format!("({} - {})", self.value(a), self.value(b)),
-                Binary::Mul => format!("{} * {}", self.value(a), self.value(b)),
-                Binary::Div => format!("{} / {}", self.value(a), self.value(b)),
-                f => format!("{}({}, {})", f.name(), self.value(a), self.value(b)),
-            },
-            Value::Powf(a, n) => format!("({})^{n:?}", self.value(a)),
-            Value::Fused(a, b, c) => format!("fused({} * {} + {})", self.value(a), self.value(b), self.value(c)),
-            Value::Each(f, all) => {
-                format!("{}<{}>", f.name(), all.iter().map(|a| self.value(a)).collect::<Vec<_>>().join(", "))
+            Value::Lanes(a, width, count) if width == count => lanes(self.access(a), width.to_string()),
+            Value::Lanes(a, width, count) => lanes(self.access(a), format!("{count} of {width}")),
+            Value::Splat(a, width) => lanes(self.value(a), format!("all {width}")),
+            Value::Register(r) => self.register(*r),
+            Value::Unary(f, a) => Formula::call(f.name(), [self.value(a)]),
+            Value::Binary(f, a, b) => binary(*f, self.value(a), self.value(b)),
+            Value::Powf(a, n) => power(self.value(a), *n),
+            Value::Fused(a, b, c) => {
+                let product = self.value(a).binary(Op::Mul, self.value(b));
+                Formula::call("fused", [product.binary(Op::Add, self.value(c))])
             }
-            Value::Lane(r, lane) => format!("{}<{lane}>", self.n.registers[*r].name),
+            Value::Each(f, all) => Formula::Each(f.name().into(), all.iter().map(|a| self.value(a)).collect()),
+            Value::Lane(r, lane) => lanes(self.register(*r), lane.to_string()),
             Value::Choose(op, all) => {
                 let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
-                format!("({a} {} {b} ? {yes} : {no})", op.symbol())
+                Formula::Choice(Box::new([a.binary((*op).into(), b), yes, no]))
             }
-            Value::Select(t, a, b) => format!("({} ? {} : {})", self.test(t), self.value(a), self.value(b)),
+            Value::Select(t, a, b) => Formula::Choice(Box::new([self.test(t), self.value(a), self.value(b)])),
         }
     }
-    fn tests(&self, tests: &[Test], joint: &str) -> String {
-        tests.iter().map(|t| self.test(t)).collect::<Vec<_>>().join(joint)
+
+    /// All of them, or one of them.
+    fn tests(&self, op: Op, tests: &[Test]) -> Formula {
+        let all = tests.iter().map(|t| self.test(t)).reduce(|a, b| a.binary(op, b));
+        all.unwrap_or_else(|| Formula::atom(op == Op::And))
     }
-    fn test(&self, t: &Test) -> String {
+
+    fn test(&self, t: &Test) -> Formula {
         match t {
-            Test::Within { numerator, divisor: 1, extent } => format!("{} in 0..{extent}", self.linear(numerator)),
             Test::Within { numerator, divisor, extent } => {
-                format!("({})/{divisor} in 0..{extent}", self.linear(numerator))
+                divided(self.linear(numerator), *divisor).binary(Op::In, Formula::Atom(format!("0..{extent}")))
             }
-            Test::Index(op, a, b) => format!("{} {} {}", self.linear(a), op.symbol(), self.linear(b)),
-            Test::Value(op, a, b) => format!("{} {} {}", self.value(a), op.symbol(), self.value(b)),
-            Test::And(ts) if ts.is_empty() => "true".into(),
-            Test::Or(ts) if ts.is_empty() => "false".into(),
-            Test::And(ts) => format!("({})", self.tests(ts, " and ")),
-            Test::Or(ts) => format!("({})", self.tests(ts, " or ")),
-            Test::Not(t) => format!("not {}", self.test(t)),
+            Test::Index(op, a, b) => self.linear(a).binary((*op).into(), self.linear(b)),
+            Test::Value(op, a, b) => self.value(a).binary((*op).into(), self.value(b)),
+            Test::And(ts) if ts.is_empty() => self.tests(Op::And, ts),
+            Test::Or(ts) if ts.is_empty() => self.tests(Op::Or, ts),
+            Test::And(ts) => self.tests(Op::And, ts).bracketed(),
+            Test::Or(ts) => self.tests(Op::Or, ts).bracketed(),
+            Test::Not(t) => Formula::Not(Box::new(self.test(t))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The text of the plain IR: takes a kernel, gives one line a statement, loops in brackets, guarded positions marked `?`.
 
 use super::*;
+use crate::formula::{Formula, Op};
 use std::fmt::Write;
 
 /// A kernel: its tensors, then its functions.
@@ -41,14 +42,13 @@ pub fn kernel(k: &Kernel) -> String {
 pub fn stmt(tensors: &[Tensor], s: &Stmt) -> String {
     let p = Printer { tensors, vars: &s.vars };
     let loops = |vars: &[Var]| vars.iter().map(|v| format!("{}:{}", v.name, v.extent)).collect::<Vec<_>>().join(" ");
-    let reduce = s.reduce.map_or(String::new(), |r| format!("{}({}) ", r.name(), loops(&s.vars[s.free..])));
-    format!(
-        "[{}] {} {} {reduce}{}",
-        loops(&s.vars[..s.free]),
-        p.access(&s.target),
-        if s.accumulate { "+=" } else { "=" },
-        p.expr(&s.value)
-    )
+    let value = p.expr(&s.value);
+    let value = match s.reduce {
+        Some(r) => Formula::Reduce(r, loops(&s.vars[s.free..]), Box::new(value)),
+        None => value,
+    };
+    let how = if s.accumulate { "+=" } else { "=" };
+    format!("[{}] {} {how} {value}", loops(&s.vars[..s.free]), p.access(&s.target))
 }
 
 struct Printer<'a> {
@@ -57,64 +57,72 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn linear(&self, l: &Linear) -> String {
+    fn linear(&self, l: &Linear) -> Formula {
         linear(l, &|v| self.vars[v].name.clone())
     }
-    fn access(&self, a: &Access) -> String {
-        let name = &self.tensors[a.tensor.0].name;
+
+    fn access(&self, a: &Access) -> Formula {
         let positions = a.positions.iter().map(|p| {
-            let n = self.linear(&p.numerator);
-            let quotient = if p.divisor == 1 { n } else { format!("({n})/{}", p.divisor) };
-            if p.guard.any() { format!("{quotient}?") } else { quotient }
+            let quotient = divided(self.linear(&p.numerator), p.divisor);
+            if p.guard.any() { Formula::Guarded(Box::new(quotient)) } else { quotient }
         });
-        format!("{name}[{}]", positions.collect::<Vec<_>>().join(", "))
+        Formula::Access(self.tensors[a.tensor.0].name.clone(), positions.collect())
     }
-    fn expr(&self, e: &Expr) -> String {
+
+    fn expr(&self, e: &Expr) -> Formula {
         match e {
-            Expr::Const(c) => format!("{c:?}"),
+            Expr::Const(c) => number(*c),
             Expr::Read(a) => self.access(a),
-            Expr::Unary(f, a) => format!("{}({})", f.name(), self.expr(a)),
-            Expr::Binary(f, a, b) => match f {
-                Binary::Add => format!("({} + {})", self.expr(a), self.expr(b)),
-                Binary::Sub => format!("({} - {})", self.expr(a), self.expr(b)),
-                Binary::Mul => format!("{} * {}", self.expr(a), self.expr(b)),
-                Binary::Div => format!("{} / {}", self.expr(a), self.expr(b)),
-                f => format!("{}({}, {})", f.name(), self.expr(a), self.expr(b)),
-            },
-            Expr::Powf(a, n) => format!("({})^{n:?}", self.expr(a)),
-            Expr::Where(c, a, b) => format!("where({}, {}, {})", self.cond(c), self.expr(a), self.expr(b)),
+            Expr::Unary(f, a) => Formula::call(f.name(), [self.expr(a)]),
+            Expr::Binary(f, a, b) => binary(*f, self.expr(a), self.expr(b)),
+            Expr::Powf(a, n) => power(self.expr(a), *n),
+            Expr::Where(c, a, b) => Formula::call("where", [self.cond(c), self.expr(a), self.expr(b)]),
         }
     }
-    fn cond(&self, c: &Cond) -> String {
+
+    fn cond(&self, c: &Cond) -> Formula {
         match c {
-            Cond::Const(b) => b.to_string(),
-            Cond::Index(op, a, b) => format!("{} {} {}", self.linear(a), op.symbol(), self.linear(b)),
-            Cond::Value(op, a, b) => format!("{} {} {}", self.expr(a), op.symbol(), self.expr(b)),
-            Cond::Inside(a) => format!("inside({})", self.access(a)),
-            Cond::And(a, b) => format!("({} and {})", self.cond(a), self.cond(b)),
-            Cond::Or(a, b) => format!("({} or {})", self.cond(a), self.cond(b)),
-            Cond::Not(a) => format!("not {}", self.cond(a)),
+            Cond::Const(b) => Formula::atom(b),
+            Cond::Index(op, a, b) => self.linear(a).binary((*op).into(), self.linear(b)),
+            Cond::Value(op, a, b) => self.expr(a).binary((*op).into(), self.expr(b)),
+            Cond::Inside(a) => Formula::call("inside", [self.access(a)]),
+            Cond::And(a, b) => self.cond(a).binary(Op::And, self.cond(b)).bracketed(),
+            Cond::Or(a, b) => self.cond(a).binary(Op::Or, self.cond(b)).bracketed(),
+            Cond::Not(a) => Formula::Not(Box::new(self.cond(a))),
         }
     }
 }
 
+/// A literal, its type to be seen.
+pub fn number(c: f64) -> Formula {
+    Formula::Atom(format!("{:?}", c.abs())).signed(c.is_sign_negative())
+}
+
+/// Sums within others are bracketed as they were written, also where nobody asks for it: their order is to be seen.
+pub fn binary(f: Binary, a: Formula, b: Formula) -> Formula {
+    match Op::of(f) {
+        Some(op @ (Op::Add | Op::Sub)) => a.binary(op, b).bracketed(),
+        Some(op) => a.binary(op, b),
+        None => Formula::call(f.name(), [a, b]),
+    }
+}
+
+pub fn power(a: Formula, n: f64) -> Formula {
+    Formula::Power(Box::new(a.bracketed()), Box::new(number(n)))
+}
+
+/// `(i + 1)/2`
+pub fn divided(l: Formula, divisor: i64) -> Formula {
+    if divisor == 1 { l } else { l.bracketed().binary(Op::Per, Formula::atom(divisor)) }
+}
+
 /// `2*i - j + 3`.
-pub fn linear(l: &Linear, name: &impl Fn(usize) -> String) -> String {
-    let mut out = String::new();
-    for (v, c) in &l.terms {
-        let size = if c.abs() == 1 { name(*v) } else { format!("{}*{}", c.unsigned_abs(), name(*v)) };
-        out.push_str(match (out.is_empty(), *c < 0) {
-            (true, true) => "-",
-            (true, false) => "",
-            (false, true) => " - ",
-            (false, false) => " + ",
-        });
-        out.push_str(&size);
-    }
-    match (out.is_empty(), l.constant) {
-        (true, c) => out = c.to_string(),
-        (false, 0) => {}
-        (false, c) => out.push_str(&if c < 0 { format!(" - {}", c.unsigned_abs()) } else { format!(" + {c}") }),
-    }
-    out
+pub fn linear(l: &Linear, name: &impl Fn(usize) -> String) -> Formula {
+    let term = |(v, c): &(usize, i64)| {
+        let name = Formula::Atom(name(*v));
+        let size = c.unsigned_abs();
+        (*c < 0, if size == 1 { name } else { Formula::atom(size).binary(Op::Times, name) })
+    };
+    let constant = (l.constant != 0).then(|| (l.constant < 0, Formula::atom(l.constant.unsigned_abs())));
+    Formula::total(l.terms.iter().map(term).chain(constant))
 }
