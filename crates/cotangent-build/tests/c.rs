@@ -90,6 +90,48 @@ fn c_programs_compute_what_their_own_loops_and_rust_do() {
     assert_eq!(c, rust);
 }
 
+/// What a caller sees to, as a build with debug assertions sees to it.
+#[test]
+fn debug_builds_check_what_callers_see_to() {
+    let (folder, libraries) = library("c_pointers");
+    let called = |name: &str, arguments: &str| {
+        let text = format!(
+            "#include \"kernels.h\"\n#include <stdio.h>\nstatic cotangent_matmul_dense_X x;\nstatic cotangent_matmul_dense_Y y;\n\
+             static union {{ cotangent_matmul_dense_Z z; cotangent_matmul_dense_Y y; char bytes[4096]; }} both;\n\
+             int main(void) {{\n    cotangent_matmul_dense_forward({arguments});\n    puts(\"done\");\n    return 0;\n}}\n"
+        );
+        std::fs::write(folder.join(format!("{name}.c")), text).expect("the program is written");
+        run(cc()
+            .args(["-std=c99", "-w", &format!("{name}.c"), "libevery.a", "-o", name])
+            .args(&libraries)
+            .arg("-lm")
+            .current_dir(&folder));
+        let output = Command::new(folder.join(name)).output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text)
+    };
+    let (good, text) = called("good", "&x, &y, &both.z");
+    assert!(good && text == "done\n", "{text}");
+    // What is only read may overlap.
+    let (good, text) = called("same", "(void *)&y, &y, &both.z");
+    assert!(good && text == "done\n", "{text}");
+    for (name, arguments, message) in [
+        ("null", "&x, (void *)0, &both.z", "`y` is null"),
+        ("null_result", "&x, &y, (void *)0", "`z` is null"),
+        ("odd", "&x, &y, (void *)(both.bytes + 2)", "`z` is not aligned to 4 bytes"),
+        ("odd_input", "&x, (void *)(both.bytes + 1), &both.z", "`y` is not aligned to 4 bytes"),
+        ("overlap", "&x, &both.y, &both.z", "`z`, which is written, overlaps with `y`"),
+        ("last", "&x, &both.y, (void *)(both.bytes + sizeof both.y - 4)", "`z`, which is written, overlaps with `y`"),
+        ("first", "&x, (void *)(both.bytes + sizeof both.z - 4), &both.z", "`z`, which is written, overlaps with `y`"),
+    ] {
+        let (ended, text) = called(name, arguments);
+        assert!(!ended && !text.contains("done"), "{name}: {text}");
+        assert!(text.contains(&format!("cotangent_matmul_dense_forward: {message}")), "{name}: {text}");
+    }
+    let (good, text) = called("beside", "&x, &both.y, (void *)(both.bytes + sizeof both.y)");
+    assert!(good && text == "done\n", "{text}");
+}
+
 fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
