@@ -833,6 +833,31 @@ Right:
     program: net
     inputs: {x: [B, D], w: [D, H]}
     wrt: [w]"
+NotTaken "E042" "a branch of a declared rule that no point took"
+"A declared rule is compared at points on both sides of each of its comparisons, and of those of `forward`: inputs are solved for. Where \
+no point is found at which a condition holds, or none at which it fails, the branch behind it is not compared. It is a warning.
+
+Wrong:
+    forward:
+      - y[i] = x[i]^2
+    adjoint:
+      - x_bar[i] += where(x[i]^2 < 0, 0, 2 * x[i] * y_bar[i])
+Right:
+    adjoint:
+      - x_bar[i] += 2 * x[i] * y_bar[i]"
+NotFinite "E043" "a declared rule that is infinite or NaN where the derivative is not"
+"A declared rule is the derivative as a formula, but not as a computation: it overflows, or divides zero by zero, at a point where `forward` and \
+the derived rule are finite. It is a warning where the formula has no pole, or where `forward` has no derivative, as a norm at zero; at a \
+pole of the rule alone it is error E021 or E022.
+
+Wrong:
+    forward:
+      - y[i] = softplus(x[i])
+    adjoint:
+      - x_bar[i] += y_bar[i] * exp(x[i]) / (1 + exp(x[i]))
+Right:
+    adjoint:
+      - x_bar[i] += y_bar[i] * logistic(x[i])"
 }
 
 #[cfg(test)]
@@ -937,9 +962,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 41);
-        let message = "E042".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E042`; codes run from E001 to E041";
+        assert_eq!(Code::ALL.len(), 43);
+        let message = "E044".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E044`; codes run from E001 to E043";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

@@ -5,32 +5,50 @@
 //! exists, almost everywhere; a convention lies between the values it takes there (Clarke's generalised gradient, 1983, seen element by
 //! element), and what is the same in every direction, as the total that a maximum hands on to its ties, is the same at the point.
 
+use super::rounded::Rounded;
 use super::{Sampler, Side};
 use crate::index::bind::Binding;
-use crate::index::eval::Machine;
+use crate::index::eval::{Machine, Number, Prepared};
 use crate::index::*;
 use crate::spec::Domain;
 use std::collections::BTreeMap;
 
 /// The most input elements of a shape at which ties are tried: each is moved on its own.
-const MAX_INPUTS: usize = 48;
-/// How far around a point. Small against the distance of the points drawn, large against rounding.
-const STEP: f64 = 1e-6;
-/// By how much a smooth function may change over that distance, relative to the largest value compared.
+pub(super) const MAX_INPUTS: usize = 48;
+/// How far around a point, relative to each element: so that no other kink lies within, and rounding is small against it.
+const STEP: f64 = 1e-11;
+/// The same further away. What a smooth function changes by grows with the distance, what it jumps by does not.
+const FURTHER: f64 = 1e-8;
+/// By how much a tangent and an adjoint, or a sum over all elements, may differ, relative to what is compared.
 const SLACK: f64 = 1e-4;
+/// Below this part of what a derivative comes to at ordinary points a difference is none.
+const NEGLIGIBLE: f64 = 1e-11;
 
 /// Points tried at a shape.
 const SEEDS: [u64; 6] = [8, 9, 10, 11, 12, 13];
 
 /// A place at which a rule is no convention.
+#[derive(Clone, Debug)]
 pub struct Unfit {
     pub tensor: TensorId,
     pub element: usize,
     pub declared: f64,
     /// The values around, lowest and highest, of the element or of the `total`.
     pub around: (f64, f64),
-    /// Whether the sum over all elements is what is wrong.
-    pub total: bool,
+    pub what: What,
+}
+
+/// What is wrong there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The derivative exists, and is another.
+    Value,
+    /// There is none, but the rule is beyond what it is around.
+    Kink,
+    /// The sum over all elements, which is the same all around.
+    Total,
+    /// The rule is infinite or NaN where `forward` is not, which may be rounding, or a point without derivative.
+    NotFinite,
 }
 
 /// Whether statements can have ties or kinks: conditions on values, extrema, and functions with a corner or a jump.
@@ -49,36 +67,34 @@ pub fn any(stmts: &[Stmt]) -> bool {
     })
 }
 
-type Values = BTreeMap<TensorId, Vec<f64>>;
+pub(super) type Values = BTreeMap<TensorId, Vec<f64>>;
 
-/// Inputs on a coarse grid, so that they tie and meet kinks; tangents of inputs or cotangents of outputs anywhere.
-struct Point {
-    inputs: Values,
-    duals: Values,
+/// Inputs; tangents of inputs or cotangents of outputs.
+#[derive(Clone, Debug)]
+pub(super) struct Point {
+    pub inputs: Values,
+    pub duals: Values,
 }
 
 impl Point {
-    fn new(op: &Op, binding: &Binding, seed: u64) -> Self {
-        let mut sampler = Sampler::new(seed);
-        let mut grid = vec![-1.0, -0.5, 0.0, 0.5, 1.0];
-        grid.extend(thresholds(op));
+    /// Each element of an input as `draw` gives it; duals of the sides anywhere.
+    pub fn new(
+        op: &Op,
+        sides: &[Side],
+        binding: &Binding,
+        sampler: &mut Sampler,
+        draw: &mut dyn FnMut(&mut Sampler, TensorId) -> f64,
+    ) -> Self {
         let mut point = Point { inputs: Values::new(), duals: Values::new() };
         for (n, t) in op.tensors.iter().enumerate() {
             let id = TensorId(n);
             let size = binding.elements(op, id);
             match t.role {
-                Role::Input => {
-                    let inside: Vec<f64> = grid.iter().copied().filter(|v| interior(t.domain, *v)).collect();
-                    let mut draw = || match inside.len() {
-                        0 => sampler.ordinary(t.domain),
-                        n => inside[(sampler.bits() % n as u64) as usize],
-                    };
-                    point.inputs.insert(id, (0..size).map(|_| draw()).collect());
-                }
-                Role::Tangent(u) if op.tensor(u).role == Role::Input => {
+                Role::Input => _ = point.inputs.insert(id, (0..size).map(|_| draw(sampler, id)).collect()),
+                Role::Tangent(u) if op.tensor(u).role == Role::Input && sides.contains(&Side::Tangent) => {
                     point.duals.insert(id, (0..size).map(|_| sampler.ordinary(None)).collect());
                 }
-                Role::Cotangent(u) if op.tensor(u).role == Role::Output => {
+                Role::Cotangent(u) if op.tensor(u).role == Role::Output && sides.contains(&Side::Adjoint) => {
                     point.duals.insert(id, (0..size).map(|_| sampler.ordinary(None)).collect());
                 }
                 _ => {}
@@ -87,16 +103,30 @@ impl Point {
         point
     }
 
-    /// The same duals around the inputs: each element moved up and down furthest once, so that every tie is broken both ways, and all
-    /// elements together.
-    fn around(&self, seed: u64) -> Vec<Values> {
-        let mut sampler = Sampler::new(seed);
+    /// Inputs on a coarse grid, so that they tie and meet kinks.
+    fn on_grid(op: &Op, sides: &[Side], binding: &Binding, seed: u64) -> Self {
+        let mut grid = vec![-1.0, -0.5, 0.0, 0.5, 1.0];
+        grid.extend(thresholds(op));
+        Point::new(op, sides, binding, &mut Sampler::new(seed), &mut |sampler, t| {
+            let domain = op.tensor(t).domain;
+            let inside: Vec<f64> = grid.iter().copied().filter(|v| interior(domain, *v)).collect();
+            match inside.len() {
+                0 => sampler.ordinary(domain),
+                n => inside[(sampler.bits() % n as u64) as usize],
+            }
+        })
+    }
+
+    /// The inputs moved by `step`: each element up and down furthest once, so that every tie is broken both ways, and all elements together.
+    fn around(&self, step: f64) -> Vec<Values> {
+        let mut sampler = Sampler::new(8);
         let count = self.inputs.values().map(Vec::len).sum::<usize>();
         let mut all = Vec::new();
-        for furthest in (0..=count).rev() {
+        for furthest in (0..=count).rev().step_by(1 + count / MAX_INPUTS) {
             for sign in [1.0, -1.0] {
                 let mut n = 0;
-                let moved = |v: &f64| {
+                // One closure over all inputs, so that elements are numbered throughout.
+                let mut moved = |v: &f64| {
                     let small = sampler.unit() - 0.5;
                     let by = match furthest {
                         f if f == count => sign * (1.0 + 0.1 * small),
@@ -104,26 +134,235 @@ impl Point {
                         _ => small,
                     };
                     n += 1;
-                    v + STEP * by
+                    v + step * by * if *v == 0.0 { 1.0 } else { v.abs() }
                 };
-                // One closure over all inputs, so that elements are numbered throughout.
-                let mut moved = moved;
                 all.push(self.inputs.iter().map(|(t, v)| (*t, v.iter().map(&mut moved).collect())).collect());
             }
         }
         all
     }
+}
 
-    /// The rule's results at the given inputs.
-    fn run(&self, op: &Op, binding: &Binding, inputs: &Values, rule: &[Stmt], targets: &[TensorId]) -> Values {
-        let mut machine = Machine::new(op, binding);
-        machine.tensors = inputs.clone();
-        machine.tensors.extend(self.duals.clone());
-        // Double writes are reported before rules are compared.
-        let _ = (machine.run(&op.forward), machine.run(rule));
-        let zeros = |t: &TensorId| vec![0.0; binding.elements(op, *t)];
-        targets.iter().map(|t| (*t, machine.tensors.remove(t).unwrap_or_else(|| zeros(t)))).collect()
+/// A rule and what it is compared with at one shape, ready to be run at many points.
+pub(super) struct Rules<'a> {
+    pub op: &'a Op,
+    pub binding: &'a Binding,
+    pub targets: Vec<TensorId>,
+    /// `forward`, the declared rule, the derived one.
+    stmts: [&'a [Stmt]; 3],
+    forward: Prepared<f64>,
+    declared: Prepared<f64>,
+    derived: Prepared<f64>,
+    /// Of each target what differences below are none.
+    floors: BTreeMap<TensorId, f64>,
+    /// Whether `forward` has corners of its own: there NaN is no convention.
+    corners: bool,
+}
+
+/// What a point gives.
+pub(super) struct Run {
+    /// The outputs of `forward` are.
+    pub finite: bool,
+    pub ours: Values,
+    pub standard: Values,
+}
+
+impl<'a> Rules<'a> {
+    pub fn new(op: &'a Op, side: Side, stmts: [&'a [Stmt]; 3], binding: &'a Binding) -> Self {
+        let [forward, declared, derived] = stmts.map(|s| Prepared::new(op, binding, s));
+        let targets = super::targets(op, side);
+        let corners = any(stmts[0]);
+        Rules { op, binding, targets, stmts, forward, declared, derived, floors: BTreeMap::new(), corners }
     }
+
+    fn results<N: Number>(&self, machine: &mut Machine<N>) -> BTreeMap<TensorId, Vec<N>> {
+        let zeros = |t: &TensorId| vec![N::from_f64(0.0); self.binding.elements(self.op, *t)];
+        self.targets.iter().map(|t| (*t, machine.tensors.remove(t).unwrap_or_else(|| zeros(t)))).collect()
+    }
+
+    /// Both rules at a point; `more` is run behind the declared one, and leaves what it writes in the machine.
+    pub fn run(&self, point: &Point, more: Option<&Prepared<f64>>) -> (Run, Machine<'a, f64>) {
+        let mut machine = Machine::new(self.op, self.binding);
+        machine.tensors = point.inputs.clone();
+        machine.tensors.extend(point.duals.iter().map(|(t, v)| (*t, v.clone())));
+        // Double writes are reported before rules are compared.
+        let _ = (machine.execute(&self.forward), machine.execute(&self.declared));
+        let ours = self.results(&mut machine);
+        let _ = (more.map(|more| machine.execute(more)), machine.execute(&self.derived));
+        let standard = self.results(&mut machine);
+        let is_output = |t: &TensorId| self.op.tensor(*t).role == Role::Output;
+        let mut outputs = machine.tensors.iter().filter(|(t, _)| is_output(t)).flat_map(|(_, v)| v);
+        (Run { finite: outputs.all(|v| v.is_finite()), ours, standard }, machine)
+    }
+
+    /// The derived rule alone.
+    fn standard(&self, inputs: &Values, duals: &Values) -> Values {
+        let mut machine = Machine::new(self.op, self.binding);
+        machine.tensors = inputs.clone();
+        machine.tensors.extend(duals.clone());
+        let _ = (machine.execute(&self.forward), machine.execute(&self.derived));
+        self.results(&mut machine)
+    }
+
+    /// How far rounding may have carried each element of both rules.
+    fn errors(&self, point: &Point) -> Values {
+        let rounded = |v: &Vec<f64>| v.iter().map(|v| Rounded::from_f64(*v)).collect();
+        let given: BTreeMap<_, _> = point.inputs.iter().chain(&point.duals).map(|(t, v)| (*t, rounded(v))).collect();
+        let mut errors: Values = Values::new();
+        for rule in &self.stmts[1..] {
+            let mut machine = Machine::<Rounded>::new(self.op, self.binding);
+            machine.tensors = given.clone();
+            let _ = (machine.run(self.stmts[0]), machine.run(rule));
+            for (t, v) in self.results(&mut machine) {
+                let sum = errors.entry(t).or_insert_with(|| vec![0.0; v.len()]);
+                // What is not finite is compared with what is around, whose rounding is that of the other rule.
+                let finite = sum.iter_mut().zip(&v).filter(|(_, v)| v.value.is_finite());
+                finite.for_each(|(sum, v)| *sum += if v.error.is_nan() { f64::INFINITY } else { 4.0 * v.error });
+            }
+        }
+        errors
+    }
+
+    /// Takes what the derivative comes to at an ordinary point for the measure of what is negligible.
+    pub fn measure(&mut self, run: &Run) {
+        for (t, v) in &run.standard {
+            let size = v.iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs()));
+            let floor = self.floors.entry(*t).or_insert(0.0);
+            *floor = floor.max(NEGLIGIBLE * size);
+        }
+    }
+
+    fn size(&self, t: &TensorId) -> usize {
+        self.binding.elements(self.op, *t)
+    }
+
+    /// Whether two values are one, but for what is negligible.
+    fn same(&self, t: &TensorId, a: f64, b: f64, error: f64) -> bool {
+        match a.is_finite() && b.is_finite() {
+            true => {
+                let floor = self.floors.get(t).copied().unwrap_or(0.0);
+                (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) + floor + error
+            }
+            false => !a.is_finite() && !b.is_finite(),
+        }
+    }
+
+    /// What is wrong with the declared rule at a point. `pole`: something that it divides by, or takes a logarithm of, is zero there.
+    pub fn judge(&self, point: &Point, run: &Run, pole: bool) -> Option<Unfit> {
+        let (ours, standard) = (&run.ours, &run.standard);
+        let all = || self.targets.iter().flat_map(|t| (0..self.size(t)).map(move |e| (*t, e)));
+        if !run.finite || all().all(|(t, e)| self.same(&t, ours[&t][e], standard[&t][e], 0.0)) {
+            return None;
+        }
+        let errors = self.errors(point);
+        let differing: Vec<(TensorId, usize)> =
+            all().filter(|(t, e)| !self.same(t, ours[t][*e], standard[t][*e], errors[t][*e])).collect();
+        if differing.is_empty() {
+            return None;
+        }
+        let around = |step: f64| -> Vec<Values> {
+            point.around(step).iter().map(|inputs| self.standard(inputs, &point.duals)).collect()
+        };
+        let (near, far) = (around(STEP), around(FURTHER));
+        // `None` where something is infinite: then there is nothing to lie between.
+        let range = |set: &[Values], of: &dyn Fn(&Values) -> f64| {
+            set.iter().map(of).try_fold((f64::INFINITY, f64::NEG_INFINITY), |(lo, hi), v| {
+                v.is_finite().then_some((lo.min(v), hi.max(v)))
+            })
+        };
+        let mut doubtful = None;
+        for (t, e) in &differing {
+            let (value, right) = (ours[t][*e], standard[t][*e]);
+            let unfit = |around, what| Some(Unfit { tensor: *t, element: *e, declared: value, around, what });
+            let of = |v: &Values| v[t][*e];
+            let (Some((lo, hi)), Some((low, high))) = (range(&near, &of), range(&far, &of)) else {
+                if !value.is_finite() && right.is_finite() {
+                    doubtful = doubtful.or(unfit((right, right), What::NotFinite));
+                }
+                continue;
+            };
+            let (width, wider) = (hi - lo, high - low);
+            let size = lo.abs().max(hi.abs());
+            let slack = (width - wider).abs() + 1e-9 * size + self.floors.get(t).unwrap_or(&0.0) + errors[t][*e];
+            let smooth = width <= 1e-6 * size || width <= slack;
+            // Without a limit, as a root at zero.
+            let diverges = width > 2.0 * wider + slack;
+            if value.is_finite() {
+                if !(lo - slack..=hi + slack).contains(&value) {
+                    let middle = if right.is_finite() { (right, right) } else { (0.5 * (lo + hi), 0.5 * (lo + hi)) };
+                    return if smooth { unfit(middle, What::Value) } else { unfit((lo, hi), What::Kink) };
+                }
+            } else if right.is_finite() && (smooth && pole) {
+                return unfit((right, right), What::Value);
+            } else if right.is_finite() && !smooth && !diverges && self.corners {
+                return unfit((lo, hi), What::Kink);
+            } else if right.is_finite() {
+                doubtful = doubtful.or(unfit((right, right), What::NotFinite));
+            }
+        }
+        // Totals: of each tensor, and of all.
+        let groups = self.targets.iter().map(std::slice::from_ref).chain([self.targets.as_slice()]);
+        for group in groups {
+            let total = |v: &Values| group.iter().flat_map(|t| &v[t]).sum::<f64>();
+            let Some((lo, hi)) = range(&far, &total) else { continue };
+            let (value, right) = (total(ours), total(standard));
+            let slack = SLACK * (1.0 + [lo, hi, right].iter().fold(0.0, |m: f64, v| m.max(v.abs())));
+            let at = differing.iter().find(|(t, _)| group.contains(t));
+            if hi - lo <= slack
+                && value.is_finite()
+                && !(lo - slack..=hi + slack).contains(&value)
+                && (right - lo).abs() <= slack
+                && let Some((tensor, element)) = at
+            {
+                let (tensor, element) = (*tensor, *element);
+                return Some(Unfit { tensor, element, declared: value, around: (lo, hi), what: What::Total });
+            }
+        }
+        doubtful
+    }
+
+    /// The same fault at a point of simpler numbers: zeros, ones, few digits. `judge` says what is wrong at one.
+    pub fn simple(&self, point: Point, unfit: Unfit, judge: &dyn Fn(&Point) -> Option<Unfit>) -> (Point, Unfit) {
+        let (mut point, mut unfit) = (point, unfit);
+        let places = |values: &Values| -> Vec<(TensorId, usize)> {
+            values.iter().flat_map(|(t, v)| (0..v.len()).map(|e| (*t, e))).collect()
+        };
+        let all = [(true, places(&point.duals)), (false, places(&point.inputs))];
+        for (dual, places) in all {
+            for (t, e) in places.into_iter().take(4 * MAX_INPUTS) {
+                let now = if dual { point.duals[&t][e] } else { point.inputs[&t][e] };
+                let digits = (0..5).map(|d| format!("{now:.d$e}").parse().unwrap_or(now));
+                // Of the duals one is left, the others are nothing.
+                let others = point.duals.values().flatten().filter(|v| **v != 0.0).count();
+                let skipped = usize::from(dual && others < 2);
+                let simpler: Vec<f64> = [0.0, 1.0, -1.0, 2.0].into_iter().chain(digits).skip(skipped).collect();
+                for v in simpler.into_iter().take_while(|v| *v != now) {
+                    if self.op.tensor(t).domain.is_some_and(|d| !within(&d, v)) {
+                        continue;
+                    }
+                    let mut trial = point.clone();
+                    let map = if dual { &mut trial.duals } else { &mut trial.inputs };
+                    if let Some(slot) = map.get_mut(&t) {
+                        slot[e] = v;
+                    }
+                    // What a NaN should be is not made nothing by a dual that is.
+                    let same = |u: &Unfit| {
+                        let lost = u.around.1 == 0.0 && unfit.around.1 != 0.0;
+                        u.tensor == unfit.tensor && u.what == unfit.what && !(dual && lost)
+                    };
+                    if let Some(found) = judge(&trial).filter(same) {
+                        (point, unfit) = (trial, found);
+                        break;
+                    }
+                }
+            }
+        }
+        (point, unfit)
+    }
+}
+
+pub(super) fn within(d: &Domain, v: f64) -> bool {
+    (d.lo < v || d.lo_closed && d.lo == v) && (v < d.hi || d.hi_closed && v == d.hi)
 }
 
 /// Numbers that values are compared with: kinks of the formula.
@@ -166,75 +405,43 @@ fn thresholds(op: &Op) -> Vec<f64> {
 }
 
 fn interior(domain: Option<Domain>, v: f64) -> bool {
-    domain.is_none_or(|d| d.lo + 2.0 * STEP < v && v < d.hi - 2.0 * STEP)
+    domain.is_none_or(|d| d.lo + 2.0 * FURTHER < v && v < d.hi - 2.0 * FURTHER)
 }
 
 /// Compares a declared rule with the values of the derived one around points with ties and kinks.
-pub(super) fn check(op: &Op, side: Side, declared: &[Stmt], derived: &[Stmt], binding: &Binding) -> Option<Unfit> {
+pub(super) fn check(
+    op: &Op,
+    side: Side,
+    declared: &[Stmt],
+    derived: &[Stmt],
+    binding: &Binding,
+) -> Option<(Point, Unfit)> {
     let size = |t: &TensorId| binding.elements(op, *t);
     if op.inputs().iter().map(size).sum::<usize>() > MAX_INPUTS {
         return None;
     }
-    let targets = super::targets(op, side);
-    for seed in SEEDS {
-        let point = Point::new(op, binding, seed);
-        let ours = point.run(op, binding, &point.inputs, declared, &targets);
-        let standard = point.run(op, binding, &point.inputs, derived, &targets);
-        let same = |a: f64, b: f64| match a.is_finite() && b.is_finite() {
-            true => (a - b).abs() <= SLACK * (1.0 + a.abs().max(b.abs())),
-            false => !a.is_finite() && !b.is_finite(),
-        };
-        let differs = |t: &TensorId| (0..size(t)).find(|e| !same(ours[t][*e], standard[t][*e]));
-        if targets.iter().all(|t| differs(t).is_none()) {
-            continue;
-        }
-        let around: Vec<Values> =
-            point.around(seed).iter().map(|p| point.run(op, binding, p, derived, &targets)).collect();
-        // `None` where something but the declared rule is infinite: then there is nothing to lie between.
-        let range = |of: &dyn Fn(&Values) -> f64| {
-            let values: Vec<f64> = around.iter().map(of).chain([of(&standard)]).collect();
-            let bounds =
-                |v: &[f64]| v.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
-            let (lo, hi) = bounds(&values[..around.len()]);
-            let slack = SLACK * (1.0 + values.iter().fold(0.0, |m: f64, v| m.max(v.abs())));
-            values.iter().all(|v| v.is_finite()).then_some((lo, hi, slack))
-        };
-        for t in &targets {
-            for element in (0..size(t)).filter(|e| !same(ours[t][*e], standard[t][*e])) {
-                let value = ours[t][element];
-                if let Some((lo, hi, slack)) = range(&|v| v[t][element])
-                    && !(lo - slack..=hi + slack).contains(&value)
-                {
-                    return Some(Unfit { tensor: *t, element, declared: value, around: (lo, hi), total: false });
-                }
-            }
-        }
-        // Totals: of each tensor, and of all.
-        let groups = targets.iter().map(std::slice::from_ref).chain([targets.as_slice()]);
-        for group in groups {
-            let total = |v: &Values| group.iter().flat_map(|t| &v[t]).sum::<f64>();
-            let Some((lo, hi, slack)) = range(&total) else { continue };
-            let at = group.iter().find_map(|t| Some((*t, differs(t)?)));
-            if hi - lo <= slack
-                && !(lo - slack..=hi + slack).contains(&total(&ours))
-                && same(total(&standard), lo)
-                && let Some((tensor, element)) = at
-            {
-                return Some(Unfit { tensor, element, declared: total(&ours), around: (lo, hi), total: true });
-            }
-        }
-    }
-    None
+    let rules = Rules::new(op, side, [&op.forward, declared, derived], binding);
+    let judge = |point: &Point| {
+        let run = rules.run(point, None).0;
+        rules.judge(point, &run, true).filter(|u| u.what != What::NotFinite)
+    };
+    SEEDS.into_iter().find_map(|seed| {
+        let point = Point::on_grid(op, &[side], binding, seed);
+        let unfit = judge(&point)?;
+        Some(rules.simple(point, unfit, &judge))
+    })
 }
 
 /// Whether a declared tangent and a declared adjoint differ at ties and kinks: `z_bar · (J x_dot)` is `(z_bar J) · x_dot`. Gives both.
 pub(super) fn disagree(op: &Op, binding: &Binding) -> Option<(f64, f64)> {
-    let (bars, dots) = (super::targets(op, Side::Adjoint), super::targets(op, Side::Tangent));
     let dual = |role: Role| (0..op.tensors.len()).map(TensorId).find(|t| op.tensor(*t).role == role);
+    let (adjoint, tangent) = (op.adjoint.stmts.as_slice(), op.tangent.stmts.as_slice());
+    let rules = |side, rule| Rules::new(op, side, [&op.forward, rule, &[]], binding);
+    let (back, along) = (rules(Side::Adjoint, adjoint), rules(Side::Tangent, tangent));
     SEEDS.into_iter().find_map(|seed| {
-        let point = Point::new(op, binding, seed);
-        let x_bar = point.run(op, binding, &point.inputs, &op.adjoint.stmts, &bars);
-        let z_dot = point.run(op, binding, &point.inputs, &op.tangent.stmts, &dots);
+        let point = Point::on_grid(op, &[Side::Adjoint, Side::Tangent], binding, seed);
+        let x_bar = back.run(&point, None).0.ours;
+        let z_dot = along.run(&point, None).0.ours;
         let product = |values: &Values, partner: &dyn Fn(TensorId) -> Option<TensorId>| {
             let terms = values.iter().filter_map(|(t, v)| Some(v.iter().zip(point.duals.get(&partner(*t)?)?)));
             terms.flatten().map(|(a, b)| a * b).sum::<f64>()

@@ -8,6 +8,8 @@
 pub mod field;
 mod kinks;
 mod normal;
+mod probe;
+pub mod rounded;
 mod shapes;
 
 use crate::derive::Derived;
@@ -17,6 +19,7 @@ use crate::index::eval::{DoubleWrite, Machine, Number};
 use crate::index::*;
 use crate::spec::{Domain, Spec};
 use field::M61;
+use probe::Probe;
 
 /// How a declared rule was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,11 +159,34 @@ fn rule(
             wrong = run(7, &mut Sampler::with_bounds);
         }
         if wrong.is_empty() && kinks {
-            wrong.extend(kinks::check(op, side, declared, derived, binding).map(Wrong::from));
+            let found = kinks::check(op, side, declared, derived, binding);
+            wrong.extend(found.map(|(point, unfit)| Wrong::at(op, &point, &unfit)));
         }
         wrong
     };
-    for binding in shapes {
+    let compared = Comparison { op, side, declared, derived, shapes };
+    if shapes.iter().any(|binding| compared.told(binding, &differs, out)) {
+        return None;
+    }
+    if *own && !compared.bends(exact, out) {
+        return None;
+    }
+    Some(if exact { Method::Exact(shapes.len()) } else { Method::Sampled(shapes.len()) })
+}
+
+/// A declared rule and what it is compared with.
+struct Comparison<'a> {
+    op: &'a Op,
+    side: Side,
+    declared: &'a [Stmt],
+    derived: &'a [Stmt],
+    shapes: &'a [Binding],
+}
+
+impl Comparison<'_> {
+    /// Reports what differs at a shape, each tensor at the smallest one that shows it; gives whether something does.
+    fn told(&self, binding: &Binding, differs: &dyn Fn(&Binding) -> Vec<Wrong>, out: &mut Diagnostics) -> bool {
+        let Comparison { op, side, declared, derived, .. } = *self;
         let wrong = differs(binding);
         for tensor in wrong.iter().map(|w| w.tensor) {
             let here = |b: &Binding| differs(b).into_iter().find(|w| w.tensor == tensor);
@@ -169,12 +195,71 @@ fn rule(
                 report(op, side, declared, derived, &smallest, &wrong, out);
             }
         }
-        if !wrong.is_empty() {
-            return None;
-        }
+        !wrong.is_empty()
     }
-    Some(if exact { Method::Exact(shapes.len()) } else { Method::Sampled(shapes.len()) })
+
+    /// Compares rules where one of them or `forward` bends, and at other magnitudes; gives whether they agree. Branches that no point takes
+    /// are warned of.
+    fn bends(&self, exact: bool, out: &mut Diagnostics) -> bool {
+        let Comparison { op, side, declared, derived, shapes } = *self;
+        let mut probe = Probe::new(op, side, declared, derived);
+        // What is equal in a field is so at every magnitude.
+        if exact && probe.is_smooth() {
+            return true;
+        }
+        let whole = |b: &&Binding| b.extents.iter().all(|e| e.len() == 1 && e[0] > 1);
+        let first = shapes.iter().find(whole).or(shapes.first());
+        let mut doubtful = None;
+        let others = shapes.iter().filter(|b| first.is_some_and(|f| f.extents != b.extents));
+        for (n, binding) in first.into_iter().chain(others).enumerate() {
+            if n > 0 && probe.all_seen() {
+                break;
+            }
+            // Ordinary points take what coordinates decide.
+            if n > MAX_SEARCHES {
+                probe.visit(binding);
+                continue;
+            }
+            match probe.search(binding) {
+                Some(found) if found.unfit.what == kinks::What::NotFinite => {
+                    doubtful = doubtful.or(Some((binding, found.wrong(op))));
+                }
+                Some(_) => {
+                    let again = |b: &Binding| {
+                        let found = Probe::new(op, side, declared, derived).search(b);
+                        let found = found.filter(|f| f.unfit.what != kinks::What::NotFinite);
+                        found.map(|f| f.wrong(op)).into_iter().collect()
+                    };
+                    return !self.told(binding, &again, out);
+                }
+                None => {}
+            }
+        }
+        if let Some((binding, wrong)) = doubtful {
+            let span =
+                declared.iter().find(|s| s.target == wrong.tensor).map_or(op.tensor(wrong.tensor).span, |s| s.span);
+            let element = element_name(op, binding, wrong.tensor, wrong.element);
+            let message = "this rule is not finite where `forward` and the derived rule are";
+            let mut d = Diagnostic::warning(Code::NotFinite, span, message, format!("here {element} {}", wrong.text));
+            for note in wrong.notes {
+                d = d.note(note);
+            }
+            out.push(
+                d.help("write it so that nothing in it overflows or is divided by zero there, or state the `domain`"),
+            );
+        }
+        for unseen in probe.unseen() {
+            let how = if unseen.holds { "holds" } else { "fails" };
+            let message = format!("no point was found at which `{}` {how}", unseen.condition);
+            let d = Diagnostic::warning(Code::NotTaken, unseen.span, message, "a branch of this was never compared");
+            out.push(d.help("drop the branch if it is never taken; else what it computes is not proved"));
+        }
+        true
+    }
 }
+
+/// Shapes beside the first at which inputs are solved for, as long as a branch was not taken.
+const MAX_SEARCHES: usize = 2;
 
 /// Nothing to compare rules at.
 fn no_shape(op: &Op) -> Diagnostic {
@@ -310,24 +395,46 @@ struct Wrong {
     element: usize,
     /// What it comes to, and what it should be: the end of a sentence about the element.
     text: String,
-    /// A fact for a note.
-    note: Option<&'static str>,
+    /// Facts.
+    notes: Vec<String>,
+    /// Real parameters, where they are others than those of the shape.
+    params: Vec<(ParamId, f64)>,
 }
 
-impl From<kinks::Unfit> for Wrong {
-    fn from(unfit: kinks::Unfit) -> Self {
-        let (lo, hi) = (unfit.around.0.show(), unfit.around.1.show());
-        let declared = unfit.declared.show();
-        let (text, note) = if unfit.total {
-            let text = format!("is wrong: the sum of all elements comes to {declared}, around this point it is {hi}");
-            (text, "this is at a tie or a kink of `forward`, where a rule shares out what it shares out around it")
-        } else {
-            let text = format!("comes to {declared}, around this point it is between {lo} and {hi}");
-            (text, "this is at a tie or a kink of `forward`, where a rule lies between its values around it")
+impl Wrong {
+    /// At a point of few elements the point is told.
+    fn at(op: &Op, point: &kinks::Point, unfit: &kinks::Unfit) -> Self {
+        let number = |v: f64| if v.is_nan() { "NaN".to_string() } else { print::number(v).to_string() };
+        let (lo, hi) = (number(unfit.around.0), number(unfit.around.1));
+        let declared = number(unfit.declared);
+        let (text, note) = match unfit.what {
+            kinks::What::Value | kinks::What::NotFinite => (format!("comes to {declared}, it should be {hi}"), None),
+            kinks::What::Total => (
+                format!("is wrong: the sum of all elements comes to {declared}, around this point it is {hi}"),
+                Some("this is at a tie or a kink of `forward`, where a rule shares out what it shares out around it"),
+            ),
+            kinks::What::Kink => (
+                format!("comes to {declared}, around this point it is between {lo} and {hi}"),
+                Some("this is at a tie or a kink of `forward`, where a rule lies between its values around it"),
+            ),
         };
-        Wrong { tensor: unfit.tensor, element: unfit.element, text, note: Some(note) }
+        let mut notes: Vec<String> = note.into_iter().map(str::to_string).collect();
+        let values = |(t, v): (&TensorId, &Vec<f64>)| {
+            // Parameters stand behind the tensors of the op, and are told with the sizes.
+            let name = op.tensors.get(t.0).map(|t| &t.name);
+            let list = v.iter().map(|v| number(*v)).collect::<Vec<_>>().join(", ");
+            name.map(|name| if v.len() == 1 { format!("`{name}` = {list}") } else { format!("`{name}` = [{list}]") })
+        };
+        if point.inputs.values().chain(point.duals.values()).map(Vec::len).sum::<usize>() <= MAX_TOLD {
+            let all: Vec<String> = point.inputs.iter().chain(&point.duals).filter_map(values).collect();
+            notes.push(format!("at {}", all.join(", ")));
+        }
+        Wrong { tensor: unfit.tensor, element: unfit.element, text, notes, params: Vec::new() }
     }
 }
+
+/// The most numbers of a point in a message.
+const MAX_TOLD: usize = 24;
 
 trait Close: Number {
     /// Equal, given the largest magnitude among the elements compared.
@@ -388,7 +495,7 @@ fn compare<N: Close>(
         let scale = y.iter().map(|v| v.magnitude()).fold(0.0, f64::max);
         if let Some(element) = x.iter().zip(y).position(|(x, y)| !x.close(*y, scale)) {
             let text = format!("comes to {}, it should be {}", x[element].show(), y[element].show());
-            wrong.push(Wrong { tensor: t, element, text, note: None });
+            wrong.push(Wrong { tensor: t, element, text, notes: Vec::new(), params: Vec::new() });
         }
     }
     wrong
@@ -425,10 +532,12 @@ fn report(
     for s in rules.iter().skip(1) {
         d = d.label(s.span, "adds to it too");
     }
-    if let Some(note) = wrong.note {
+    for note in &wrong.notes {
         d = d.note(note);
     }
-    d = d.note(format!("smallest shape that shows it: {}", describe(op, binding)));
+    let mut shown = binding.clone();
+    wrong.params.iter().for_each(|(p, v)| shown.params[p.0] = ParamValue::Real(*v));
+    d = d.note(format!("smallest shape that shows it: {}", describe(op, &shown)));
     let wanted = std::collections::BTreeSet::from([wrong.tensor]);
     let rule = crate::derive::live(derived, &wanted);
     let fix: Vec<String> =

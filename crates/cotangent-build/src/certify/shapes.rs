@@ -35,6 +35,11 @@ pub fn sample(op: &Op) -> Vec<Binding> {
         }
     }
     shapes.extend(orders(op, &least));
+    let far = far(op);
+    if far.iter().any(|n| *n > 0) {
+        let wide: Vec<i64> = far.iter().zip(&least).map(|(a, b)| *a.max(b)).collect();
+        shapes.extend(grow(op, &|_| 1, 0, &wide).filter(|b| work(op, b) <= MAX_FAR));
+    }
     let elements = |b: &Binding| -> usize { (0..op.tensors.len()).map(|t| b.elements(op, TensorId(t))).sum() };
     // Groups of one dimension first: a counterexample there reads best.
     shapes.sort_by_key(|b| (b.extents.iter().any(|e| e.len() != 1), elements(b)));
@@ -56,6 +61,63 @@ fn least(op: &Op) -> Vec<i64> {
 /// Whether every element that a rule names by number is there, and no two of them are one.
 fn named(least: &[i64], b: &Binding) -> bool {
     least.iter().zip(&b.extents).all(|(least, e)| *least == 0 || e.len() == 1 && e[0] as i64 >= *least)
+}
+
+/// Numbers that small shapes reach anyhow.
+const NEAR: i64 = 4;
+/// The most terms of a shape that is as wide as numbers in indices ask for.
+const MAX_FAR: usize = 1 << 18;
+
+/// The extents at which numbers that are compared with coordinates, or added to positions, lie within; 0 where none is far.
+fn far(op: &Op) -> Vec<i64> {
+    let mut far = vec![0; op.axes.len()];
+    let mut need = |axis: AxisId, number: i64| {
+        if number > NEAR {
+            far[axis.0] = far[axis.0].max(number.saturating_add(2));
+        }
+    };
+    // The variables of a sum that comes to zero beside a number.
+    fn sum(s: &Stmt, a: &Affine, constant: i64, need: &mut impl FnMut(AxisId, i64)) {
+        for (v, c) in &a.terms {
+            if let Some(c) = c.as_int().filter(|c| *c != 0) {
+                need(s.vars[v.0].axis, constant.saturating_abs() / c.saturating_abs());
+            }
+        }
+    }
+    fn cond(s: &Stmt, c: &Cond, need: &mut impl FnMut(AxisId, i64)) {
+        match c {
+            Cond::Index(_, a, b) => {
+                let difference = a.constant.as_int().zip(b.constant.as_int()).and_then(|(a, b)| a.checked_sub(b));
+                if let Some(d) = difference {
+                    [a, b].into_iter().for_each(|side| sum(s, side, d, need));
+                }
+            }
+            Cond::And(a, b) | Cond::Or(a, b) => {
+                cond(s, a, need);
+                cond(s, b, need);
+            }
+            Cond::Not(a) => cond(s, a, need),
+            Cond::Value(..) | Cond::Inside(..) => {}
+        }
+    }
+    for s in op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts) {
+        let mut position = |t: TensorId, index: &[Affine]| {
+            for (axis, a) in op.tensor(t).axes.iter().zip(index).filter(|(_, a)| !a.terms.is_empty()) {
+                if let Some(k) = a.constant.as_int() {
+                    need(*axis, k.saturating_abs());
+                    sum(s, a, k, &mut need);
+                }
+            }
+        };
+        position(s.target, &s.index);
+        s.value.reads(&mut position);
+        s.value.visit(&mut |e| {
+            if let Expr::Where(c, ..) = e {
+                cond(s, c, &mut need);
+            }
+        });
+    }
+    far
 }
 
 /// The most terms, and the most elements, that a shape may have: a certificate takes milliseconds.

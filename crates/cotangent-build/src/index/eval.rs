@@ -116,15 +116,18 @@ impl<'a, N: Number> Machine<'a, N> {
 
     /// Runs statements in order. A tensor without a value is zero before its first write.
     pub fn run(&mut self, stmts: &[Stmt]) -> Result<(), DoubleWrite> {
-        for unit in scan::units(stmts) {
-            let unit = &stmts[unit];
-            match unit[0].scan {
-                None => self.stmt(&unit[0], None)?,
-                Some(first) => {
-                    let turns = self.binding.count(unit[0].vars[first.var.0].axis) as i64;
-                    for n in 0..turns {
-                        let at = if first.backwards { turns - 1 - n } else { n };
-                        unit.iter().try_for_each(|s| self.stmt(s, Some(at)))?;
+        self.execute(&Prepared::new(self.op, self.binding, stmts))
+    }
+
+    /// The same of statements that are run many times.
+    pub fn execute(&mut self, prepared: &Prepared<N>) -> Result<(), DoubleWrite> {
+        for Unit { turns, steps } in &prepared.units {
+            match turns {
+                None => self.step(&steps[0], None)?,
+                Some((turns, backwards)) => {
+                    for n in 0..*turns {
+                        let at = if *backwards { turns - 1 - n } else { n };
+                        steps.iter().try_for_each(|s| self.step(s, Some(at)))?;
                     }
                 }
             }
@@ -133,31 +136,25 @@ impl<'a, N: Number> Machine<'a, N> {
     }
 
     /// `at`: where the variable of a recurrence stands.
-    fn stmt(&mut self, s: &Stmt, at: Option<i64>) -> Result<(), DoubleWrite> {
-        let code = Compiler::new(self.op, self.binding, s);
-        let still = s.scan.map(|t| code.first[t.var.0]);
-        let free: Vec<usize> = code.slots(0..s.free).filter(|slot| Some(*slot) != still).collect();
-        let bound: Vec<usize> = code.slots(s.free..s.vars.len()).collect();
-        let target = code.access(s.target, &s.index);
-        let value = code.expr::<N>(&s.value);
+    fn step(&mut self, s: &Step<N>, at: Option<i64>) -> Result<(), DoubleWrite> {
         let zero = N::from_f64(0.0);
-        let size = self.binding.elements(self.op, s.target);
+        let (size, target, value, bound) = (s.size, &s.target, &s.value, &s.bound);
         let mut results = Vec::new();
-        let mut env = vec![0i64; code.extents.len()];
-        if let (Some(slot), Some(at)) = (still, at) {
+        let mut env = vec![0i64; s.extents.len()];
+        if let (Some(slot), Some(at)) = (s.still, at) {
             env[slot] = at;
         }
         let outside = Cell::new(false);
         let frame = Frame { tensors: &self.tensors, outside: &outside };
-        odometer(&code.extents, &free, &mut env, &mut |env| {
+        odometer(&s.extents, &s.free, &mut env, &mut |env| {
             let Some(at) = target.locate(env) else { return };
             let v = match s.reduce {
-                None => frame.eval(&value, env).unwrap_or(zero),
+                None => frame.eval(value, env).unwrap_or(zero),
                 Some(r) => {
                     let mut total = N::from_f64(r.identity());
-                    odometer(&code.extents, &bound, env, &mut |env| {
+                    odometer(&s.extents, bound, env, &mut |env| {
                         outside.set(false);
-                        let v = frame.eval(&value, env);
+                        let v = frame.eval(value, env);
                         if r.skips_outside() && outside.get() {
                             return;
                         }
@@ -175,7 +172,7 @@ impl<'a, N: Number> Machine<'a, N> {
             results.push((at, v));
         });
         // A statement of a recurrence may read its own target, so it is written when all is read.
-        let out = self.tensors.entry(s.target).or_insert_with(|| vec![zero; size]);
+        let out = self.tensors.entry(target.tensor).or_insert_with(|| vec![zero; size]);
         let mut written = vec![false; if s.accumulate { 0 } else { size }];
         let mut result = Ok(());
         for (at, v) in results {
@@ -189,6 +186,63 @@ impl<'a, N: Number> Machine<'a, N> {
             }
         }
         result
+    }
+}
+
+/// Statements with their indices turned into numbers.
+pub struct Prepared<N> {
+    units: Vec<Unit<N>>,
+}
+
+/// A statement alone, or those of one recurrence with the number of its turns and whether it runs backwards.
+struct Unit<N> {
+    turns: Option<(i64, bool)>,
+    steps: Vec<Step<N>>,
+}
+
+struct Step<N> {
+    target: Element,
+    value: Code<N>,
+    reduce: Option<ReduceOp>,
+    accumulate: bool,
+    span: Span,
+    /// Of each slot of the environment.
+    extents: Vec<usize>,
+    /// The slot of the variable of a recurrence.
+    still: Option<usize>,
+    free: Vec<usize>,
+    bound: Vec<usize>,
+    /// Elements of the target.
+    size: usize,
+}
+
+impl<N: Number> Prepared<N> {
+    pub fn new(op: &Op, binding: &Binding, stmts: &[Stmt]) -> Self {
+        let units = scan::units(stmts).into_iter().map(|unit| {
+            let unit = &stmts[unit];
+            let turns = unit[0].scan.map(|t| (binding.count(unit[0].vars[t.var.0].axis) as i64, t.backwards));
+            Unit { turns, steps: unit.iter().map(|s| Step::new(op, binding, s)).collect() }
+        });
+        Prepared { units: units.collect() }
+    }
+}
+
+impl<N: Number> Step<N> {
+    fn new(op: &Op, binding: &Binding, s: &Stmt) -> Self {
+        let code = Compiler::new(op, binding, s);
+        let still = s.scan.map(|t| code.first[t.var.0]);
+        Step {
+            target: code.access(s.target, &s.index),
+            value: code.expr(&s.value),
+            reduce: s.reduce,
+            accumulate: s.accumulate,
+            span: s.span,
+            still,
+            free: code.slots(0..s.free).filter(|slot| Some(*slot) != still).collect(),
+            bound: code.slots(s.free..s.vars.len()).collect(),
+            size: binding.elements(op, s.target),
+            extents: code.extents,
+        }
     }
 }
 

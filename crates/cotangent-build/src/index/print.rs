@@ -23,6 +23,11 @@ fn value(op: &Op, s: &Stmt) -> Formula {
     s.reduce.map_or(value.clone(), |r| p.reduction(r, &s.vars[s.free..], value))
 }
 
+/// A condition of a statement with these variables.
+pub fn condition(op: &Op, vars: &[Var], c: &Cond) -> String {
+    Printer { op, vars }.cond(c).to_string()
+}
+
 /// A size formula.
 pub fn size(op: &Op, s: &Size) -> Formula {
     let both = |sign: Sign, a: &Size, b: &Size| size(op, a).binary(sign, size(op, b));
@@ -207,7 +212,7 @@ impl Printer<'_> {
 }
 
 /// A literal as the language writes it.
-fn number(c: f64) -> Formula {
+pub fn number(c: f64) -> Formula {
     let size = c.abs();
     let text = match size {
         f64::INFINITY => "inf".into(),
