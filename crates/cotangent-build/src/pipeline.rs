@@ -2,6 +2,7 @@
 
 use crate::certify::{Certified, certify};
 use crate::derive;
+use crate::derive::range::Range;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
 use crate::index;
@@ -71,12 +72,27 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
     if out.errors() > errors {
         return None;
     }
-    program::complete(&mut op);
+    let params = params(&spec, &op);
+    program::complete(&mut op, &params);
     // after this: a program has the statements of each entry point
     index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
     let certificate = certify(&op, &derived, out)?;
     // after this: each declared rule equals the derived one
+    derive::absent::absorb(&mut op, &params);
+    // after this: in derived rules no zero of a branch that is not taken meets an infinity
+    index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
     Some(Certified { spec, op, derived, certificate })
+}
+
+/// The ranges of parameters over the instances.
+fn params(spec: &Spec, op: &index::Op) -> BTreeMap<index::ParamId, Range> {
+    let given = |name: &str| {
+        let values = spec.instances.iter().flat_map(|i| &i.values).filter(|(n, _)| n.value == *name);
+        let values = values.flat_map(|(_, v)| &v.values).map(|v| Range::new(v.value, v.value));
+        values.reduce(Range::or)
+    };
+    let all = op.params.iter().enumerate();
+    all.filter_map(|(n, p)| Some((index::ParamId(n), given(&p.name)?))).collect()
 }
 
 /// Certified op to kernels, one an instance. Errors go to `out`.

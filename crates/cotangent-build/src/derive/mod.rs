@@ -4,6 +4,9 @@
 //! The adjoint of an op is the transpose of its tangent, as the tangent is the transpose of its adjoint: one transposition serves
 //! both. Holds after each: statements of the index IR, reductions at the root, ready to be differentiated again.
 
+pub mod absent;
+mod least;
+pub mod range;
 mod tangent;
 mod transpose;
 

@@ -3,6 +3,7 @@
 //! Holds after it: every statement is linear in the tangents it reads, and reads primal values as the forward statements left them.
 
 use super::hoist;
+use super::least::Least;
 use crate::index::*;
 use std::collections::BTreeSet;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -15,15 +16,18 @@ pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
 /// The same, where the statements of `calls` propagate tangents by the rules of the ops that are called.
 pub fn tangent_through(op: &mut Op, forward: &[Stmt], calls: &[Call], wrt: &[TensorId]) -> Vec<Stmt> {
     let mut active: BTreeSet<TensorId> = wrt.iter().copied().collect();
+    let least = Least::new(forward);
     let mut out = Vec::new();
     for unit in scan::units(forward) {
-        match calls.iter().find(|c| c.stmts.contains(&unit.start)) {
+        // The rule of a root that is called does not know what it is of.
+        let own = |c: &&Call| matches!(&forward[c.stmts.clone()], [s] if bends(&least, &s.value));
+        match calls.iter().filter(|c| !own(c)).find(|c| c.stmts.contains(&unit.start)) {
             Some(call) if call.stmts.start == unit.start => called(op, call, &mut active, &mut out),
             Some(_) => {}
             None if forward[unit.start].scan.is_none() => {
-                differentiate(op, &forward[unit.start], forward, &mut active, &mut out);
+                differentiate(op, &forward[unit.start], forward, &least, &mut active, &mut out);
             }
-            None => recurrence(op, unit, forward, &mut active, &mut out),
+            None => recurrence(op, unit, forward, &least, &mut active, &mut out),
         }
     }
     scan::renumber(op, &mut out);
@@ -35,6 +39,7 @@ fn recurrence(
     op: &mut Op,
     unit: std::ops::Range<usize>,
     forward: &[Stmt],
+    least: &Least,
     active: &mut BTreeSet<TensorId>,
     out: &mut Vec<Stmt>,
 ) {
@@ -44,7 +49,7 @@ fn recurrence(
     while known != active.len() {
         known = active.len();
         for s in stmts {
-            let mut d = Derive { op, vars: s.vars.clone(), active };
+            let mut d = Derive { op, vars: s.vars.clone(), active, least, known: Vec::new() };
             if !d.derivative(&s.value).is_zero() {
                 active.insert(s.target);
             }
@@ -52,7 +57,7 @@ fn recurrence(
     }
     let mut group = Vec::new();
     for s in stmts {
-        differentiate(op, s, forward, active, &mut group);
+        differentiate(op, s, forward, least, active, &mut group);
     }
     super::arranged(op, group, out);
 }
@@ -99,8 +104,15 @@ fn propagated(op: &Op, s: &Stmt, active: &BTreeSet<TensorId>, made: &BTreeSet<Te
     })
 }
 
-fn differentiate(op: &mut Op, s: &Stmt, forward: &[Stmt], active: &mut BTreeSet<TensorId>, out: &mut Vec<Stmt>) {
-    let mut d = Derive { op, vars: s.vars.clone(), active };
+fn differentiate(
+    op: &mut Op,
+    s: &Stmt,
+    forward: &[Stmt],
+    least: &Least,
+    active: &mut BTreeSet<TensorId>,
+    out: &mut Vec<Stmt>,
+) {
+    let mut d = Derive { op, vars: s.vars.clone(), active, least, known: Vec::new() };
     let value = match s.reduce {
         None | Some(ReduceOp::Sum) => {
             let dv = d.derivative(&s.value);
@@ -154,6 +166,9 @@ struct Derive<'a> {
     /// Of the statement, and fresh ones after them.
     vars: Vec<Var>,
     active: &'a BTreeSet<TensorId>,
+    least: &'a Least,
+    /// The conditions that the branch stands under, and whether each holds.
+    known: Vec<(Cond, bool)>,
 }
 
 impl Derive<'_> {
@@ -166,22 +181,51 @@ impl Derive<'_> {
             Expr::Read(..) => Expr::zero(),
             Expr::Unary(f, a) => {
                 let da = self.derivative(a);
-                if da.is_zero() { da } else { chain(*f, a, da) }
+                if da.is_zero() { da } else { self.at_root(e, chain(*f, a, da)) }
             }
             Expr::Powf(a, n) => {
                 let da = self.derivative(a);
-                Expr::Const(*n).mul(a.as_ref().clone().powf(n - 1.0)).mul(da)
+                self.at_root(e, Expr::Const(*n).mul(a.as_ref().clone().powf(n - 1.0)).mul(da))
+            }
+            Expr::Binary(Binary::Pow, a, b) => {
+                let (da, db) = (self.derivative(a), self.derivative(b));
+                let base = self.at_root(e, power(a, b, da));
+                base.add(exponent(a, b, db))
             }
             Expr::Binary(f, a, b) => {
                 let (da, db) = (self.derivative(a), self.derivative(b));
                 if da.is_zero() && db.is_zero() { Expr::zero() } else { chain2(*f, a, b, da, db) }
             }
             Expr::Where(c, a, b) => {
-                let (da, db) = (self.derivative(a), self.derivative(b));
+                let mut under = |holds: bool, e: &Expr| {
+                    self.known.push((c.as_ref().clone(), holds));
+                    let d = self.derivative(e);
+                    self.known.pop();
+                    d
+                };
+                let (da, db) = (under(true, a), under(false, b));
                 Expr::select(c.as_ref().clone(), da, db)
             }
             Expr::Reduce(..) => unreachable!("reductions stand at the root"),
         }
+    }
+
+    /// The derivative `d` of the root `e`, but zero where its argument is zero and at its least: there the slope of the argument is zero, that
+    /// of the root infinite, and the convention is that such a product is zero.
+    fn at_root(&self, e: &Expr, d: Expr) -> Expr {
+        let Some((of, kind)) = root(e) else { return d };
+        let excluded = self.known.iter().any(|(c, holds)| excludes_zero(c, *holds, of) || excludes_zero(c, *holds, e));
+        if excluded || !self.least.touches_zero(of) {
+            return d;
+        }
+        let zero = |e: &Expr| Cond::Value(Compare::Eq, e.clone(), Expr::zero());
+        let steep = match kind {
+            Root::Exponent(n) => zero(of).and(Cond::Value(Compare::Lt, n.clone(), Expr::one())),
+            // The derivative needs the value of the root in any case, but a read costs less.
+            Root::Function if !matches!(of, Expr::Read(..)) => zero(e),
+            _ => zero(of),
+        };
+        Expr::select(steep, Expr::zero(), d)
     }
 
     /// `d prod(j) e = sum(j) de * prod(k) where(k == j, 1, e)`: right at zeros too, where dividing by `e` would not be.
@@ -334,7 +378,6 @@ fn chain(f: Unary, a: &Expr, da: Expr) -> Expr {
 fn chain2(f: Binary, a: &Expr, b: &Expr, da: Expr, db: Expr) -> Expr {
     let (x, y) = (|| a.clone(), || b.clone());
     let c = Expr::Const;
-    let call = |f: Binary, x: Expr, y: Expr| Expr::Binary(f, Box::new(x), Box::new(y));
     let pick = |win: Compare, da: Expr, db: Expr| {
         let tie = c(0.5).mul(da.clone().add(db.clone()));
         let lose = Expr::select(Cond::Value(win, y(), x()), db, tie);
@@ -346,16 +389,82 @@ fn chain2(f: Binary, a: &Expr, b: &Expr, da: Expr, db: Expr) -> Expr {
         Binary::Mul => da.mul(y()).add(x().mul(db)),
         Binary::Div if db.is_zero() => da.div(y()),
         Binary::Div => da.div(y()).sub(x().div(y()).mul(db).div(y())),
-        Binary::Pow => {
-            let base = y().mul(call(Binary::Pow, x(), y().sub(Expr::one()))).mul(da);
-            // 0^v has the derivative 0 in v for v > 0: the logarithm's infinity must not leak.
-            let log =
-                Expr::select(Cond::Value(Compare::Eq, x(), Expr::zero()), Expr::zero(), Expr::unary(Unary::Log, x()));
-            base.add(call(Binary::Pow, x(), y()).mul(log).mul(db))
+        Binary::Pow => unreachable!("the base and the exponent are apart"),
+        Binary::Atan2 => {
+            let zero = |e| Cond::Value(Compare::Eq, e, Expr::zero());
+            let slope = x().mul(db).sub(y().mul(da)).neg().div(x().powf(2.0).add(y().powf(2.0)));
+            Expr::select(zero(x()).and(zero(y())), Expr::zero(), slope)
         }
-        Binary::Atan2 => x().mul(db).sub(y().mul(da)).neg().div(x().powf(2.0).add(y().powf(2.0))),
         Binary::Max => pick(Compare::Gt, da, db),
         Binary::Min => pick(Compare::Lt, da, db),
+    }
+}
+
+/// `∂(a^b)/∂a da`: of what is constant, as `a^0` is, none.
+fn power(a: &Expr, b: &Expr, da: Expr) -> Expr {
+    let one_less = match b {
+        Expr::Const(n) => Expr::Const(n - 1.0),
+        b => b.clone().sub(Expr::one()),
+    };
+    let slope = b.clone().mul(Expr::Binary(Binary::Pow, Box::new(a.clone()), Box::new(one_less))).mul(da);
+    match b {
+        Expr::Const(n) if *n == 0.0 => Expr::zero(),
+        Expr::Const(_) => slope,
+        b => Expr::select(Cond::Value(Compare::Eq, b.clone(), Expr::zero()), Expr::zero(), slope),
+    }
+}
+
+/// `∂(a^b)/∂b db`: zero at the base 0, whose logarithm is infinite.
+fn exponent(a: &Expr, b: &Expr, db: Expr) -> Expr {
+    let power = Expr::Binary(Binary::Pow, Box::new(a.clone()), Box::new(b.clone()));
+    let slope = power.mul(Expr::unary(Unary::Log, a.clone())).mul(db);
+    Expr::select(Cond::Value(Compare::Eq, a.clone(), Expr::zero()), Expr::zero(), slope)
+}
+
+/// What is finite where its argument is zero, with an infinite slope.
+enum Root<'a> {
+    Function,
+    Literal,
+    /// A root where the exponent is below 1.
+    Exponent(&'a Expr),
+}
+
+/// The argument of a root.
+fn root(e: &Expr) -> Option<(&Expr, Root<'_>)> {
+    match e {
+        Expr::Unary(Unary::Sqrt | Unary::Cbrt, a) => Some((a, Root::Function)),
+        Expr::Powf(a, n) if 0.0 < *n && *n < 1.0 => Some((a, Root::Literal)),
+        Expr::Binary(Binary::Pow, a, n) => match n.as_ref() {
+            Expr::Const(c) if 0.0 < *c && *c < 1.0 => Some((a, Root::Literal)),
+            Expr::Const(_) => None,
+            n => Some((a, Root::Exponent(n))),
+        },
+        _ => None,
+    }
+}
+
+/// Whether `e` is a root of what is at its least where it is zero.
+fn bends(least: &Least, e: &Expr) -> bool {
+    root(e).is_some_and(|(of, _)| least.touches_zero(of))
+}
+
+/// Whether `e` is not zero where the condition holds, or does not.
+pub(super) fn excludes_zero(c: &Cond, holds: bool, e: &Expr) -> bool {
+    match c {
+        Cond::And(a, b) if holds => excludes_zero(a, true, e) || excludes_zero(b, true, e),
+        Cond::Or(a, b) if !holds => excludes_zero(a, false, e) || excludes_zero(b, false, e),
+        Cond::Not(a) => excludes_zero(a, !holds, e),
+        Cond::Value(f, a, b) if a == e && b.is_zero() => match f {
+            Compare::Gt | Compare::Ne => holds,
+            Compare::Eq | Compare::Le => !holds,
+            Compare::Lt | Compare::Ge => false,
+        },
+        Cond::Value(f, a, b) if b == e && a.is_zero() => match f {
+            Compare::Lt | Compare::Ne => holds,
+            Compare::Eq | Compare::Ge => !holds,
+            Compare::Gt | Compare::Le => false,
+        },
+        _ => false,
     }
 }
 
@@ -382,6 +491,7 @@ mod tests {
             tangent: Rule::default(),
             written: Written::default(),
             program: None,
+            batches: std::collections::BTreeMap::new(),
         };
         let y = op.add_tensor("y", Vec::new(), Role::Output, span);
         let s = build(y, Vec::new(), false, &[], None, Expr::Const(3.0), span);

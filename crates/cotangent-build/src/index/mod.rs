@@ -56,6 +56,8 @@ pub struct Op {
     pub written: Written,
     /// What makes it a program.
     pub program: Option<Program>,
+    /// Tensors that hold a tangent or a cotangent for each seed of a batch, and the one that each is a batch of.
+    pub batches: BTreeMap<TensorId, TensorId>,
 }
 
 /// A whole function, with entry points of its own and a workspace that the caller provides.

@@ -63,12 +63,15 @@ impl Batch {
     /// The batch of a tensor.
     fn tensor(&self, op: &mut Op, t: TensorId) -> TensorId {
         if let Some(result) = self.results.get(&t) {
+            op.batches.insert(*result, t);
             return *result;
         }
         let Tensor { name, axes, span, .. } = op.tensor(t).clone();
         let axes = self.joined(&axes, &self.axes);
         let by = op.tensor(self.seed).name.clone();
-        op.add_tensor(&format!("{name}_{by}"), axes, Role::RuleLocal, span)
+        let batch = op.add_tensor(&format!("{name}_{by}"), axes, Role::RuleLocal, span);
+        op.batches.insert(batch, t);
+        batch
     }
 
     fn joined<T: Clone>(&self, own: &[T], batch: &[T]) -> Vec<T> {

@@ -7,13 +7,17 @@
 mod batch;
 mod optimise;
 
-use crate::derive::{self, tangent_through, transpose};
+use crate::derive::range::Range;
+use crate::derive::{self, absent, tangent_through, transpose};
 use crate::index::*;
 use batch::{Batch, Seeds};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The ranges of what the instances give.
+pub type Params = BTreeMap<ParamId, Range>;
+
 /// Completes a program whose rules are there; of an op it changes nothing.
-pub fn complete(op: &mut Op) {
+pub fn complete(op: &mut Op, params: &Params) {
     let Some(program) = op.program.clone() else { return };
     let outputs = op.outputs();
     let scalar = match outputs.as_slice() {
@@ -27,38 +31,42 @@ pub fn complete(op: &mut Op) {
     let mut functions = Vec::new();
     for entry in Entry::ALL.into_iter().filter(wanted) {
         match entry {
-            Entry::Forward => functions.push(function(op, entry, op.forward.clone(), outputs.clone())),
+            Entry::Forward => functions.push(function(op, params, entry, op.forward.clone(), outputs.clone())),
             Entry::Jvp => {
                 let tangents = tangents(op, &program.wrt);
                 let dots = outputs.iter().map(|z| op.dual(*z, Role::Tangent));
                 let results = outputs.iter().copied().chain(dots.collect::<Vec<_>>()).collect();
                 let stmts = woven(op, &op.forward, &tangents);
-                functions.push(function(op, entry, stmts, results));
+                functions.push(function(op, params, entry, stmts, results));
             }
             Entry::Vjp => {
                 let (stmts, results) = there_and_back(op, &program, None);
-                functions.push(function(op, entry, stmts, results));
+                functions.push(function(op, params, entry, stmts, results));
             }
             Entry::ValueAndGrad => {
                 let (stmts, bars) = there_and_back(op, &program, scalar);
                 let results = outputs.iter().copied().chain(bars).collect();
-                functions.push(function(op, entry, stmts, results));
+                functions.push(function(op, params, entry, stmts, results));
             }
             Entry::Hvp => {
                 let (stmts, bars) = there_and_back(op, &program, scalar);
                 let tangents = second(op, &stmts, &program.wrt);
                 let results = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
-                functions.push(function(op, entry, woven(op, &stmts, &tangents), results));
+                functions.push(function(op, params, entry, woven(op, &stmts, &tangents), results));
             }
-            Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, &program, reverse))),
-            Entry::Hessian => functions.push(hessian(op, &program, scalar.expect("a single output without axes"))),
+            Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, params, &program, reverse))),
+            Entry::Hessian => {
+                functions.push(hessian(op, params, &program, scalar.expect("a single output without axes")))
+            }
         }
     }
     op.program = Some(Program { functions, ..program });
 }
 
-/// What the results need, made small.
-fn function(op: &mut Op, entry: Entry, stmts: Vec<Stmt>, results: Vec<TensorId>) -> ProgramFunction {
+/// What the results need, with branches that are not taken kept apart, made small.
+fn function(op: &mut Op, params: &Params, entry: Entry, stmts: Vec<Stmt>, results: Vec<TensorId>) -> ProgramFunction {
+    let stmts = derive::live(&stmts, &results.iter().copied().collect());
+    let stmts = absent::absorbed(op, params, &[], &stmts);
     let stmts = optimise::optimise(op, &stmts, &results);
     ProgramFunction { entry, stmts, results, reverse: false }
 }
@@ -148,7 +156,7 @@ fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
 
 /// Every output's derivatives by each of the inputs, and the outputs. Going forward there is a tangent for each element of an input, going back a
 /// cotangent for each of an output: sizes decide which is less.
-fn jacobian(op: &mut Op, program: &Program, reverse: bool) -> ProgramFunction {
+fn jacobian(op: &mut Op, params: &Params, program: &Program, reverse: bool) -> ProgramFunction {
     let outputs = op.outputs();
     let mut stmts = op.forward.clone();
     let mut results = outputs.clone();
@@ -175,7 +183,7 @@ fn jacobian(op: &mut Op, program: &Program, reverse: bool) -> ProgramFunction {
     for z in &outputs {
         results.extend(program.wrt.iter().map(|x| partial(op, *z, *z, *x)).collect::<Vec<_>>());
     }
-    ProgramFunction { reverse, ..function(op, Entry::Jacobian, stmts, results) }
+    ProgramFunction { reverse, ..function(op, params, Entry::Jacobian, stmts, results) }
 }
 
 /// The derivatives of `of` by `by`; of `value` they are.
@@ -190,7 +198,7 @@ fn partial(op: &mut Op, value: TensorId, of: TensorId, by: TensorId) -> TensorId
 }
 
 /// The value, the gradient, and the gradient's derivatives.
-fn hessian(op: &mut Op, program: &Program, z: TensorId) -> ProgramFunction {
+fn hessian(op: &mut Op, params: &Params, program: &Program, z: TensorId) -> ProgramFunction {
     let (gradient, bars) = there_and_back(op, program, Some(z));
     let mut stmts = gradient.clone();
     for x in &program.wrt {
@@ -205,5 +213,5 @@ fn hessian(op: &mut Op, program: &Program, z: TensorId) -> ProgramFunction {
     let pairs = program.wrt.iter().flat_map(|y| program.wrt.iter().map(move |x| (*y, *x)));
     let second: Vec<TensorId> = pairs.map(|(y, x)| partial(op, z, y, x)).collect();
     let results = [z].into_iter().chain(bars).chain(second).collect();
-    function(op, Entry::Hessian, stmts, results)
+    function(op, params, Entry::Hessian, stmts, results)
 }

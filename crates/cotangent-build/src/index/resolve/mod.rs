@@ -134,6 +134,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         tangent: Rule::default(),
         written: Written::default(),
         program: None,
+        batches: BTreeMap::new(),
     };
     let mut r = Resolver {
         library,

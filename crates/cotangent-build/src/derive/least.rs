@@ -1,0 +1,93 @@
+//! Which values are never below zero, by their form alone: takes statements and expressions, tells of each whether it can be negative for any numbers
+//! in its inputs. Where such a value is zero it is at its least, so its slope there is zero: the Euclidean norm at zero, a deviation of equal numbers.
+//!
+//! Holds after it: a `true` holds for every input, domains aside; a `false` proves nothing.
+
+use crate::index::*;
+use std::collections::BTreeSet;
+
+/// The tensors without negative elements.
+pub struct Least(BTreeSet<TensorId>);
+
+impl Least {
+    /// The greatest set in which each statement follows from the others: a recurrence begins with zeros.
+    pub fn new(stmts: &[Stmt]) -> Self {
+        let mut least = Least(stmts.iter().map(|s| s.target).collect());
+        while let Some(s) = stmts.iter().find(|s| least.0.contains(&s.target) && !least.never_negative(&s.value)) {
+            least.0.remove(&s.target);
+        }
+        least
+    }
+
+    pub fn never_negative(&self, e: &Expr) -> bool {
+        let sure = |e: &Expr| self.never_negative(e);
+        match e {
+            Expr::Const(c) => *c >= 0.0,
+            Expr::Param(_) | Expr::Reduce(..) => false,
+            Expr::Extent(_) => true,
+            Expr::Read(t, _) => self.0.contains(t),
+            Expr::Powf(a, n) => sure(a) || n.rem_euclid(2.0) == 0.0,
+            Expr::Where(_, a, b) => sure(a) && sure(b),
+            Expr::Unary(f, a) => match f {
+                Unary::Abs | Unary::Exp | Unary::Cosh | Unary::Logistic | Unary::Softplus => true,
+                // Of the sign of their argument; a root is defined around its zeros only where its argument is not negative there.
+                Unary::Sign | Unary::Floor | Unary::Expm1 | Unary::Log1p | Unary::Sqrt | Unary::Rsqrt => sure(a),
+                Unary::Cbrt | Unary::Atan | Unary::Sinh | Unary::Tanh | Unary::Asinh | Unary::Erf => sure(a),
+                Unary::Neg | Unary::Log | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Asin | Unary::Acos => false,
+                Unary::Acosh | Unary::Atanh => false,
+            },
+            Expr::Binary(f, a, b) => match f {
+                Binary::Mul => a == b || sure(a) && sure(b),
+                Binary::Add | Binary::Div | Binary::Min => sure(a) && sure(b),
+                Binary::Max => sure(a) || sure(b),
+                Binary::Pow => sure(a),
+                Binary::Sub | Binary::Atan2 => false,
+            },
+        }
+    }
+
+    /// Whether it cannot be zero either.
+    fn positive(&self, e: &Expr) -> bool {
+        match e {
+            Expr::Const(c) => *c > 0.0,
+            Expr::Extent(_) | Expr::Unary(Unary::Cosh, _) => true,
+            Expr::Unary(Unary::Sqrt | Unary::Cbrt, a) | Expr::Powf(a, _) => self.positive(a),
+            Expr::Binary(Binary::Mul | Binary::Div, a, b) => self.positive(a) && self.positive(b),
+            Expr::Binary(Binary::Add, a, b) => {
+                let one = self.positive(a) || self.positive(b);
+                one && self.never_negative(a) && self.never_negative(b)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a value may be zero, and then is at its least.
+    pub fn touches_zero(&self, e: &Expr) -> bool {
+        self.never_negative(e) && !self.positive(e)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(t: usize) -> Expr {
+        Expr::Read(TensorId(t), Vec::new())
+    }
+
+    #[test]
+    fn squares_and_their_sums_are_never_negative() {
+        let least = Least(BTreeSet::new());
+        let square = || read(0).powf(2.0);
+        let product = |a, b| Expr::Binary(Binary::Mul, Box::new(a), Box::new(b));
+        assert!(least.touches_zero(&square()));
+        assert!(least.touches_zero(&(square() + product(read(1), read(1)))));
+        assert!(!least.touches_zero(&(square() + Expr::one())), "it is not zero");
+        for e in [read(0), product(read(0), read(1)), read(0).powf(3.0), square() - read(1).powf(2.0)] {
+            assert!(!least.never_negative(&e), "{e:?}");
+        }
+        // The root of an input is not defined around zero.
+        assert!(!least.never_negative(&Expr::unary(Unary::Sqrt, read(0))));
+        assert!(least.never_negative(&Expr::unary(Unary::Sqrt, square())));
+    }
+}

@@ -1,0 +1,203 @@
+//! Ranges: takes statements, the domains of inputs and the values of parameters, gives the range of each tensor, and whether a function makes it infinite or
+//! NaN somewhere in it.
+//!
+//! Inputs count as finite, sums and products of finite numbers too. Holds after it: what is `finite` has no infinity or NaN but such as come in, or from
+//! numbers too large for their type.
+
+use crate::index::*;
+use std::collections::BTreeMap;
+
+/// Where values lie. NaN lies nowhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    pub lo: f64,
+    pub hi: f64,
+    pub finite: bool,
+}
+
+/// Beyond this an exponential may be too large for `f32`.
+const EXP: f64 = 88.0;
+
+impl Range {
+    pub const ALL: Range = Range { lo: f64::NEG_INFINITY, hi: f64::INFINITY, finite: true };
+
+    pub fn new(lo: f64, hi: f64) -> Self {
+        Range { lo, hi, finite: true }
+    }
+    /// The same numbers, and infinities or NaN where the argument is not in `domain`.
+    fn within(self, arg: Range, domain: bool) -> Self {
+        Range { finite: self.finite && arg.finite && domain, ..self }
+    }
+    pub fn or(self, other: Range) -> Self {
+        Range { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi), finite: self.finite && other.finite }
+    }
+    pub fn has_zero(self) -> bool {
+        self.lo <= 0.0 && 0.0 <= self.hi
+    }
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Range { lo: f(self.lo), hi: f(self.hi), ..self }
+    }
+}
+
+/// The ranges of tensors: of those that no statement writes, what they were given.
+pub struct Ranges<'a> {
+    pub params: &'a BTreeMap<ParamId, Range>,
+    pub tensors: BTreeMap<TensorId, Range>,
+}
+
+impl Ranges<'_> {
+    /// Those of what the statements write.
+    pub fn run(&mut self, stmts: &[Stmt]) {
+        // Whether each is finite is found by repetition; the ends of what a recurrence makes are not.
+        let mut written: BTreeMap<TensorId, Range> = BTreeMap::new();
+        loop {
+            let mut next: BTreeMap<TensorId, Range> = BTreeMap::new();
+            for s in stmts {
+                let mut r = self.expr(&s.value);
+                if s.scan.is_some() {
+                    r = Range { finite: r.finite, ..Range::ALL };
+                }
+                r = match s.reduce {
+                    None => r,
+                    Some(ReduceOp::Sum) => sums(r),
+                    Some(ReduceOp::Max | ReduceOp::Min) => r,
+                    Some(ReduceOp::Prod) => {
+                        Range { lo: if r.lo >= 0.0 { 0.0 } else { f64::NEG_INFINITY }, hi: f64::INFINITY, ..r }
+                    }
+                };
+                let before = next.get(&s.target).copied();
+                let r = match before {
+                    Some(before) if s.accumulate => sums(before.or(r)),
+                    Some(before) => before.or(r),
+                    None => r,
+                };
+                next.insert(s.target, r);
+                self.tensors.insert(s.target, r);
+            }
+            let finite = |m: &BTreeMap<TensorId, Range>| m.values().filter(|r| r.finite).count();
+            let done = written.len() == next.len() && finite(&written) == finite(&next);
+            written = next;
+            if done {
+                return;
+            }
+        }
+    }
+
+    pub fn expr(&self, e: &Expr) -> Range {
+        match e {
+            Expr::Const(c) => Range { lo: *c, hi: *c, finite: c.is_finite() },
+            Expr::Param(p) => self.params.get(p).copied().unwrap_or(Range::ALL),
+            Expr::Extent(_) => Range::new(1.0, f64::INFINITY),
+            Expr::Read(t, index) => {
+                let r = self.tensors.get(t).copied().unwrap_or(Range::ALL);
+                // Outside there is zero.
+                if index.iter().all(|a| a.as_var().is_some()) { r } else { r.or(Range::new(0.0, 0.0)) }
+            }
+            Expr::Reduce(_, _, a) => Range { finite: self.expr(a).finite, ..Range::ALL },
+            Expr::Where(_, a, b) => self.expr(a).or(self.expr(b)),
+            Expr::Unary(f, a) => unary(*f, self.expr(a)),
+            Expr::Powf(a, n) => {
+                let (a, whole) = (self.expr(a), n.fract() == 0.0);
+                let lo = if n.rem_euclid(2.0) == 0.0 || a.lo >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
+                let defined =
+                    if *n < 0.0 { if whole { !a.has_zero() } else { a.lo > 0.0 } } else { whole || a.lo >= 0.0 };
+                Range::new(lo, f64::INFINITY).within(a, defined)
+            }
+            Expr::Binary(f, a, b) => {
+                if *f == Binary::Mul && a == b {
+                    return Range { lo: 0.0, hi: f64::INFINITY, ..self.expr(a) };
+                }
+                binary(*f, self.expr(a), self.expr(b))
+            }
+        }
+    }
+}
+
+/// The range of a sum of some, at least one.
+fn sums(r: Range) -> Range {
+    Range {
+        lo: if r.lo >= 0.0 { r.lo } else { f64::NEG_INFINITY },
+        hi: if r.hi <= 0.0 { r.hi } else { f64::INFINITY },
+        ..r
+    }
+}
+
+fn unary(f: Unary, a: Range) -> Range {
+    let inf = f64::INFINITY;
+    match f {
+        Unary::Neg => Range { lo: -a.hi, hi: -a.lo, ..a },
+        Unary::Abs if a.lo >= 0.0 => a,
+        Unary::Abs => Range { lo: if a.hi < 0.0 { -a.hi } else { 0.0 }, hi: a.hi.abs().max(a.lo.abs()), ..a },
+        Unary::Sign => {
+            Range::new(if a.lo >= 0.0 { 0.0 } else { -1.0 }, if a.hi <= 0.0 { 0.0 } else { 1.0 }).within(a, true)
+        }
+        Unary::Floor => a.map(f64::floor),
+        // It underflows to zero.
+        Unary::Exp => Range::new(if a.lo > -EXP { a.lo.exp() } else { 0.0 }, a.hi.exp()).within(a, a.hi <= EXP),
+        Unary::Expm1 => a.map(f64::exp_m1).within(a, a.hi <= EXP),
+        Unary::Sinh => a.map(f64::sinh).within(a, a.lo >= -EXP && a.hi <= EXP),
+        Unary::Cosh => Range::new(1.0, inf).within(a, a.lo >= -EXP && a.hi <= EXP),
+        Unary::Log => Range::ALL.within(a, a.lo > 0.0),
+        Unary::Log1p => Range::new(if a.lo >= 0.0 { 0.0 } else { -inf }, inf).within(a, a.lo > -1.0),
+        Unary::Sqrt => Range::new(a.lo.max(0.0).sqrt(), a.hi.max(0.0).sqrt()).within(a, a.lo >= 0.0),
+        Unary::Rsqrt => Range::new(0.0, inf).within(a, a.lo > 0.0),
+        Unary::Cbrt => a.map(f64::cbrt),
+        Unary::Sin | Unary::Cos => Range::new(-1.0, 1.0).within(a, true),
+        Unary::Tan => Range::ALL.within(a, true),
+        Unary::Asin => Range::new(-2.0, 2.0).within(a, a.lo >= -1.0 && a.hi <= 1.0),
+        Unary::Acos => Range::new(0.0, 4.0).within(a, a.lo >= -1.0 && a.hi <= 1.0),
+        Unary::Acosh => Range::new(0.0, inf).within(a, a.lo >= 1.0),
+        Unary::Atanh => Range::ALL.within(a, a.lo > -1.0 && a.hi < 1.0),
+        Unary::Atan => a.map(f64::atan),
+        Unary::Tanh => a.map(f64::tanh),
+        Unary::Asinh => a.map(f64::asinh),
+        Unary::Logistic => Range::new(0.0, 1.0).within(a, true),
+        Unary::Softplus => Range::new(0.0, inf).within(a, true),
+        Unary::Erf => Range::new(-1.0, 1.0).within(a, true),
+    }
+}
+
+fn binary(f: Binary, a: Range, b: Range) -> Range {
+    // Ends that are not told apart.
+    let or = |v: f64, end: f64| if v.is_nan() { end } else { v };
+    let finite = a.finite && b.finite;
+    let (lo, hi) = match f {
+        Binary::Add => (or(a.lo + b.lo, f64::NEG_INFINITY), or(a.hi + b.hi, f64::INFINITY)),
+        Binary::Sub => (or(a.lo - b.hi, f64::NEG_INFINITY), or(a.hi - b.lo, f64::INFINITY)),
+        Binary::Mul if a.lo >= 0.0 && b.lo >= 0.0 => (a.lo * b.lo, or(a.hi * b.hi, f64::INFINITY)),
+        Binary::Div if a.lo >= 0.0 && b.lo >= 0.0 => (0.0, f64::INFINITY),
+        Binary::Max => (a.lo.max(b.lo), a.hi.max(b.hi)),
+        Binary::Min => (a.lo.min(b.lo), a.hi.min(b.hi)),
+        Binary::Pow if a.lo >= 0.0 => (0.0, f64::INFINITY),
+        Binary::Atan2 => (-4.0, 4.0),
+        Binary::Mul | Binary::Div | Binary::Pow => (f64::NEG_INFINITY, f64::INFINITY),
+    };
+    let defined = match f {
+        Binary::Div => !b.has_zero(),
+        Binary::Pow => a.lo > 0.0,
+        _ => true,
+    };
+    Range { lo, hi, finite: finite && defined }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_functions_make_infinite_is_found() {
+        let params = BTreeMap::from([(ParamId(0), Range::new(1e-5, 1e-3))]);
+        let ranges = Ranges { params: &params, tensors: BTreeMap::new() };
+        let x = || Expr::Read(TensorId(0), Vec::new());
+        let eps = || Expr::Param(ParamId(0));
+        let finite = |e: Expr| ranges.expr(&e).finite;
+        assert!(finite(Expr::unary(Unary::Tanh, x()) * x()));
+        assert!(finite(Expr::unary(Unary::Log, x().powf(2.0) + eps())));
+        assert!(finite(Expr::one() / (Expr::unary(Unary::Abs, x()) + Expr::one())));
+        for f in [Unary::Log, Unary::Exp, Unary::Sqrt, Unary::Rsqrt, Unary::Acosh, Unary::Asin] {
+            assert!(!finite(Expr::unary(f, x())), "{f:?}");
+        }
+        assert!(!finite(Expr::one() / x()));
+        assert!(!finite(x().powf(-1.0)));
+    }
+}
