@@ -2,6 +2,8 @@
 //! so, compares every function at every stage and the generated code with derivatives by hand. What holds after it: nothing of a branch that is not
 //! taken gets into a derivative; norms at zero have the derivative zero; the table of kinks in `docs/language.md` is true line by line.
 
+mod generated;
+
 use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
@@ -9,9 +11,12 @@ use cotangent_build::index::eval::Machine;
 use cotangent_build::index::{Entry, Stmt, TensorId};
 use cotangent_build::plain::{self, Kernel, Kind};
 use cotangent_build::source::Sources;
-use cotangent_build::{Options, nest, pipeline};
+use cotangent_build::{Build, Options, nest, pipeline};
+use generated::{compile, folder, render, run};
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
+use std::fmt::Write as _;
+use std::process::Command;
 
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
@@ -292,26 +297,31 @@ fn near(what: &str, got: &[f64], wanted: &[f64]) {
     assert!(got.iter().zip(wanted).all(|(g, w)| same(*g, *w)), "{what} is {got:?}, not {wanted:?}");
 }
 
-fn certified(name: &str, text: String) -> (Certified, Vec<Kernel>, Vec<Vec<Vec<nest::Nest>>>) {
+/// An op, the kernel of its instance and the nests of each function.
+struct Built {
+    c: Certified,
+    kernel: Kernel,
+    nests: Vec<Vec<nest::Nest>>,
+}
+
+fn built(name: &str, text: String) -> Built {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
     let id = sources.add(&format!("{name}.yaml"), text);
     let c = pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
     let kernels = pipeline::kernels(&c, &Options::default(), &mut out);
     let scheduled = pipeline::schedule(&c, kernels, &Options::default(), &mut out);
     assert!(!out.has_errors(), "{}", out.render(&sources));
-    let (kernels, nests) = scheduled.into_iter().map(|s| (s.kernel, s.nests)).unzip();
-    (c, kernels, nests)
+    let (kernel, nests) = scheduled.into_iter().map(|s| (s.kernel, s.nests)).next().expect("there is one instance");
+    Built { c, kernel, nests }
 }
 
-/// The results of a function of the first kernel at each stage, by the name of the stage.
-fn stages(
-    name: &str,
-    text: String,
-    function: &str,
-    given: &dyn Fn(&str) -> Option<Vec<f64>>,
-) -> Vec<(String, BTreeMap<String, Vec<f64>>)> {
-    let (c, kernels, nests) = certified(name, text);
-    let (op, kernel) = (&c.op, &kernels[0]);
+/// What a function writes, by the names of stages and tensors.
+type Results = Vec<(String, BTreeMap<String, Vec<f64>>)>;
+
+/// The results of a function at each stage.
+fn stages(built: &Built, function: &str, given: &dyn Fn(&str) -> Option<Vec<f64>>) -> Results {
+    let Built { c, kernel, nests } = built;
+    let (op, name) = (&c.op, &c.op.name);
     let n = kernel.functions.iter().position(|f| f.name == function);
     let n = n.unwrap_or_else(|| panic!("{name} has no {function}"));
     let f = &kernel.functions[n];
@@ -355,7 +365,7 @@ fn stages(
     let mut tensors = given.clone();
     plain::eval::run(kernel, f, &mut tensors);
     all.push(("plain".to_string(), results(&tensors)));
-    for nest in &nests[0][n] {
+    for nest in &nests[n] {
         let mut tensors = given.clone();
         nest::eval::run(kernel, nest, &mut tensors);
         all.push((nest.machines[0].name.to_string(), results(&tensors)));
@@ -366,13 +376,210 @@ fn stages(
 #[test]
 fn every_stage_keeps_branches_apart() {
     for case in CASES {
+        let built = built(case.name, text(case));
         for (function, wanted) in case.expected {
             let given = |name: &str| case.given.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_vec());
-            for (stage, got) in stages(case.name, text(case), function, &given) {
+            for (stage, got) in stages(&built, function, &given) {
                 for (tensor, wanted) in *wanted {
                     near(&format!("{} {function} {stage}: {tensor}", case.name), &got[*tensor], wanted);
                 }
             }
+        }
+    }
+}
+
+/// Rust's text of an array with these elements.
+fn array(shape: &[usize], data: &[f64]) -> String {
+    let number = |v: f64| match v {
+        v if v.is_nan() => "f64::NAN".to_string(),
+        v if v.is_infinite() => format!("{}f64::INFINITY", if v < 0.0 { "-" } else { "" }),
+        v => format!("{v:?}"),
+    };
+    match shape.split_first() {
+        None => number(data[0]),
+        Some((_, rest)) => {
+            let chunks = data.chunks(rest.iter().product::<usize>().max(1)).map(|c| array(rest, c));
+            format!("[{}]", chunks.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// The machine's own instructions: what runs is what a user has.
+#[test]
+fn generated_code_keeps_branches_apart() {
+    let texts: Vec<(&str, String)> = CASES.iter().map(|c| (c.name, text(c))).collect();
+    let ops: Vec<(&str, &str)> = texts.iter().map(|(n, t)| (*n, t.as_str())).collect();
+    let folder = folder("branches", &ops);
+    render(&folder, "kernels", Build::new());
+    let mut main = "#![allow(warnings)]\nmod kernels;\nfn flat<T: std::fmt::Debug>(name: &str, v: &T) { println!(\"{name} {v:?}\"); }\nfn main() {\n".to_string();
+    for case in CASES {
+        let Built { kernel, .. } = built(case.name, text(case));
+        let given: BTreeMap<&str, &[f64]> = case.given.iter().copied().collect();
+        let forward = kernel.functions.iter().find(|f| f.kind == Kind::Forward).expect("it is there");
+        let _ = writeln!(main, "{{ use kernels::{}::case::*;", case.name);
+        for f in [("forward", true)].into_iter().chain(case.expected.iter().map(|(f, _)| (*f, false))) {
+            let (name, first) = f;
+            if !first && name == "forward" {
+                continue;
+            }
+            let f = kernel.functions.iter().find(|f| f.name == name).unwrap_or(forward);
+            let mut arguments = Vec::new();
+            for t in &f.reads {
+                let t = kernel.tensor(*t);
+                if let Some(v) = given.get(t.name.as_str()) {
+                    arguments.push(format!("&{}", array(&t.shape, v)));
+                } else {
+                    // What `forward` gave.
+                    arguments.push(format!("&{}", t.name));
+                }
+            }
+            let _ = if first { Ok(()) } else { writeln!(main, "{{") };
+            for t in &f.writes {
+                let t = kernel.tensor(*t);
+                let zeros = array(&t.shape, &vec![0.0; t.shape.iter().product::<usize>().max(1)]);
+                let _ = writeln!(main, "let mut {} = {zeros};", t.name);
+                arguments.push(format!("&mut {}", t.name));
+            }
+            let _ = writeln!(main, "{name}({});", arguments.join(", "));
+            for t in &f.writes {
+                let t = &kernel.tensor(*t).name;
+                let _ = writeln!(main, "flat(\"{} {name} {t}\", &{t});", case.name);
+            }
+            let _ = if first { Ok(()) } else { writeln!(main, "}}") };
+        }
+        main.push_str("}\n");
+    }
+    main.push_str("}\n");
+    std::fs::write(folder.join("main.rs"), main).expect("the file is written");
+    compile(&folder, "2024", "main.rs", &["-o", "main"]);
+    let (printed, _) = run(&mut Command::new(folder.join("main")));
+    let got: BTreeMap<&str, Vec<f64>> = printed
+        .lines()
+        .map(|l| {
+            let at = l.match_indices(' ').nth(2).expect("three names").0;
+            let numbers = l[at..].split([' ', ',', '[', ']']).filter(|n| !n.is_empty());
+            (&l[..at], numbers.map(|n| n.parse().expect("a number")).collect())
+        })
+        .collect();
+    for case in CASES {
+        for (function, wanted) in case.expected {
+            for (tensor, wanted) in *wanted {
+                let name = format!("{} {function} {tensor}", case.name);
+                near(&name, &got[name.as_str()], wanted);
+            }
+        }
+    }
+}
+
+/// A number, or several in brackets.
+fn numbers(text: &str) -> Vec<f64> {
+    let inner = text.trim().trim_start_matches('[').trim_end_matches(']');
+    inner.split(',').map(|n| n.trim().parse().unwrap_or_else(|_| panic!("`{n}` is a number"))).collect()
+}
+
+/// The parts of a list, brackets kept together.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut depth, mut from, mut all) = (0, 0, Vec::new());
+    for (at, c) in text.char_indices() {
+        match c {
+            '[' => depth += 1,
+            ']' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(text[from..at].trim());
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(text[from..].trim());
+    all
+}
+
+const LANGUAGE: &str = include_str!("../../../docs/language.md");
+
+#[test]
+fn the_table_of_kinks_holds() {
+    let rows = LANGUAGE.lines().skip_while(|l| *l != "| value | at | derivative |").skip(2);
+    let rows: Vec<&str> = rows.take_while(|l| l.starts_with('|')).collect();
+    assert!(rows.len() > 30, "the table is there");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(|c| c.trim().trim_matches('`')).collect();
+        let [_, value, at, derivative, _] = cells.as_slice() else { panic!("{row} has three cells") };
+        let at: Vec<(&str, Vec<f64>)> = parts(at)
+            .into_iter()
+            .map(|p| p.split_once(" = ").expect("a name and a number"))
+            .map(|(n, v)| (n, numbers(v)))
+            .collect();
+        let wanted: Vec<Vec<f64>> = parts(derivative).into_iter().map(numbers).collect();
+        assert_eq!(at.len(), wanted.len(), "{row}");
+        let axes = |v: &Vec<f64>| if v.len() > 1 { "[I]" } else { "[]" };
+        let inputs: Vec<String> = at.iter().map(|(n, v)| format!("{n}: {}", axes(v))).collect();
+        let size = at.iter().map(|(_, v)| v.len()).max().unwrap_or(1);
+        let sizes = if size > 1 { format!("I: {size}, ") } else { String::new() };
+        let text = format!(
+            "op: kink\ninputs: {{{}}}\noutputs: {{z: []}}\nforward: [\"z = {value}\"]\ninstances: [{{name: case, {sizes}dtype: f64}}]\n",
+            inputs.join(", ")
+        );
+        let built = built("kink", text);
+        let same = |what: &str, got: f64, wanted: f64| {
+            assert!(got == wanted || got.is_nan() && wanted.is_nan(), "{row}: {what} is {got}, not {wanted}");
+        };
+        let given = |name: &str| match name {
+            "z_bar" => Some(vec![1.0]),
+            name => at.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()),
+        };
+        if !built.kernel.functions.iter().any(|f| f.name == "vjp_store") {
+            assert!(wanted.iter().flatten().all(|w| *w == 0.0), "{row}: there is no derivative");
+            continue;
+        }
+        for (stage, got) in stages(&built, "vjp_store", &given) {
+            for ((name, _), wanted) in at.iter().zip(&wanted) {
+                let got = &got[&format!("{name}_bar")];
+                got.iter().zip(wanted).for_each(|(g, w)| same(&format!("{stage} {name}_bar"), *g, *w));
+            }
+        }
+        // Along each input on its own, where the value is a number.
+        for ((moved, v), wanted) in at.iter().zip(&wanted) {
+            for (n, wanted) in (0..v.len()).zip(wanted) {
+                let along = |name: &str| match name.strip_suffix("_dot") {
+                    Some(of) => at
+                        .iter()
+                        .find(|(n, _)| *n == of)
+                        .map(|(_, v)| (0..v.len()).map(|m| if of == *moved && m == n { 1.0 } else { 0.0 }).collect()),
+                    None => given(name),
+                };
+                for (stage, got) in stages(&built, "jvp", &along) {
+                    if got["z"][0].is_finite() {
+                        same(&format!("{stage} z_dot along {moved}"), got["z_dot"][0], *wanted);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_softmax_of_a_masked_row_is_what_it_says() {
+    let block = LANGUAGE.split("```yaml\n").find(|b| b.starts_with("program: masked_softmax")).expect("it is there");
+    let text =
+        format!("{}instances: [{{name: case, N: 2, K: 2, dtype: f64}}]\n", block.split("```").next().unwrap_or(""));
+    let built = built("masked_softmax", text);
+    let given = |name: &str| {
+        Some(match name {
+            "x" => vec![1.0, 2.0, 3.0, 3.0],
+            "mask" => vec![0.0, 0.0, 1.0, 1.0],
+            "x_dot" => vec![1.0, 1.0, 1.0, 0.0],
+            "y_bar" => vec![1.0, 2.0, 1.0, 0.0],
+            _ => return None,
+        })
+    };
+    for (function, tensor, wanted) in [
+        ("forward", "y", [0.0, 0.0, 0.5, 0.5]),
+        ("jvp", "y_dot", [0.0, 0.0, 0.25, -0.25]),
+        ("vjp_store", "x_bar", [0.0, 0.0, 0.25, -0.25]),
+    ] {
+        for (stage, got) in stages(&built, function, &given) {
+            near(&format!("{function} {stage}"), &got[tensor], &wanted);
         }
     }
 }

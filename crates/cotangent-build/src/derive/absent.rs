@@ -103,6 +103,27 @@ enum Zero {
     Untaken,
 }
 
+/// Where an access stands along an axis of its tensor.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Every,
+    /// As far as another axis goes.
+    Along(AxisId),
+    Number(i64),
+    Some,
+}
+
+impl Place {
+    /// Whether what is written here is read there. An element by number counts as within an axis that shares its tensor's.
+    fn reaches(self, read: Place) -> bool {
+        match (self, read) {
+            (_, Place::Some) | (Place::Some, _) => false,
+            (Place::Every, _) | (Place::Along(_), Place::Number(_)) => true,
+            (w, r) => w == r,
+        }
+    }
+}
+
 /// The steps that are a root, by what they write.
 fn roots(stmts: &[Stmt]) -> BTreeMap<TensorId, Expr> {
     let mut found = BTreeMap::new();
@@ -125,7 +146,8 @@ struct Facts<'a> {
     op: &'a Op,
     ranges: Ranges<'a>,
     sides: BTreeMap<TensorId, Side>,
-    zeros: BTreeMap<TensorId, Zero>,
+    /// What is added to each, statement by statement, and where it is zero.
+    zeros: BTreeMap<TensorId, Vec<(Vec<Place>, Zero)>>,
     /// Tangents and cotangents with the slope of a root in them.
     steep: BTreeSet<TensorId>,
     roots: BTreeMap<TensorId, Expr>,
@@ -135,39 +157,65 @@ type Known = Vec<(Cond, bool)>;
 
 impl Facts<'_> {
     fn find(&mut self, stmts: &[Stmt]) {
-        let written: BTreeSet<TensorId> = stmts.iter().map(|s| s.target).collect();
-        let own = |t: &TensorId| if written.contains(t) { Zero::Untaken } else { Zero::Nowhere };
-        self.zeros = self.sides.keys().map(|t| (*t, own(t))).collect();
+        for s in stmts.iter().filter(|s| self.sides.contains_key(&s.target)) {
+            let places = self.places(s.target, &s.index, &s.vars);
+            self.zeros.entry(s.target).or_default().push((places, Zero::Untaken));
+        }
+        // Both move one way only; statements stand behind what they read, so two passes do where there is no recurrence.
         loop {
-            let mut next: BTreeMap<TensorId, Zero> = BTreeMap::new();
-            let mut steep = self.steep.clone();
+            let mut moved = false;
+            let mut nth: BTreeMap<TensorId, usize> = BTreeMap::new();
             for s in stmts.iter().filter(|s| self.sides.contains_key(&s.target)) {
-                let zero = self.zero(&s.value).max(self.unwritten(s));
-                next.entry(s.target).and_modify(|z| *z = zero.min(*z)).or_insert(zero);
+                let n = nth.entry(s.target).or_insert(0);
+                let zero = self.zero(&s.value, s);
+                let known = &mut self.zeros.get_mut(&s.target).expect("it is written")[*n].1;
+                moved |= zero < *known;
+                *known = zero;
+                *n += 1;
                 let mut found = false;
                 self.products(&s.value, true, &mut Vec::new(), &mut |factors, known| {
                     found |= factors.iter().any(|(f, below)| self.steep(f, *below, known));
                 });
-                if found {
-                    steep.insert(s.target);
-                }
+                moved |= found && self.steep.insert(s.target);
             }
-            let before = self.zeros.clone();
-            self.zeros.extend(next);
-            if before == self.zeros && steep == self.steep {
+            if !moved {
                 return;
             }
-            self.steep = steep;
         }
     }
 
-    /// Whether a statement leaves elements of its target as they are.
-    fn unwritten(&self, s: &Stmt) -> Zero {
-        let vars: Option<BTreeSet<VarId>> = s.index.iter().map(Affine::as_var).collect();
-        let axes = &self.op.tensor(s.target).axes;
-        let own = |(a, axis): (&Affine, &AxisId)| a.as_var().is_some_and(|v| s.vars[v.0].axis == *axis);
-        let whole = vars.is_some_and(|v| v.len() == s.index.len()) && s.index.iter().zip(axes).all(own);
-        if whole { Zero::Nowhere } else { Zero::Unread }
+    /// Where an access stands along each axis; along those of a batch, in every row: what a row does not depend on is zero there as it would be alone.
+    fn places(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Vec<Place> {
+        let axes = &self.op.tensor(t).axes;
+        let own = match self.op.batches.get(&t).map(|of| &self.op.tensor(*of).axes) {
+            Some(of) if axes.starts_with(of) => 0..of.len(),
+            Some(of) => axes.len() - of.len()..axes.len(),
+            None => 0..axes.len(),
+        };
+        let vars_of = || index[own.clone()].iter().filter_map(Affine::as_var);
+        if vars_of().collect::<BTreeSet<_>>().len() < vars_of().count() {
+            // A diagonal.
+            return vec![Place::Some; own.len()];
+        }
+        let place = |(a, own): (&Affine, &AxisId)| match (a.as_var(), a.as_int()) {
+            (Some(v), _) if vars[v.0].axis == *own => Place::Every,
+            (Some(v), _) => Place::Along(vars[v.0].axis),
+            (_, Some(n)) => Place::Number(n),
+            _ => Place::Some,
+        };
+        index[own.clone()].iter().zip(&axes[own.clone()]).map(place).collect()
+    }
+
+    /// Where a tangent or a cotangent that is read is zero: what was added to it there.
+    fn read(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Zero {
+        let Some(written) = self.zeros.get(&t) else { return Zero::Nowhere };
+        let places = self.places(t, index, vars);
+        let reached = |w: &[Place]| w.iter().zip(&places).all(|(w, r)| w.reaches(*r));
+        written
+            .iter()
+            .map(|(w, zero)| if reached(w) { *zero } else { Zero::Unread.max(*zero) })
+            .min()
+            .unwrap_or(Zero::Nowhere)
     }
 
     fn is_dual(&self, e: &Expr) -> bool {
@@ -182,21 +230,21 @@ impl Facts<'_> {
         found
     }
 
-    /// Where an expression that is linear in tangents or cotangents is zero. Of what is not, where it is by a branch.
-    fn zero(&self, e: &Expr) -> Zero {
+    /// Where an expression that is linear in tangents or cotangents is zero, as far as its factors do not say.
+    fn zero(&self, e: &Expr, s: &Stmt) -> Zero {
+        let zero = |e: &Expr| self.zero(e, s);
         match e {
-            Expr::Read(t, index) => match self.zeros.get(t) {
-                Some(z) if index.iter().all(|a| a.as_var().is_some()) => *z,
-                Some(z) => (*z).max(Zero::Unread),
-                None => Zero::Nowhere,
+            Expr::Read(t, index) => self.read(*t, index, &s.vars),
+            Expr::Unary(Unary::Neg, a) | Expr::Reduce(_, _, a) => zero(a),
+            Expr::Binary(Binary::Add | Binary::Sub, a, b) => zero(a).min(zero(b)),
+            Expr::Binary(Binary::Mul, a, b) => match (self.is_dual(a), self.is_dual(b)) {
+                (true, false) => zero(a),
+                (false, true) => zero(b),
+                _ => zero(a).max(zero(b)),
             },
-            Expr::Unary(Unary::Sign | Unary::Floor, _) => Zero::Untaken,
-            Expr::Unary(Unary::Neg, a) | Expr::Reduce(_, _, a) => self.zero(a),
-            Expr::Binary(Binary::Add | Binary::Sub, a, b) => self.zero(a).min(self.zero(b)),
-            Expr::Binary(Binary::Mul, a, b) => self.zero(a).max(self.zero(b)),
-            Expr::Binary(Binary::Div, a, _) => self.zero(a),
+            Expr::Binary(Binary::Div, a, _) => zero(a),
             Expr::Where(_, a, b) if a.is_zero() || b.is_zero() => Zero::Untaken,
-            Expr::Where(_, a, b) => self.zero(a).max(self.zero(b)),
+            Expr::Where(_, a, b) => zero(a).max(zero(b)),
             _ => Zero::Nowhere,
         }
     }
@@ -316,11 +364,15 @@ impl Facts<'_> {
                 continue;
             }
             let others = || all.iter().enumerate().filter(|(m, _)| *m != n).map(|(_, f)| f);
-            let steep = !contraction && others().any(|(f, below)| self.steep(f, *below, known));
+            // The logarithm that a power has by its exponent is NaN where the power may be a number.
+            let of_power =
+                |e: &Expr| matches!(e, Expr::Unary(Unary::Log, a) if all.iter().any(|(f, _)| power_of(f, a)));
+            let steep =
+                !contraction && others().any(|(f, below)| self.steep(f, *below, known) || !below && of_power(f));
             let infinite = || others().any(|(f, below)| self.infinite(f, *below, known));
             let read = || others().any(|(f, _)| reads(f));
             let absent = back(f)
-                && match self.zero(f) {
+                && match self.zero(f, s) {
                     Zero::Nowhere => false,
                     Zero::Unread => infinite(),
                     Zero::Untaken => infinite() || !contraction && read(),
@@ -352,6 +404,10 @@ impl Facts<'_> {
             None => inner,
         }
     }
+}
+
+fn power_of(e: &Expr, base: &Expr) -> bool {
+    matches!(e, Expr::Binary(Binary::Pow, a, _) if **a == *base)
 }
 
 fn excluded(known: &Known, e: &Expr) -> bool {

@@ -13,8 +13,14 @@ impl Least {
     /// The greatest set in which each statement follows from the others: a recurrence begins with zeros.
     pub fn new(stmts: &[Stmt]) -> Self {
         let mut least = Least(stmts.iter().map(|s| s.target).collect());
-        while let Some(s) = stmts.iter().find(|s| least.0.contains(&s.target) && !least.never_negative(&s.value)) {
-            least.0.remove(&s.target);
+        let mut known = usize::MAX;
+        while known != least.0.len() {
+            known = least.0.len();
+            for s in stmts {
+                if !least.never_negative(&s.value) {
+                    least.0.remove(&s.target);
+                }
+            }
         }
         least
     }

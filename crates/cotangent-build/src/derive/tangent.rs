@@ -21,7 +21,7 @@ pub fn tangent_through(op: &mut Op, forward: &[Stmt], calls: &[Call], wrt: &[Ten
     for unit in scan::units(forward) {
         // The rule of a root that is called does not know what it is of.
         let own = |c: &&Call| matches!(&forward[c.stmts.clone()], [s] if bends(&least, &s.value));
-        match calls.iter().filter(|c| !own(c)).find(|c| c.stmts.contains(&unit.start)) {
+        match calls.iter().find(|c| c.stmts.contains(&unit.start)).filter(|c| !own(c)) {
             Some(call) if call.stmts.start == unit.start => called(op, call, &mut active, &mut out),
             Some(_) => {}
             None if forward[unit.start].scan.is_none() => {
