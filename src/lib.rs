@@ -60,3 +60,42 @@ macro_rules! include_kernels {
         include!(concat!(env!("OUT_DIR"), "/cotangent/mod.rs"));
     };
 }
+
+/// Tests every kernel that the build script compiled against plain loops, under every instruction set of the machine. One line in a file of tests:
+///
+/// ```text
+/// cotangent::test_kernels!(my_crate::kernels);
+/// ```
+///
+/// The loops come straight from the formulas of the specs, on a way of their own: no schedule, no lanes, sums in `f64`. Each function of each kernel is run
+/// at random points, at kinks and ties, at zeros of both signs, subnormal and huge numbers, infinities and NaN; what it writes is compared
+/// element by element, within the rounding of just the operations that lead to it. Tangents and adjoints are each other's transpose, what stores does
+/// so whatever was there, what adds adds, `jvp` gives the bits of `forward`. Each kernel is a test of its own, so
+/// `cargo test conv` runs those of `conv`. A failure tells the function, the instruction set, the element and both values.
+///
+/// | form | kernels, and where the build script wrote the loops |
+/// | --- | --- |
+/// | `test_kernels!()` | `crate::kernels`, for tests within the library |
+/// | `test_kernels!(path)` | a module of any crate, `$OUT_DIR/cotangent/test.mod.rs` |
+/// | `test_kernels!(path, file)` | another set of the crate: `test_kernels!(my_crate::fast, concat!(env!("OUT_DIR"), "/fast/test.mod.rs"))` |
+///
+/// It makes a module `kernels_as_loops`; two sets stand in two modules. Nothing of it is compiled but in tests, and nothing is needed but `std`. The
+/// environment variable `COTANGENT_TEST_SEED=n` draws other points. Other sets than the build's own are there where
+/// the crate `cotangent` has its feature `std`.
+#[macro_export]
+macro_rules! test_kernels {
+    () => {
+        $crate::test_kernels!(crate::kernels);
+    };
+    ($kernels:path) => {
+        $crate::test_kernels!($kernels, concat!(env!("OUT_DIR"), "/cotangent/test.mod.rs"));
+    };
+    ($kernels:path, $file:expr) => {
+        #[cfg(test)]
+        #[allow(warnings, clippy::all, clippy::pedantic)]
+        mod kernels_as_loops {
+            use $kernels as kernels;
+            include!($file);
+        }
+    };
+}

@@ -21,6 +21,7 @@ Usage:
 
 Options of render:
   -o, --output FILE          where to; left out, standard output
+  --tests FILE               write the tests of the kernels too: `cotangent::test_kernels!` includes them
   --check                    write nothing; fail if FILE is not what would be written
   --module PATH              the module, from the crate's root, that the file is; left out, what FILE after `src/` says
   --prefix WORD              what the names of the ops' modules begin with
@@ -40,7 +41,7 @@ Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 enum Command {
     Check(Vec<PathBuf>),
     Show { path: PathBuf, stage: String, instance: Option<String> },
-    Render { build: Box<Build>, output: Option<PathBuf>, check: bool },
+    Render { build: Box<Build>, output: Option<PathBuf>, tests: Option<PathBuf>, check: bool },
     Explain(String),
     Print(String),
 }
@@ -49,6 +50,7 @@ enum Command {
 #[derive(Default)]
 struct Render {
     output: Option<PathBuf>,
+    tests: Option<PathBuf>,
     check: bool,
     module: Option<String>,
     options: Vec<&'static str>,
@@ -59,7 +61,9 @@ fn main() -> ExitCode {
     match parse() {
         Ok(Command::Check(paths)) => check(&paths),
         Ok(Command::Show { path, stage, instance }) => show(&path, &stage, instance.as_deref()),
-        Ok(Command::Render { build, output, check }) => render(&build, output.as_deref(), check),
+        Ok(Command::Render { build, output, tests, check }) => {
+            render(&build, output.as_deref(), tests.as_deref(), check)
+        }
         Ok(Command::Explain(code)) => explain(&code),
         Ok(Command::Print(text)) => {
             say(&text);
@@ -96,6 +100,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("stage") => stage = Some(parser.value()?.string()?),
             Long("instance") => instance = Some(parser.value()?.string()?),
             Short('o') | Long("output") => render.output = Some(parser.value()?.into()),
+            Long("tests") => render.tests = Some(parser.value()?.into()),
             Long("check") => render.check = true,
             Long("module") => render.module = Some(parser.value()?.string()?),
             Long("prefix") => render.build = render.build.prefix(parser.value()?.string()?),
@@ -135,7 +140,8 @@ fn parse() -> Result<Command, lexopt::Error> {
             let module = render.module.unwrap_or_else(|| module(render.output.as_deref()));
             let build = render.build.self_contained(true).module(module);
             let build = rest.into_iter().fold(build, Build::ops);
-            Ok(Command::Render { build: Box::new(build), output: render.output, check: render.check })
+            let Render { output, tests, check, .. } = render;
+            Ok(Command::Render { build: Box::new(build), output, tests, check })
         }
         (Some("check"), [_, ..]) => Ok(Command::Check(rest)),
         (Some("check"), []) => Err("check takes spec files or folders".into()),
@@ -154,8 +160,9 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 13] = [
+    const LONG: [&str; 14] = [
         "--output",
+        "--tests",
         "--check",
         "--module",
         "--prefix",
@@ -191,7 +198,7 @@ fn module(file: Option<&Path>) -> String {
     }
 }
 
-fn render(build: &Build, output: Option<&Path>, check: bool) -> ExitCode {
+fn render(build: &Build, output: Option<&Path>, tests: Option<&Path>, check: bool) -> ExitCode {
     let made = match build.render() {
         Ok(made) => made,
         Err(report) => {
@@ -201,8 +208,13 @@ fn render(build: &Build, output: Option<&Path>, check: bool) -> ExitCode {
     };
     eprint!("{}", made.warnings);
     for (name, text) in &made.files {
-        // Beside the root there is the C header, which has a path of its own.
-        let file = if name == pipeline::ROOT { output } else { Some(Path::new(name)) };
+        // Beside the root there are its tests, and the C header, which has a path of its own.
+        let file = match name.as_str() {
+            pipeline::ROOT => output,
+            pipeline::REFERENCE if tests.is_none() => continue,
+            pipeline::REFERENCE => tests,
+            header => Some(Path::new(header)),
+        };
         match file {
             None => say(text),
             Some(file) if check => {

@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 /// The file that a crate includes. No op can be called so: `mod` is a keyword.
 pub const ROOT: &str = "mod.rs";
 
+/// The file that its tests include. Nor can one be called so: see [`ROOT`].
+pub const REFERENCE: &str = "test.mod.rs";
+
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
 

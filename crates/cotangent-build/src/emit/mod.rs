@@ -8,6 +8,7 @@ pub(crate) mod c;
 pub(crate) mod cost;
 pub mod names;
 mod ndarray;
+mod reference;
 mod rust;
 mod vendor;
 
@@ -16,7 +17,7 @@ use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
 use crate::nest::machine::{MACHINES, Machine};
 use crate::nest::{Nest, Node, Place, Update, Value};
 use crate::options::{InstructionSet, Options};
-use crate::pipeline::{Files, ROOT};
+use crate::pipeline::{Files, REFERENCE, ROOT};
 use crate::plain::{self, Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
@@ -236,6 +237,22 @@ struct ArgumentContext {
     rank: usize,
 }
 
+/// What `reference.rs.tera` sees.
+#[derive(Serialize)]
+struct TestsContext<'a> {
+    /// As in [`RootContext`].
+    vendored: bool,
+    harness: &'static str,
+    ops: Vec<TestedContext<'a>>,
+}
+
+#[derive(Serialize)]
+struct TestedContext<'a> {
+    name: &'a str,
+    module: &'a str,
+    kernels: Vec<reference::ReferenceContext>,
+}
+
 /// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each number up to it.
 const MOST_REGISTERS: usize = 6;
 
@@ -257,6 +274,10 @@ pub fn files(ops: &[(&Certified, Vec<Compiled>)], sources: &Sources, options: &O
         }
         contexts.push(op);
     }
+    files.insert(
+        REFERENCE.into(),
+        render(&tera, "reference.rs.tera", &tests_context(ops, &contexts, sources, options))?,
+    );
     let root = root_context(contexts, options);
     files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
     if let Some(header) = &options.c_header {
@@ -312,6 +333,28 @@ fn root_context(ops: Vec<OpContext>, options: &Options) -> RootContext {
         set: format!("{}{}", module(options).replace("::", "_"), options.prefix),
         ops,
         vendored,
+    }
+}
+
+fn tests_context<'a>(
+    ops: &[(&Certified, Vec<Compiled>)],
+    contexts: &'a [OpContext],
+    sources: &Sources,
+    options: &Options,
+) -> TestsContext<'a> {
+    let chosen = |k: &KernelContext| {
+        let mut functions = k.functions.iter().chain(&k.stages).chain(&k.either);
+        functions.any(|f| !f.bodies.is_empty() && !f.inline && !f.portable)
+    };
+    let tested = |((_, kernels), op): (&(&Certified, Vec<Compiled>), &'a OpContext)| TestedContext {
+        name: &op.name,
+        module: &op.module,
+        kernels: kernels.iter().zip(&op.kernels).map(|(c, k)| reference::context(sources, c, chosen(k))).collect(),
+    };
+    TestsContext {
+        vendored: options.self_contained,
+        harness: reference::HARNESS,
+        ops: ops.iter().zip(contexts).map(tested).collect(),
     }
 }
 

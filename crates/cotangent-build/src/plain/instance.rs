@@ -10,7 +10,7 @@ use crate::spec::{InstanceSpec, Numbers};
 use std::collections::BTreeSet;
 
 /// The numbers of an instance bound to the op. Errors go to `out`.
-pub(super) fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Binding> {
+pub fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Binding> {
     let errors = out.errors();
     let mut r = Reader::new(op, instance, out);
     r.read();

@@ -15,6 +15,8 @@ pub mod signature;
 pub mod specialise;
 mod turns;
 
+pub use instance::bind;
+
 use crate::index::{Binary, Compare, ReduceOp, Role, TensorId, Unary};
 use crate::source::Span;
 use crate::spec::DType;

@@ -1,0 +1,402 @@
+//! The loops that kernels are tested against: takes ops in the index IR and the numbers of their instances, gives Rust that runs the statements one by one
+//! as they stand there. It shares nothing with the way to the kernels but the IR and the signatures: no plain IR, no schedule, no body.
+//!
+//! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test does with them stands in
+//! `harness.rs`, which goes into the generated file as it is.
+
+use super::{Compiled, place};
+use crate::diagnostic::Diagnostics;
+use crate::index::bind::{Binding, ParamValue};
+use crate::index::{self, Affine, Atom, AxisId, Compare, Cond, Entry, Expr, Op, Poly, ReduceOp, Role, Stmt, TensorId};
+use crate::index::{ParamId, scan};
+use crate::plain::{Function, Kind};
+use crate::source::Sources;
+use serde::Serialize;
+use std::fmt::Write;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "generated tests use the rest")]
+mod harness;
+
+/// What compares, for the generated file.
+pub(super) const HARNESS: &str = include_str!("harness.rs");
+
+/// What `reference.rs.tera` sees of a kernel.
+#[derive(Serialize)]
+pub(super) struct ReferenceContext {
+    name: String,
+    dtype: &'static str,
+    place: String,
+    tensors: Vec<TensorContext>,
+    functions: Vec<FunctionContext>,
+    loops: Vec<LoopsContext>,
+    kinks: Vec<String>,
+    one_order: bool,
+    dispatched: bool,
+}
+
+#[derive(Serialize)]
+struct TensorContext {
+    name: String,
+    role: String,
+    shape: Vec<usize>,
+    order: Vec<usize>,
+    domain: String,
+}
+
+#[derive(Serialize)]
+struct FunctionContext {
+    name: String,
+    reads: Vec<usize>,
+    writes: Vec<usize>,
+    adds: bool,
+    loops: usize,
+    workspace: bool,
+}
+
+#[derive(Serialize)]
+struct LoopsContext {
+    given: Vec<usize>,
+    work: u64,
+    text: String,
+}
+
+/// The context of a kernel. `dispatched`: its functions choose their instructions when they are called.
+pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> ReferenceContext {
+    let (op, kernel) = (&c.certified.op, &c.kernel);
+    let binding = crate::plain::bind(op, c.instance, &mut Diagnostics::default()).expect("the kernel was made of it");
+    let w = Writer { op, binding: &binding };
+    let tensors = (0..op.tensors.len()).map(|t| tensor(op, c, &binding, TensorId(t))).collect();
+    let mut loops: Vec<(Option<Entry>, LoopsContext)> = Vec::new();
+    let mut functions = Vec::new();
+    for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+        let (entry, given, stmts) = statements(op, f);
+        let number = loops.iter().position(|(e, _)| *e == entry).unwrap_or_else(|| {
+            let units = scan::units(&stmts).into_iter().map(|unit| &stmts[unit]);
+            let mut text = String::new();
+            let work = units.map(|unit| w.unit(unit, &mut text)).fold(0u64, u64::saturating_add);
+            loops.push((entry, LoopsContext { given, work, text }));
+            loops.len() - 1
+        });
+        functions.push(FunctionContext {
+            name: f.name.clone(),
+            reads: f.reads.iter().map(|t| t.0).collect(),
+            writes: f.writes.iter().map(|t| t.0).collect(),
+            adds: matches!(f.kind, Kind::Vjp { store: false, .. }),
+            loops: number,
+            workspace: f.workspace.bytes > 0,
+        });
+    }
+    ReferenceContext {
+        name: kernel.name.clone(),
+        dtype: super::body::scalar(kernel.dtype),
+        place: place(sources, c.instance.name.span),
+        tensors,
+        functions,
+        loops: loops.into_iter().map(|(_, l)| l).collect(),
+        kinks: kinks(op, &binding),
+        one_order: c.instance.schedule.is_empty(),
+        dispatched,
+    }
+}
+
+/// The statements that say what a function computes, what tells those of one function from another's, and the tensors that the caller gives besides
+/// inputs and seeds.
+fn statements(op: &Op, f: &Function) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
+    let entry = match f.kind {
+        // The value with its tangent, also for the value alone.
+        Kind::Forward | Kind::Jvp => Entry::Jvp,
+        Kind::Vjp { .. } => Entry::Vjp,
+        Kind::ValueAndGrad => Entry::ValueAndGrad,
+        Kind::Hvp => Entry::Hvp,
+        Kind::Jacobian => Entry::Jacobian,
+        Kind::Hessian | Kind::Stage => Entry::Hessian,
+    };
+    if let Some(program) = &op.program {
+        let has = |e: Entry| program.functions.iter().any(|p| p.entry == e);
+        let entry = if f.kind == Kind::Forward && !has(Entry::Jvp) { Entry::Forward } else { entry };
+        // Of the two ways to a Jacobian the one that writes what the other writes will do.
+        let found = program.functions.iter().find(|p| p.entry == entry).expect("the entry point was made of it");
+        return (Some(entry), Vec::new(), found.stmts.clone());
+    }
+    if entry == Entry::Jvp {
+        return (Some(entry), Vec::new(), op.forward.iter().chain(&op.tangent.stmts).cloned().collect());
+    }
+    // Locals are computed again, outputs are arguments.
+    let local = |s: &&Stmt| op.tensor(s.target).role == Role::Local;
+    let given = op.outputs().iter().map(|t| t.0).collect();
+    (Some(entry), given, op.forward.iter().filter(local).chain(&op.adjoint.stmts).cloned().collect())
+}
+
+/// The input or output whose type a tensor has.
+fn base(op: &Op, t: TensorId) -> TensorId {
+    match op.tensor(t).role {
+        Role::Tangent(of) | Role::Cotangent(of) => base(op, of),
+        _ => t,
+    }
+}
+
+fn tensor(op: &Op, c: &Compiled, binding: &Binding, t: TensorId) -> TensorContext {
+    let own = op.tensor(t);
+    let role = match own.role {
+        Role::Input => "Input".to_string(),
+        Role::Output => "Output".to_string(),
+        Role::Tangent(of) if is_interface(op, of) => format!("Dot({})", of.0),
+        Role::Cotangent(of) if is_interface(op, of) => format!("Bar({})", of.0),
+        _ => "Other".to_string(),
+    };
+    let end = |v: f64, closed: bool| {
+        let v = if v.is_finite() {
+            format!("{v:?}")
+        } else if v > 0.0 {
+            "f64::INFINITY".into()
+        } else {
+            "f64::NEG_INFINITY".into()
+        };
+        format!("({v}, {closed})")
+    };
+    let domain = own
+        .domain
+        .map_or([(f64::NEG_INFINITY, false), (f64::INFINITY, false)], |d| [(d.lo, d.lo_closed), (d.hi, d.hi_closed)]);
+    TensorContext {
+        name: own.name.clone(),
+        role,
+        shape: binding.shape(op, t),
+        order: order(op, c, binding, t),
+        domain: domain.map(|(v, closed)| end(v, closed)).join(", "),
+    }
+}
+
+fn is_interface(op: &Op, t: TensorId) -> bool {
+    matches!(op.tensor(t).role, Role::Input | Role::Output)
+}
+
+/// The dimensions of the declaration in the order in which they are stored: that of the input or output that it belongs to.
+fn order(op: &Op, c: &Compiled, binding: &Binding, t: TensorId) -> Vec<usize> {
+    let of = op.tensor(base(op, t));
+    let dims: Vec<(&str, usize)> =
+        of.axes.iter().flat_map(|a| (0..binding.rank(*a)).map(|d| (op.axis(*a).name.as_str(), d))).collect();
+    let Some((_, stored)) = c.instance.layout.iter().find(|(name, _)| name.value == of.name) else {
+        return (0..dims.len()).collect();
+    };
+    let mut order: Vec<usize> = Vec::new();
+    for word in &stored.value {
+        // An axis stands for all of its dimensions; one that the tensor has twice for the next of them.
+        let (axis, dim) = match word.value.split_once('.') {
+            Some((axis, dim)) => (axis, dim.parse::<usize>().ok()),
+            None => (word.value.as_str(), None),
+        };
+        let twice = of.axes.iter().filter(|a| op.axis(**a).name == axis).count() > 1;
+        let left =
+            (0..dims.len()).filter(|n| !order.contains(n) && dims[*n].0 == axis && dim.is_none_or(|d| dims[*n].1 == d));
+        let next: Vec<usize> = if twice || dim.is_some() { left.take(1).collect() } else { left.collect() };
+        order.extend(next);
+    }
+    order
+}
+
+/// The numbers of the formulas: where a branch ends, most likely one of them is.
+fn kinks(op: &Op, binding: &Binding) -> Vec<String> {
+    let mut all: Vec<f64> = Vec::new();
+    for s in op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts) {
+        s.value.visit(&mut |e| match e {
+            Expr::Const(c) => all.push(*c),
+            Expr::Param(p) => all.push(binding.real(*p)),
+            _ => {}
+        });
+    }
+    all.retain(|v| v.abs() < 1e3);
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    all.truncate(16);
+    all.into_iter().map(|v| format!("{v:?}")).collect()
+}
+
+/// Statements to text.
+struct Writer<'a> {
+    op: &'a Op,
+    binding: &'a Binding,
+}
+
+/// The names of a statement's indices: by variable and dimension.
+type Slots = Vec<Vec<String>>;
+
+impl Writer<'_> {
+    /// A statement, or a recurrence; gives about how many operations it has.
+    fn unit(&self, unit: &[Stmt], out: &mut String) -> u64 {
+        let Some(turn) = unit[0].scan else { return self.stmt(&unit[0], None, out) };
+        let turns = self.binding.count(unit[0].vars[turn.var.0].axis);
+        let _ = writeln!(out, "for turn in 0..{turns}_i64 {{");
+        let at = if turn.backwards { format!("{} - turn", turns - 1) } else { "turn".into() };
+        let _ = writeln!(out, "let turn = {at};");
+        let work = unit.iter().map(|s| self.stmt(s, s.scan.map(|t| t.var.0), out)).fold(0, u64::saturating_add);
+        out.push_str("}\n");
+        work.saturating_mul(turns as u64)
+    }
+
+    /// `turn`: the variable that stands still.
+    fn stmt(&self, s: &Stmt, turn: Option<usize>, out: &mut String) -> u64 {
+        let _ = writeln!(out, "// {}", index::print::stmt(self.op, s));
+        let mut slots: Slots = Vec::new();
+        let mut count = 0;
+        for (v, var) in s.vars.iter().enumerate() {
+            let name = |d: usize| if turn == Some(v) { "turn".to_string() } else { format!("v{}", count + d) };
+            let own: Vec<String> = (0..self.binding.rank(var.axis)).map(name).collect();
+            count += own.len();
+            slots.push(own);
+        }
+        let mut turns = 1u64;
+        let mut open = |vars: std::ops::Range<usize>, out: &mut String| {
+            let mut loops = 0;
+            for v in vars.filter(|v| turn != Some(*v)) {
+                for (name, extent) in slots[v].iter().zip(&self.binding.extents[s.vars[v].axis.0]) {
+                    let _ = writeln!(out, "for {name} in 0..{extent}_i64 {{");
+                    (loops, turns) = (loops + 1, turns.saturating_mul(*extent as u64));
+                }
+            }
+            loops
+        };
+        let free = open(0..s.free, out);
+        let value = self.expr(&s.value, &slots);
+        let total = match s.reduce {
+            None => {
+                let _ = writeln!(out, "let total = {value};");
+                "total"
+            }
+            Some(r) => {
+                let _ = writeln!(out, "let mut all = {};", reduction(r));
+                let bound = open(s.free..s.vars.len(), out);
+                out.push_str(&match r {
+                    ReduceOp::Sum => format!("all.take({value});\n"),
+                    _ => format!("r.begin();\nlet term = {value};\nall.take(r, term);\n"),
+                });
+                out.push_str(&"}".repeat(bound));
+                out.push('\n');
+                "all.total()"
+            }
+        };
+        let how = if s.accumulate { "add" } else { "set" };
+        let at = self.positions(s.target, &s.index, &slots);
+        let _ = writeln!(out, "r.{how}({}, [{at}], {total});\n{}", s.target.0, "}".repeat(free));
+        let mut nodes = 1u64;
+        s.value.visit(&mut |_| nodes += 1);
+        turns.saturating_mul(nodes)
+    }
+
+    fn expr(&self, e: &Expr, slots: &Slots) -> String {
+        let of = |e: &Expr| self.expr(e, slots);
+        match e {
+            Expr::Const(c) => number(*c),
+            Expr::Param(p) => number(self.binding.real(*p)),
+            Expr::Extent(a) => number(self.binding.count(*a) as f64),
+            Expr::Read(t, index) => format!("r.at({}, [{}])", t.0, self.positions(*t, index, slots)),
+            Expr::Unary(f, a) => format!("{}.{}()", of(a), f.name()),
+            Expr::Binary(f, a, b) => format!("{}.{}({})", of(a), f.name(), of(b)),
+            Expr::Powf(a, n) => format!("{}.powf({n:?})", of(a)),
+            Expr::Where(c, a, b) => format!("{}.choose(|| {}, || {})", self.cond(c, slots), of(a), of(b)),
+            Expr::Reduce(..) => unreachable!("reductions stand at the root"),
+        }
+    }
+
+    fn cond(&self, c: &Cond, slots: &Slots) -> String {
+        let of = |c: &Cond| self.cond(c, slots);
+        match c {
+            Cond::Index(op, a, b) => {
+                // Of a group: in every dimension, `!=` in some.
+                let rank = a.vars().chain(b.vars()).next().map_or(1, |v| slots[v.0].len());
+                let side = |d| format!("{} {} {}", self.numerator(a, d, slots), sign(*op), self.numerator(b, d, slots));
+                let sides: Vec<String> = (0..rank).map(side).collect();
+                let (join, none) = if *op == Compare::Ne { (" || ", "false") } else { (" && ", "true") };
+                let all = if sides.is_empty() { none.into() } else { sides.join(join) };
+                format!("Truth::of({all})")
+            }
+            Cond::Value(op, a, b) => format!("{}.{}({})", self.expr(a, slots), word(*op), self.expr(b, slots)),
+            Cond::Inside(t, index) => format!("r.inside({}, [{}])", t.0, self.positions(*t, index, slots)),
+            Cond::And(a, b) => format!("{}.and(|| {})", of(a), of(b)),
+            Cond::Or(a, b) => format!("{}.or(|| {})", of(a), of(b)),
+            Cond::Not(a) => format!("{}.not()", of(a)),
+        }
+    }
+
+    /// One position for each dimension of the tensor as it is declared.
+    fn positions(&self, t: TensorId, index: &[Affine], slots: &Slots) -> String {
+        let mut all = Vec::new();
+        for (a, axis) in index.iter().zip(&self.op.tensor(t).axes) {
+            for d in 0..self.binding.rank(*axis) {
+                let numerator = self.numerator(a, d, slots);
+                let divisor = self.poly(&a.divisor, d);
+                all.push(if divisor == 1 { numerator } else { format!("exactly({numerator}, {divisor})") });
+            }
+        }
+        all.join(", ")
+    }
+
+    fn numerator(&self, a: &Affine, dim: usize, slots: &Slots) -> String {
+        let mut text = String::new();
+        for (v, c) in &a.terms {
+            let (c, name) = (self.poly(c, dim), &slots[v.0][dim]);
+            let plus = if text.is_empty() { "" } else { " + " };
+            let _ = if c == 1 { write!(text, "{plus}{name}") } else { write!(text, "{plus}({c}) * {name}") };
+        }
+        let constant = self.poly(&a.constant, dim);
+        if text.is_empty() {
+            return format!("({constant}_i64)");
+        }
+        if constant != 0 {
+            let _ = write!(text, " + ({constant})");
+        }
+        text
+    }
+
+    /// A size or parameter in one dimension.
+    fn poly(&self, p: &Poly, dim: usize) -> i64 {
+        let of = |atom: &Atom| match *atom {
+            Atom::Axis(AxisId(a)) => self.binding.extents[a][dim] as i64,
+            Atom::Param(ParamId(p)) => match &self.binding.params[p] {
+                ParamValue::Ints(all) => all[dim],
+                ParamValue::Int(n) => *n,
+                ParamValue::Real(_) => unreachable!("real parameters stand in no index"),
+            },
+        };
+        p.0.iter().map(|(monomial, c)| c * monomial.iter().map(of).product::<i64>()).sum()
+    }
+}
+
+fn number(v: f64) -> String {
+    if v.is_finite() {
+        format!("Near::number({v:?})")
+    } else {
+        format!("Near::exact({})", if v > 0.0 { "f64::INFINITY" } else { "f64::NEG_INFINITY" })
+    }
+}
+
+fn reduction(r: ReduceOp) -> &'static str {
+    match r {
+        ReduceOp::Sum => "Sum::new()",
+        ReduceOp::Prod => "Fold::new(1.0, Near::mul)",
+        ReduceOp::Max => "Fold::new(f64::NEG_INFINITY, Near::max)",
+        ReduceOp::Min => "Fold::new(f64::INFINITY, Near::min)",
+    }
+}
+
+fn sign(op: Compare) -> &'static str {
+    match op {
+        Compare::Lt => "<",
+        Compare::Le => "<=",
+        Compare::Gt => ">",
+        Compare::Ge => ">=",
+        Compare::Eq => "==",
+        Compare::Ne => "!=",
+    }
+}
+
+fn word(op: Compare) -> &'static str {
+    match op {
+        Compare::Lt => "lt",
+        Compare::Le => "le",
+        Compare::Gt => "gt",
+        Compare::Ge => "ge",
+        Compare::Eq => "eq",
+        Compare::Ne => "ne",
+    }
+}
