@@ -31,7 +31,7 @@ fn a_folder_becomes_a_file_an_op_and_the_root() {
         SQUARE.replace("op: square", "op: cube").replace("x[i]^2", "x[i]*x[i]*x[i]").replace("2 * x[i]", "3 * x[i]^2");
     std::fs::write(ops.join("cube.yaml"), cube).unwrap();
     let Output { files, warnings } = Build::new().ops(&ops).render().unwrap();
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["cube.rs", "mod.rs", "square.rs"]);
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["cube.rs", "mod.rs", "square.rs", "test.mod.rs"]);
     assert_eq!(warnings.to_string(), "");
     assert!(files["cube.rs"].contains("pub fn vjp_x_store("));
     assert!(files["mod.rs"].contains("cube::small") && files["mod.rs"].contains("square::small"));
@@ -281,7 +281,7 @@ fn files_that_use_one_op_are_merged() {
     std::fs::write(ops.join("square.yaml"), SQUARE).unwrap();
     let Output { files, warnings } = Build::new().ops(&ops).render().unwrap();
     assert_eq!(warnings.to_string(), "");
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["matvec.rs", "mod.rs", "square.rs"]);
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["matvec.rs", "mod.rs", "square.rs", "test.mod.rs"]);
     let kernels: Vec<&str> = files["matvec.rs"].lines().filter_map(|l| l.strip_prefix("pub mod ")).collect();
     assert_eq!(kernels, ["encoder {", "decoder {"]);
 }

@@ -146,7 +146,7 @@ fn a_script_runs_when_something_of_its_own_changes() {
         tree(&out).into_keys().map(|p| p.file_name().expect("a name").to_string_lossy().into_owned()).collect()
     };
     let time = |name: &str| out.join(name).metadata().and_then(|m| m.modified()).expect("the file has a time");
-    assert_eq!(names(), ["mod.rs", "square.rs"]);
+    assert_eq!(names(), ["mod.rs", "square.rs", "test.mod.rs"]);
     assert_eq!(w.runs(), [0, 0], "nothing has changed");
 
     w.write(
@@ -159,7 +159,7 @@ fn a_script_runs_when_something_of_its_own_changes() {
     let square = time("square.rs");
     w.write("first/ops/relu.yaml", "use: relu\ninstances:\n  - {name: small, I: 5}\n");
     assert_eq!(w.runs(), [1, 0], "a spec was added");
-    assert_eq!(names(), ["mod.rs", "relu.rs", "square.rs"]);
+    assert_eq!(names(), ["mod.rs", "relu.rs", "square.rs", "test.mod.rs"]);
     assert_eq!(time("square.rs"), square, "what has not changed keeps its time");
 
     w.write("first/ops/square.yaml", &SQUARE.replace("I: 5", "I: 6"));
@@ -168,7 +168,7 @@ fn a_script_runs_when_something_of_its_own_changes() {
 
     std::fs::remove_file(w.path("first/ops/relu.yaml")).expect("it is there");
     assert_eq!(w.runs(), [1, 0], "a spec was deleted");
-    assert_eq!(names(), ["mod.rs", "square.rs"]);
+    assert_eq!(names(), ["mod.rs", "square.rs", "test.mod.rs"]);
 
     w.write("first/templates/doc.rs.tera", "/// Ours: {{ k.name }}.\n");
     assert_eq!(w.runs(), [1, 0], "a template was added");

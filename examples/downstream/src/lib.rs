@@ -8,6 +8,9 @@ pub mod kernels {
     cotangent::include_kernels!();
 }
 
+// Every kernel of it against the formulas of its spec, under every instruction set of the machine: tests alone see this line.
+cotangent::test_kernels!();
+
 /// What the build script made of `vendor/`, for portable instructions alone.
 pub mod portable {
     include!(concat!(env!("OUT_DIR"), "/portable/mod.rs"));

@@ -22,9 +22,11 @@ pub fn folder(name: &str, ops: &[(&str, &str)]) -> PathBuf {
 pub fn render(folder: &Path, name: &str, build: Build) -> String {
     let output = build.ops(folder.join("ops")).self_contained(true).module(name).render();
     let output = output.unwrap_or_else(|report| panic!("{report}"));
-    assert_eq!(output.files.len(), 1);
+    // With it its tests.
+    assert_eq!(output.files.keys().collect::<Vec<_>>(), ["mod.rs", "test.mod.rs"]);
     let text = output.files["mod.rs"].clone();
     std::fs::write(folder.join(format!("{name}.rs")), &text).expect("the file is written");
+    std::fs::write(folder.join(format!("{name}.tests.rs")), &output.files["test.mod.rs"]).expect("the file is written");
     text
 }
 
