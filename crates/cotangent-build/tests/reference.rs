@@ -64,9 +64,9 @@ const PAIRS: &[(&str, &str, &str, &str)] = &[
     ("offset", "inputs: {x: [I]}\noutputs: {y: [I]}", "y[i] = x[i + 1]", "y[i] = x[i - 1]"),
     (
         "padding",
-        "inputs: {x: [I]}\noutputs: {y: [O]}\nsizes: {O: I + 3 - J}",
-        "y[o] = max(j) x[o + j - 1]",
-        "y[o] = max(j) where(inside(x[o + j - 1]), x[o + j - 1], 0)",
+        "inputs: {x: [I]}\noutputs: {y: [O]}\nsizes: {O: I + J - 1}",
+        "y[o] = max(j) x[o + j - 18]",
+        "y[o] = max(j) where(inside(x[o + j - 18]), x[o + j - 18], 0)",
     ),
     ("order", "inputs: {x: [I]}\noutputs: {y: [I]}", "y[i] = x[I - 1 - i]", "y[i] = x[i]"),
     ("turn", "inputs: {x: [I]}\noutputs: {y: [I]}", "y[i] = x[i] + 0.5 * y[i - 1]", "y[i] = x[i] + 0.5 * y[i + 1]"),
@@ -183,10 +183,10 @@ fn what_computes_its_spec_passes_and_a_single_fault_fails() {
     assert_eq!(failed("fused").len(), usize::from(fused), "{text}");
     for part in [
         "negation::sizes of",
-        "ops/negation.yaml:7",
+        "ops/negation.yaml:8",
         "  forward, under ",
         ": y[0] is -",
-        "Random point, seed 0/negation::sizes/0",
+        "Gentle point, seed 0/negation::sizes/0",
     ] {
         assert!(text.contains(part), "no `{part}` in\n{text}");
     }

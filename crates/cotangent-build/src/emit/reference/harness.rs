@@ -201,7 +201,7 @@ impl<S: Scalar> Near<S> {
         if self.is_plain() { Self::raw(self.value.abs(), self.error) } else { Self::special(self.value.abs(), &[self]) }
     }
     pub fn sign(self) -> Self {
-        self.function(|x| if x == 0.0 { x } else { 1f64.copysign(x) }, &[0.0], 0.0)
+        self.function(|x| if x == 0.0 || x.is_nan() { x } else { 1f64.copysign(x) }, &[0.0], 0.0)
     }
     pub fn floor(self) -> Self {
         self.function(f64::floor, &[], 0.0)
@@ -427,8 +427,7 @@ impl Truth {
 #[derive(Clone, Copy)]
 pub struct Sum<S> {
     value: Near<S>,
-    /// Of the terms: the sum of their errors, and that of the squares.
-    errors: f64,
+    /// The sum of the squares of the terms' errors.
     squares: f64,
     /// The sum of their magnitudes, and how many are not zero.
     magnitude: f64,
@@ -437,7 +436,7 @@ pub struct Sum<S> {
 
 impl<S: Scalar> Sum<S> {
     pub fn new() -> Self {
-        Sum { value: Near::outside(), errors: 0.0, squares: 0.0, magnitude: 0.0, terms: 0.0 }
+        Sum { value: Near::outside(), squares: 0.0, magnitude: 0.0, terms: 0.0 }
     }
 
     pub fn take(&mut self, term: Near<S>) {
@@ -449,7 +448,6 @@ impl<S: Scalar> Sum<S> {
         } else {
             self.value.value += term.value;
         }
-        self.errors += term.error;
         self.squares += term.error * term.error;
         if term.value != 0.0 && term.value.is_finite() {
             self.magnitude += term.value.abs();
@@ -469,7 +467,7 @@ impl<S: Scalar> Sum<S> {
             return value;
         }
         // Errors of many terms point in all directions; so does what each addition rounds.
-        let passed = self.errors.min(4.0 * self.squares.sqrt());
+        let passed = self.squares.sqrt();
         let rounded = if self.terms > 1.0 { S::UNIT * self.magnitude * (1.0 + self.terms.sqrt()) } else { 0.0 };
         Near::within(value.value, passed + rounded)
     }
@@ -622,6 +620,8 @@ pub struct Function {
     pub writes: &'static [usize],
     /// It adds to what it writes.
     pub adds: bool,
+    /// Where a NaN goes in and the loops have one there is one: not in straight lines, where factors that are zero by the formula are left out.
+    pub nan: bool,
     /// Which loops say what it computes.
     pub loops: usize,
 }
@@ -675,6 +675,8 @@ impl Random {
 /// Where the functions are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Where {
+    /// As random, but so small that products with it of as many terms as a square matrix has rows stay about what they were.
+    Gentle,
     Random,
     /// Few different values: kinks, ties, exact sums.
     Kinks,
@@ -689,11 +691,20 @@ enum Where {
 }
 
 /// In the order in which they are taken where work is bounded.
-const POINTS: [Where; 8] =
-    [Where::Random, Where::Kinks, Where::Small, Where::Huge, Where::Infinite, Where::Nan, Where::Random, Where::Kinks];
+const POINTS: [Where; 9] = [
+    Where::Gentle,
+    Where::Kinks,
+    Where::Random,
+    Where::Small,
+    Where::Huge,
+    Where::Infinite,
+    Where::Nan,
+    Where::Random,
+    Where::Kinks,
+];
 
 /// At most so many operations of loops for a kernel, at least one point.
-const WORK: u64 = 8_000_000;
+const WORK: u64 = 12_000_000;
 
 /// Set in a process that only writes down what the kernel computes.
 const RESULTS: &str = "COTANGENT_TEST_RESULTS";
@@ -747,10 +758,11 @@ impl<S: Scalar> Kernel<S> {
         let inside = |v: f64| (v > lo || lo_in && v == lo) && (v < hi || hi_in && v == hi);
         let whole = lo == f64::NEG_INFINITY && hi == f64::INFINITY;
         let margin = 0.05 * (high - low);
+        let scale = if at == Where::Gentle && t.shape.len() > 1 { (count as f64).powf(-0.25) } else { 1.0 };
         let usual = |random: &mut Random| {
             // Poles of formulas that are defined everywhere else stand at zero.
             let v = if whole {
-                random.of(&[-1.0, 1.0]) * random.uniform(margin, high)
+                scale * random.of(&[-1.0, 1.0]) * random.uniform(margin, high)
             } else {
                 random.uniform(low + margin, high - margin)
             };
@@ -960,8 +972,8 @@ fn compare<S: Scalar>(
             for (at, got) in k.places(*t).zip(&results[n][w]) {
                 let of_loops = if array.values.is_empty() { Near::exact(0.0) } else { array.get(at) };
                 let near = start.get(at).map_or(of_loops, |s| Near::exact(*s).add(of_loops));
-                told[n][w] |= near.is_plain() && near.error <= 0.01 * near.value.abs().max(S::NORMAL);
-                if agrees(got.get(), near) {
+                told[n][w] |= near.is_plain() && allowed(near) <= 0.01 * near.value.abs().max(S::NORMAL);
+                if agrees(got.get(), near) || near.value.is_nan() && !f.nan {
                     continue;
                 }
                 failures.tell(|text| {
@@ -1047,7 +1059,7 @@ fn pairing<S: Scalar>(
 
 /// How far a kernel's result may be from the value.
 fn allowed<S: Scalar>(near: Near<S>) -> f64 {
-    2.0 * near.error + Near::<S>::step(near.value)
+    4.0 * near.error + Near::<S>::step(near.value)
 }
 
 fn agrees<S: Scalar>(got: f64, near: Near<S>) -> bool {

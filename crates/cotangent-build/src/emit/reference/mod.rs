@@ -50,6 +50,7 @@ struct FunctionContext {
     reads: Vec<usize>,
     writes: Vec<usize>,
     adds: bool,
+    nan: bool,
     loops: usize,
     workspace: bool,
 }
@@ -69,7 +70,8 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
     let tensors = (0..op.tensors.len()).map(|t| tensor(op, c, &binding, TensorId(t))).collect();
     let mut loops: Vec<(Option<Entry>, LoopsContext)> = Vec::new();
     let mut functions = Vec::new();
-    for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+    let straight = |n: usize| c.nests[n].iter().flat_map(|n| &n.notes).any(|note| note.contains("straight line"));
+    for (n, f) in kernel.functions.iter().enumerate().filter(|(_, f)| f.kind != Kind::Stage) {
         let (entry, given, stmts) = statements(op, f);
         let number = loops.iter().position(|(e, _)| *e == entry).unwrap_or_else(|| {
             let units = scan::units(&stmts).into_iter().map(|unit| &stmts[unit]);
@@ -83,6 +85,7 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
             reads: f.reads.iter().map(|t| t.0).collect(),
             writes: f.writes.iter().map(|t| t.0).collect(),
             adds: matches!(f.kind, Kind::Vjp { store: false, .. }),
+            nan: !straight(n) && !f.stages.iter().any(|n| straight(*n)),
             loops: number,
             workspace: f.workspace.bytes > 0,
         });
