@@ -148,15 +148,18 @@ struct FunctionContext {
     writes: Vec<ArgumentContext>,
     /// Reads and writes with the types of their references.
     arguments: Vec<ReferenceContext>,
+    /// Their names alone, and as many `_` for types that are inferred.
+    passed: Vec<String>,
+    holes: Vec<&'static str>,
     /// The last of them, of a function that adds or stores as it says.
     flag: Option<String>,
     /// They are few enough to travel in registers.
     registers: bool,
+    /// Which instructions the body is run with.
+    dispatch: Dispatch,
     accumulates: bool,
     inline: bool,
-    /// The portable instructions are used, whatever the machine has.
-    portable: bool,
-    /// The instruction sets to choose among at run time, where they are not all; names of constants.
+    /// The instruction sets to choose among, where they are not all; names of constants.
     sets: Option<Vec<&'static str>>,
     flops: u64,
     bytes: u64,
@@ -164,10 +167,43 @@ struct FunctionContext {
     scratch: std::collections::BTreeMap<String, u64>,
     most_scratch: u64,
     /// Calls that do the same; else the bodies say it.
-    calls: Vec<String>,
+    calls: Vec<CallContext>,
     bodies: Vec<BodyContext>,
     /// What the caller provides besides.
     workspace: Option<WorkspaceContext>,
+}
+
+/// How a body gets its instructions.
+#[derive(Clone, Copy, Serialize)]
+enum Dispatch {
+    /// The portable ones, whatever the machine has.
+    Portable,
+    /// All that the crate is compiled for.
+    Native,
+    /// Those of the sets that the crate is compiled for, where not all sets are wanted.
+    NativeOfSets,
+    /// The best that the machine has, found out at run time.
+    Dynamic,
+}
+
+/// A call of another function of the kernel.
+#[derive(Serialize)]
+struct CallContext {
+    /// Its path.
+    function: String,
+    /// What is taken from the workspace for it, in order.
+    takes: Vec<TakeContext>,
+    /// Names, and perhaps a flag.
+    arguments: Vec<String>,
+}
+
+/// A tensor in the workspace.
+#[derive(Serialize)]
+struct TakeContext {
+    name: String,
+    ty: String,
+    /// Scalars between it and what was taken before.
+    skip: usize,
 }
 
 /// A struct with a field for each input that derivatives are taken by.
@@ -188,8 +224,17 @@ struct MethodContext {
     writes: Vec<ArgumentContext>,
     written_structs: Vec<String>,
     /// What the function itself takes.
-    arguments: Vec<String>,
+    arguments: Vec<PassedContext>,
     workspace: Option<String>,
+}
+
+/// An argument, or a field of one.
+#[derive(Serialize)]
+struct PassedContext {
+    name: String,
+    /// The struct that it is a field of.
+    of: Option<String>,
+    written: bool,
 }
 
 #[derive(Serialize)]
@@ -344,7 +389,7 @@ fn tests_context<'a>(
 ) -> TestsContext<'a> {
     let chosen = |k: &KernelContext| {
         let mut functions = k.functions.iter().chain(&k.stages).chain(&k.either);
-        functions.any(|f| !f.bodies.is_empty() && !f.inline && !f.portable)
+        functions.any(|f| !f.bodies.is_empty() && matches!(f.dispatch, Dispatch::Dynamic))
     };
     let tested = |((_, kernels), op): (&(&Certified, Vec<Compiled>), &'a OpContext)| TestedContext {
         name: &op.name,
@@ -430,10 +475,10 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         .map(|n| match both(n) {
             Some((adds, flag)) => {
                 let f = &kernel.functions[n];
-                let arguments: String =
-                    f.reads.iter().chain(&f.writes).map(|t| format!("{}, ", kernel.tensor(*t).name)).collect();
-                let call = format!("either::{}({arguments}{flag})", kernel.functions[adds].name);
-                context(n, false, Some(call))
+                let mut arguments = arguments(kernel, f);
+                arguments.push(flag.to_string());
+                let function = format!("either::{}", kernel.functions[adds].name);
+                context(n, false, Some(CallContext { function, takes: Vec::new(), arguments }))
             }
             None => context(n, false, None),
         })
@@ -506,11 +551,11 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
         let (mut reads, mut writes, mut passed) = (Vec::new(), Vec::new(), Vec::new());
         for (t, argument) in arguments.iter().zip(context.reads.iter().chain(&context.writes)) {
             let (name, of, written) = (&kernel.tensor(*t).name, op.primal(*t), f.writes.contains(t));
-            let how = if written { "&mut " } else { "&" };
             if wrt.contains(&of) {
-                passed.push(format!("{how}{}.{}", name_of(derivative(op, *t), written), op.tensor(of).name));
+                let owner = Some(name_of(derivative(op, *t), written));
+                passed.push(PassedContext { name: op.tensor(of).name.clone(), of: owner, written });
             } else {
-                passed.push(name.clone());
+                passed.push(PassedContext { name: name.clone(), of: None, written });
                 let list = if written { &mut writes } else { &mut reads };
                 list.push(ArgumentContext { name: name.clone(), alias: argument.alias.clone(), rank: argument.rank });
             }
@@ -523,7 +568,7 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
             read_structs: list(false),
             writes,
             written_structs: list(true),
-            arguments: passed.into_iter().chain(workspace.clone()).collect(),
+            arguments: passed,
             workspace,
         }
     };
@@ -574,7 +619,7 @@ struct Manner {
     /// As one body for what adds and what stores.
     either: bool,
     /// By a call of that body.
-    call: Option<String>,
+    call: Option<CallContext>,
 }
 
 fn function_context(
@@ -619,17 +664,16 @@ fn function_context(
         let own = cost::cost(kernel, &kernel.functions[*stage], &c.nests[*stage]);
         own.scratch.into_iter().for_each(|(m, n)| _ = cost.scratch.entry(m).and_modify(|most| *most = n.max(*most)));
     }
-    let calls: Vec<String> = same_as(kernel, f)
-        .iter()
-        .map(|g| {
-            let arguments: Vec<_> = g.reads.iter().chain(&g.writes).map(|t| kernel.tensor(*t).name.as_str()).collect();
-            format!("{}({})", g.name, arguments.join(", "))
-        })
-        .chain(call)
-        .collect();
+    // A tensor may have the name of a function.
+    let same = |g: &&Function| CallContext {
+        function: format!("self::{}", g.name),
+        takes: Vec::new(),
+        arguments: arguments(kernel, g),
+    };
+    let mut calls: Vec<CallContext> = same_as(kernel, f).iter().map(same).chain(call).collect();
     let runtime = runtime(options);
-    let (workspace, run) = staged(kernel, f, &runtime);
-    let calls: Vec<String> = calls.into_iter().chain(run).collect();
+    let (workspace, run) = staged(kernel, f);
+    calls.extend(run);
     // Machines without a nest of their own take that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let left_out: Vec<&Machine> =
@@ -658,6 +702,15 @@ fn function_context(
         .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
         .chain(flag.iter().map(|flag| ReferenceContext { name: flag.clone(), ty: "bool".into() }))
         .collect();
+    let inline = inline || (!calls.is_empty() && f.stages.is_empty());
+    let sets = (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
+        .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect());
+    let dispatch = match (portable, inline, &sets) {
+        (true, ..) => Dispatch::Portable,
+        (_, true, None) => Dispatch::Native,
+        (_, true, Some(_)) => Dispatch::NativeOfSets,
+        (_, false, _) => Dispatch::Dynamic,
+    };
     FunctionContext {
         name: f.name.clone(),
         kind,
@@ -665,13 +718,14 @@ fn function_context(
         reads: f.reads.iter().map(argument).collect(),
         writes: f.writes.iter().map(argument).collect(),
         registers: references.len() <= MOST_REGISTERS,
+        passed: references.iter().map(|a| a.name.clone()).collect(),
+        holes: vec!["_"; references.len()],
         arguments: references,
         flag,
         accumulates: f.accumulates(),
-        inline: inline || (!calls.is_empty() && f.stages.is_empty()),
-        portable,
-        sets: (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
-            .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect()),
+        inline,
+        dispatch,
+        sets,
         flops: cost.flops,
         bytes: cost.bytes,
         most_scratch: cost.scratch.values().copied().max().unwrap_or(0),
@@ -693,8 +747,13 @@ fn derivative(op: &Op, t: TensorId) -> String {
     if inner.is_empty() { how.into() } else { format!("{inner}_{how}") }
 }
 
+/// The names of what a function takes.
+fn arguments(kernel: &Kernel, f: &Function) -> Vec<String> {
+    f.reads.iter().chain(&f.writes).map(|t| kernel.tensor(*t).name.clone()).collect()
+}
+
 /// The workspace of a function that is made of stages, and the calls of these.
-fn staged(kernel: &Kernel, f: &Function, runtime: &str) -> (Option<WorkspaceContext>, Vec<String>) {
+fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallContext>) {
     let size = if kernel.dtype == DType::F32 { 4 } else { 8 };
     let place = |(t, at): (&TensorId, &usize)| {
         let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
@@ -716,25 +775,17 @@ fn staged(kernel: &Kernel, f: &Function, runtime: &str) -> (Option<WorkspaceCont
         let mut own: Vec<(usize, TensorId)> =
             all.iter().filter_map(|t| Some((*f.workspace.places.get(t)?, *t))).collect();
         own.sort_unstable();
-        let arguments: Vec<&str> = all.iter().map(|t| kernel.tensor(*t).name.as_str()).collect();
-        let call = format!("stages::{}({})", stage.name, arguments.join(", "));
-        if own.is_empty() {
-            return call;
-        }
-        let mut text = format!("{{ let rest_ = {name}.scalars(); ");
         let mut end = 0;
-        for (at, t) in own {
-            let tensor = kernel.tensor(t);
-            let (ty, at) = (body::array(kernel.dtype, &tensor.shape), at / size);
-            // The length is a constant: this is never `None`.
-            text += &format!(
-                "let Some(({}, rest_)) = {runtime}::workspace::take::<{ty}>(rest_, {}) else {{ return }}; ",
-                tensor.name,
-                at - end
-            );
-            end = at + tensor.elements();
+        let takes = own.into_iter().map(|(at, t)| {
+            let (tensor, at) = (kernel.tensor(t), at / size);
+            let skip = at - std::mem::replace(&mut end, at + tensor.elements());
+            TakeContext { name: tensor.name.clone(), ty: body::array(kernel.dtype, &tensor.shape), skip }
+        });
+        CallContext {
+            function: format!("stages::{}", stage.name),
+            takes: takes.collect(),
+            arguments: arguments(kernel, stage),
         }
-        format!("{text}{call} }}")
     });
     let calls = calls.collect();
     let workspace = WorkspaceContext {
