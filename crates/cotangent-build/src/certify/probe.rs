@@ -232,7 +232,9 @@ impl Probe {
                 let span = s.span;
                 if !self.branches.iter().any(|b| b.span == span && b.condition == condition) {
                     let values = self.watched(s, value).0;
-                    self.branches.push(Branch { span, condition, values, seen: [false; 2] });
+                    // Points are finite: of a comparison with infinity one side is met by none.
+                    let seen = [with_infinity(c); 2];
+                    self.branches.push(Branch { span, condition, values, seen });
                 }
                 self.expr(s, a, &reached.clone().and((**c).clone()), own);
                 self.expr(s, b, &reached.clone().and(Cond::Not(c.clone())), own);
@@ -288,6 +290,20 @@ impl Probe {
     pub fn unseen(&self) -> Vec<Unseen> {
         let of = |b: &Branch, holds: bool| Unseen { span: b.span, condition: b.condition.clone(), holds };
         self.branches.iter().filter(|b| b.seen[0] != b.seen[1]).map(|b| of(b, !b.seen[0])).collect()
+    }
+}
+
+/// Whether a condition is that a value is infinite, or that it is not.
+fn with_infinity(c: &Cond) -> bool {
+    let infinite = |e: &Expr| match e {
+        Expr::Const(c) => c.is_infinite(),
+        Expr::Unary(Unary::Neg, a) => matches!(a.as_ref(), Expr::Const(c) if c.is_infinite()),
+        _ => false,
+    };
+    match c {
+        Cond::Value(_, a, b) => infinite(a) || infinite(b),
+        Cond::Not(a) => with_infinity(a),
+        Cond::And(..) | Cond::Or(..) | Cond::Index(..) | Cond::Inside(..) => false,
     }
 }
 
