@@ -1,0 +1,790 @@
+//! Emitted code under the machine: takes specs made at random, renders many into one crate, compiles it once, runs every function under every
+//! instruction set, and compares with the index interpreter, which is what a spec means.
+//!
+//! What holds after it: each function of each kernel computes its formula within the rounding of its terms; what stores stores, whatever was
+//! there, and what adds adds; what `forward`, `jvp` and `value_and_grad` compute alike has the same bits; each entry point of a program is the
+//! derivative that the op's rules say; signatures name inputs, outputs and their duals alone. `EMITTED=5000` makes more specs, `EMITTED_SEED=7`
+//! one, with its text. A spec that fails is made smaller until nothing can be left out.
+
+#[path = "emitted/bounds.rs"]
+mod bounds;
+mod generated;
+mod specs;
+
+use bounds::{Bounded, rounded};
+use cotangent_build::certify::{Certified, Sampler};
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::emit::{self, Compiled};
+use cotangent_build::index::bind::Binding;
+use cotangent_build::index::eval::{Machine, Number};
+use cotangent_build::index::{Entry, Op, Role, Stmt, TensorId};
+use cotangent_build::library::Library;
+use cotangent_build::nest::plan::Limits;
+use cotangent_build::nest::{self, Node, Place};
+use cotangent_build::plain::{self, Function, Kernel, Kind};
+use cotangent_build::source::Sources;
+use cotangent_build::{DType, InstructionSet, Options, pipeline, spec};
+use specs::{Document, Style, document};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Specs made, unless `EMITTED` says otherwise.
+const SEEDS: u64 = 200;
+
+/// So many stand in one crate.
+const BATCH: u64 = 25;
+
+/// The most turns of loops that a kernel may have, all its rules taken together.
+const WORK: usize = 400_000;
+
+/// Draws of arguments: ordinary ones, small whole numbers (ties, zeros), and special ones (infinite, huge, subnormal, no number).
+const ROUNDS: usize = 3;
+
+/// A document, and what decides how it is compiled.
+#[derive(Clone)]
+struct Case {
+    seed: u64,
+    document: Document,
+}
+
+impl Case {
+    fn new(seed: u64) -> Self {
+        Case { seed, document: document(seed, Style::Full) }
+    }
+    /// Programs are cut into stages as they are, or at limits so low that small ones are.
+    fn limits(&self) -> Limits {
+        match self.seed % 3 {
+            0 => Limits::default(),
+            1 => Limits { program: 0, stage: 200, stack: 256, scratch: usize::MAX },
+            _ => Limits { program: 0, stage: 0, stack: 0, scratch: usize::MAX },
+        }
+    }
+}
+
+/// What became of a case.
+#[derive(Clone, Debug)]
+enum Outcome {
+    /// The compiler says that it is wrong.
+    Refused(String),
+    Right(Tally),
+    /// What kind of failure, and what it is.
+    Wrong(&'static str, String),
+}
+
+/// What was compared, and what the schedules of it had.
+#[derive(Clone, Debug, Default)]
+struct Tally(BTreeMap<&'static str, usize>);
+
+impl Tally {
+    fn add(&mut self, what: &'static str, n: usize) {
+        *self.0.entry(what).or_default() += n;
+    }
+    fn all(&mut self, other: &Tally) {
+        other.0.iter().for_each(|(what, n)| self.add(what, *n));
+    }
+}
+
+/// A case through the compiler, up to emission.
+struct Built {
+    certified: Vec<&'static Certified>,
+    compiled: Vec<Vec<Compiled<'static>>>,
+}
+
+/// All errors of the texts, or the kernels.
+fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built, String> {
+    let mut out = Diagnostics::default();
+    let text = |name: &str, text: String, sources: &mut Sources| sources.add(&format!("{name}.yaml"), text);
+    let ids: Vec<_> = case.document.0.iter().map(|s| text(&s.name, s.text(), sources)).collect();
+    let parsed: Vec<_> = ids.iter().filter_map(|id| spec::parse(*id, sources, &mut out)).collect();
+    let library = Library::new(&parsed, sources);
+    let mut built = Built { certified: Vec::new(), compiled: Vec::new() };
+    for spec in &parsed {
+        let Some(certified) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
+        let certified: &'static Certified = Box::leak(Box::new(certified));
+        let mut kernels = Vec::new();
+        for instance in &certified.spec.instances {
+            let Some(mut kernel) = plain::specialise::specialise(&certified.op, instance, &mut out) else { continue };
+            if certified.op.program.is_some() {
+                nest::plan::plan(&mut kernel, case.limits());
+            }
+            if work(&certified.op, &kernel.extents) > WORK {
+                return Err("error: too much work for interpreters".into());
+            }
+            plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
+            kernels.push(kernel);
+        }
+        if out.has_errors() {
+            break;
+        }
+        built.compiled.push(pipeline::schedule(certified, kernels, options, &mut out));
+        built.certified.push(certified);
+    }
+    if out.has_errors() { Err(out.render(sources)) } else { Ok(built) }
+}
+
+/// Turns of the loops of all rules of an op.
+fn work(op: &Op, extents: &[Vec<usize>]) -> usize {
+    let turns = |s: &Stmt| s.vars.iter().flat_map(|v| &extents[v.axis.0]).product::<usize>();
+    let rules = op.forward.iter().chain(&op.tangent.stmts).chain(&op.adjoint.stmts);
+    let functions = op.program.iter().flat_map(|p| &p.functions).flat_map(|f| &f.stmts);
+    rules.chain(functions).map(turns).sum()
+}
+
+/// What a panic says.
+fn said(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+}
+
+/// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more, or all that there are.
+fn options(seed: u64) -> Options {
+    use InstructionSet::{Avx2, Avx512, Portable};
+    let batch = seed / BATCH;
+    let inline_limit = if batch % 4 == 3 { Options::default().inline_limit } else { 0 };
+    let instruction_sets = match batch % 4 {
+        0 => vec![Portable, Avx512],
+        1 => vec![Portable, Avx2],
+        2 => vec![Portable],
+        _ => InstructionSet::ALL.to_vec(),
+    };
+    Options { self_contained: true, std: true, inline_limit, instruction_sets, ..Options::default() }
+}
+
+/// Compiles and runs cases in one crate; the outcome of each.
+fn outcomes(cases: &[Case], folder: &Path) -> Vec<Outcome> {
+    let options = options(cases[0].seed);
+    let mut sources = Sources::default();
+    let start = Instant::now();
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; cases.len()];
+    let mut good: Vec<(usize, Built)> = Vec::new();
+    for (n, case) in cases.iter().enumerate() {
+        match catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options))) {
+            Ok(Ok(built)) => good.push((n, built)),
+            Ok(Err(diagnostics)) => outcomes[n] = Some(Outcome::Refused(diagnostics)),
+            Err(panic) => outcomes[n] = Some(Outcome::Wrong("panic", said(panic))),
+        }
+    }
+    good.retain(|(n, built)| {
+        let check = |k: &Compiled| signature(&k.certified.op, &k.kernel);
+        let wrong = built.compiled.iter().flatten().find_map(|k| check(k).err());
+        outcomes[*n] = wrong.map(|what| Outcome::Wrong("signature", what));
+        outcomes[*n].is_none()
+    });
+    let scheduled = start.elapsed();
+    // What rustc refuses goes, so that the others run.
+    while !good.is_empty() {
+        let refused = compiled(&mut good, &sources, &options, folder);
+        if refused.is_empty() {
+            break;
+        }
+        good.retain(|(n, built)| {
+            let says = |c: &&Certified| refused.get(&c.op.name).cloned();
+            let error = built.certified.iter().find_map(says);
+            outcomes[*n] = error.map(|error| Outcome::Wrong("rustc", error));
+            outcomes[*n].is_none()
+        });
+    }
+    let compiled = start.elapsed();
+    if !good.is_empty() {
+        for (n, outcome) in ran(cases, &good, folder) {
+            outcomes[n] = Some(outcome);
+        }
+    }
+    if std::env::var_os("EMITTED_TIMES").is_some() {
+        println!("{} cases: scheduled {scheduled:.1?}, compiled {compiled:.1?}, all {:.1?}", cases.len(), start.elapsed());
+    }
+    outcomes.into_iter().map(|o| o.expect("each case has one")).collect()
+}
+
+/// A function takes inputs, outputs and their duals, and gives these and dense derivatives.
+fn signature(op: &Op, kernel: &Kernel) -> Result<(), String> {
+    fn interface(op: &Op, t: TensorId) -> bool {
+        match op.tensor(t).role {
+            Role::Input | Role::Output => true,
+            // Of `hvp`: the tangent of a cotangent.
+            Role::Tangent(p) | Role::Cotangent(p) => interface(op, p),
+            Role::Partial(..) | Role::Local | Role::RuleLocal => false,
+        }
+    }
+    for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+        let partial = |t: TensorId| matches!(op.tensor(t).role, Role::Partial(..));
+        let twice = |t: TensorId| match op.tensor(t).role {
+            Role::Tangent(p) | Role::Cotangent(p) => !matches!(op.tensor(p).role, Role::Input | Role::Output),
+            _ => false,
+        };
+        let read = f.reads.iter().find(|t| !interface(op, **t) || twice(**t));
+        let written = f.writes.iter().find(|t| !interface(op, **t) && !partial(**t));
+        if let Some(t) = read.or(written) {
+            return Err(format!("{}: {} takes `{}`", kernel.name, f.name, op.tensor(*t).name));
+        }
+        // Nothing takes cotangents and works out its own.
+        let own = |t: &TensorId| matches!(op.tensor(*t).role, Role::Cotangent(_) | Role::Tangent(_));
+        let alone = matches!(f.kind, Kind::Forward | Kind::ValueAndGrad | Kind::Jacobian | Kind::Hessian);
+        if let Some(t) = f.reads.iter().find(|t| alone && own(t)) {
+            return Err(format!("{}: {} takes `{}`", kernel.name, f.name, op.tensor(*t).name));
+        }
+    }
+    Ok(())
+}
+
+/// Renders and compiles; the errors of the ops that rustc refuses.
+fn compiled(good: &mut [(usize, Built)], sources: &Sources, options: &Options, folder: &Path) -> BTreeMap<String, String> {
+    let mut ops = Vec::new();
+    for (_, built) in good.iter_mut() {
+        let kernels = std::mem::take(&mut built.compiled);
+        ops.extend(built.certified.iter().copied().zip(kernels));
+    }
+    let files = emit::files(&ops, sources, options).expect("the templates are right");
+    let mut back = ops.into_iter().map(|(_, kernels)| kernels);
+    for (_, built) in good.iter_mut() {
+        built.compiled = back.by_ref().take(built.certified.len()).collect();
+    }
+    let text = &files["mod.rs"];
+    std::fs::write(folder.join("kernels.rs"), text).expect("the kernels are written");
+    std::fs::write(folder.join("main.rs"), include_str!("emitted/runner.rs")).expect("the program is written");
+    let mut rustc = generated::rustc();
+    let level = std::env::var("EMITTED_LEVEL").unwrap_or("0".into());
+    rustc.args(["--edition", "2024", "main.rs", "-o", "main", "-C", "debuginfo=0", "-C", "codegen-units=8", "-C", "debug-assertions=on"]);
+    rustc.args(["-C", &format!("opt-level={level}"), "--cap-lints", "allow", "--error-format", "short"]);
+    let output = rustc.current_dir(folder).output().expect("rustc starts");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() {
+        return BTreeMap::new();
+    }
+    // `kernels.rs:LINE:`: the op whose module that is in.
+    let mut refused: BTreeMap<String, String> = BTreeMap::new();
+    let lines: Vec<&str> = text.lines().collect();
+    for line in errors.lines().filter(|l| l.contains("error")) {
+        let Some(at) = line.strip_prefix("kernels.rs:").and_then(|l| l.split(':').next()?.parse::<usize>().ok()) else { continue };
+        let module = lines[..at].iter().rev().find_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(" {"));
+        let said = refused.entry(module.unwrap_or("").to_owned()).or_default();
+        if said.len() < 1000 {
+            said.push_str(&format!("{line}\n    {}\n", lines[at - 1].trim()));
+        }
+    }
+    assert!(!refused.is_empty() && !refused.contains_key(""), "rustc refuses what no spec made:\n{errors}");
+    refused
+}
+
+type Values = BTreeMap<TensorId, Vec<f64>>;
+type Bounds = BTreeMap<TensorId, Vec<Bounded>>;
+
+/// One draw of all that functions may take, by id.
+fn draw(op: &Op, binding: &Binding, double: bool, round: usize, seed: u64) -> Values {
+    let mut random = Sampler::new(seed * 7 + round as u64);
+    let role = |t: TensorId| op.tensor(t).role;
+    let wanted = |t: &TensorId| match role(*t) {
+        Role::Input | Role::Partial(..) => true,
+        Role::Tangent(p) | Role::Cotangent(p) => matches!(role(p), Role::Input | Role::Output),
+        Role::Output => true,
+        Role::Local | Role::RuleLocal => false,
+    };
+    let mut number = |special: bool| match round {
+        0 => random.ordinary(None),
+        1 => (random.bits() % 9) as f64 / 2.0 - 2.0,
+        _ if special && random.bits() % 5 == 0 => {
+            const ODD: [f64; 12] =
+                [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-39, 1e30, -1e30, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 100.0];
+            ODD[(random.bits() % 12) as usize]
+        }
+        _ => random.ordinary(None),
+    };
+    let fit = |x: f64| if double { x } else { f64::from(x as f32) };
+    let ids = (0..op.tensors.len()).map(TensorId).filter(wanted).collect::<Vec<_>>();
+    ids.into_iter()
+        .map(|t| (t, (0..binding.elements(op, t)).map(|_| fit(number(role(t) == Role::Input))).collect()))
+        .collect()
+}
+
+/// Statements on numbers; `None` where an element is written twice, and whether a comparison is in doubt.
+fn interpreted<N: Number>(op: &Op, binding: &Binding, given: BTreeMap<TensorId, Vec<N>>, stmts: &[Stmt]) -> Option<BTreeMap<TensorId, Vec<N>>> {
+    let mut machine = Machine::new(op, binding);
+    machine.tensors = given;
+    machine.run(stmts).ok()?;
+    Some(machine.tensors)
+}
+
+/// What the functions of a kernel shall compute in one draw: for each its results and whether they are sure.
+struct Meaning {
+    drawn: Values,
+    /// By function.
+    expected: Vec<(Bounds, bool)>,
+}
+
+fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally) -> Result<Option<Meaning>, String> {
+    let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
+    let double = kernel.dtype == DType::F64;
+    let mut drawn = draw(op, &binding, double, round, seed);
+    let wrt: BTreeSet<TensorId> = match &op.program {
+        Some(program) => program.wrt.iter().copied().collect(),
+        None => op.inputs().into_iter().collect(),
+    };
+    for t in (0..op.tensors.len()).map(TensorId) {
+        if let Role::Tangent(x) = op.tensor(t).role
+            && op.tensor(x).role == Role::Input
+            && !wrt.contains(&x)
+            && let Some(dot) = drawn.get_mut(&t)
+        {
+            dot.fill(0.0);
+        }
+    }
+    let given = |wanted: &dyn Fn(Role) -> bool| -> Bounds {
+        let of = drawn.iter().filter(|(t, _)| wanted(op.tensor(**t).role));
+        of.map(|(t, v)| (*t, v.iter().map(|x| Bounded::exact(*x)).collect())).collect()
+    };
+    let role = |t: TensorId| op.tensor(t).role;
+    let all = given(&|r| match r {
+        Role::Input => true,
+        Role::Tangent(p) => role(p) == Role::Input,
+        Role::Cotangent(p) => role(p) == Role::Output,
+        _ => false,
+    });
+    let run = |given: &Bounds, stmts: &[Stmt]| {
+        let (result, doubt) = rounded(double, || interpreted(op, &binding, given.clone(), stmts));
+        result.map(|values| (values, doubt))
+    };
+    let Some(forward) = run(&all, &op.forward) else { return Ok(None) };
+    let then = |stmts: &[Stmt]| run(&forward.0, stmts).map(|(values, doubt)| (values, doubt || forward.1));
+    let Some(tangent) = then(&op.tangent.stmts) else { return Ok(None) };
+    let Some(adjoint) = then(&op.adjoint.stmts) else { return Ok(None) };
+    let mut expected = Vec::new();
+    for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+        let rule = match f.kind {
+            Kind::Forward => &forward,
+            Kind::Jvp => &tangent,
+            _ => &adjoint,
+        };
+        let (mut results, mut doubt) = match (&op.program, entry(f.kind)) {
+            (Some(program), Some(entry)) => {
+                let mut of: Option<(Bounds, bool)> = None;
+                for statements in program.functions.iter().filter(|p| p.entry == entry) {
+                    let Some((own, doubt)) = run(&all, &statements.stmts) else { return Ok(None) };
+                    // A Jacobian is made in one of two ways.
+                    of = Some(match of {
+                        None => (own, doubt),
+                        Some((mut first, before)) => {
+                            for (t, values) in &mut first {
+                                let other = own.get(t).into_iter().flatten();
+                                values.iter_mut().zip(other).for_each(|(a, b)| a.error = a.error.max(b.error));
+                            }
+                            (first, before || doubt)
+                        }
+                    });
+                }
+                of.ok_or_else(|| format!("no statements for {}", f.name))?
+            }
+            _ => (rule.0.clone(), rule.1),
+        };
+        if op.program.is_some() && round < 2 && !doubt {
+            doubt |= !same_derivatives(op, &binding, f, &all, &mut results, tally)?;
+        }
+        let zeros = |t: &TensorId| vec![Bounded::exact(0.0); binding.elements(op, *t)];
+        let results: Bounds = f.writes.iter().map(|t| (*t, results.remove(t).unwrap_or_else(|| zeros(t)))).collect();
+        expected.push((results, doubt));
+    }
+    // What the emitted function is given.
+    let _ = &mut drawn;
+    Ok(Some(Meaning { drawn, expected }))
+}
+
+fn entry(kind: Kind) -> Option<Entry> {
+    Some(match kind {
+        Kind::Forward => Entry::Forward,
+        Kind::Jvp => Entry::Jvp,
+        Kind::Vjp { .. } => Entry::Vjp,
+        Kind::ValueAndGrad => Entry::ValueAndGrad,
+        Kind::Hvp => Entry::Hvp,
+        Kind::Jacobian => Entry::Jacobian,
+        Kind::Hessian => Entry::Hessian,
+        Kind::Stage => return None,
+    })
+}
+
+/// The statements of a program's entry point give what the rules of the op give; `false` where that cannot be said.
+fn same_derivatives(_op: &Op, _binding: &Binding, _f: &Function, _given: &Bounds, _results: &mut Bounds, _tally: &mut Tally) -> Result<bool, String> {
+    Ok(true)
+}
+
+/// The elements of a tensor in storage order, given those in the order of its declaration: `from[n]` is the `n`th of the storage.
+fn storage(kernel: &Kernel, t: TensorId) -> Vec<usize> {
+    let tensor = kernel.tensor(t);
+    let rank = tensor.shape.len();
+    // Extents and strides by declaration.
+    let extents: Vec<usize> = tensor.order.iter().map(|d| tensor.shape[*d]).collect();
+    let mut strides = vec![1; rank];
+    for d in (0..rank.saturating_sub(1)).rev() {
+        strides[d] = strides[d + 1] * extents[d + 1];
+    }
+    let mut declared = vec![0; rank];
+    tensor.order.iter().enumerate().for_each(|(d, s)| declared[*s] = d);
+    (0..tensor.elements())
+        .map(|n| {
+            let mut rest = n;
+            let mut at = 0;
+            for s in (0..rank).rev() {
+                at += rest % tensor.shape[s] * strides[declared[s]];
+                rest /= tensor.shape[s];
+            }
+            at
+        })
+        .collect()
+}
+
+fn fnv(parts: &[&str]) -> u64 {
+    parts.iter().flat_map(|s| s.bytes()).fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// Runs what was compiled, under each instruction set, and compares.
+fn ran(cases: &[Case], good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Outcome)> {
+    let mut numbers: Vec<u64> = vec![ROUNDS as u64];
+    let mut meanings: Vec<(usize, Result<Vec<Vec<Option<Meaning>>>, String>)> = Vec::new();
+    let mut tallies = Vec::new();
+    for (n, built) in good {
+        let mut tally = Tally::default();
+        let mut of_case = Ok(Vec::new());
+        for k in built.compiled.iter().flatten() {
+            count(k, &mut tally);
+            let op = &k.certified.op;
+            let mut rounds = Vec::new();
+            for round in 0..ROUNDS {
+                let meaning = match meaning(op, &k.kernel, round, cases[*n].seed, &mut tally) {
+                    Ok(meaning) => meaning,
+                    Err(what) => {
+                        of_case = of_case.and(Err(what));
+                        None
+                    }
+                };
+                arguments(k, meaning.as_ref(), &mut numbers);
+                rounds.push(meaning);
+            }
+            if let Ok(all) = &mut of_case {
+                all.push(rounds);
+            }
+        }
+        meanings.push((*n, of_case));
+        tallies.push(tally);
+    }
+    let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
+    std::fs::write(folder.join("arguments"), bytes).expect("the arguments are written");
+    let sets = ["portable", "avx2", "avx512"].into_iter().filter(|set| available(set));
+    let mut outcomes: Vec<(usize, Outcome)> = Vec::new();
+    let results: Vec<(&str, Result<Vec<f64>, String>)> = sets
+        .map(|set| {
+            let mut command = Command::new(folder.join("main"));
+            let output = command.current_dir(folder).args(["arguments", set]).env("COTANGENT_ISA", set).output().expect("the program starts");
+            if !output.status.success() {
+                return (set, Err(String::from_utf8_lossy(&output.stderr).into_owned()));
+            }
+            let bytes = std::fs::read(folder.join(set)).expect("results");
+            let number = |b: &[u8]| f64::from_bits(u64::from_le_bytes(b.try_into().expect("eight")));
+            (set, Ok(bytes.chunks_exact(8).map(number).collect()))
+        })
+        .collect();
+    let mut at = vec![0; results.len()];
+    for (((n, meanings), (_, built)), mut tally) in meanings.into_iter().zip(good).zip(tallies) {
+        let mut failure = meanings.as_ref().err().map(|what| ("derivatives", what.clone()));
+        let none = Vec::new();
+        let meanings = meanings.as_ref().unwrap_or(&none);
+        for (s, (set, results)) in results.iter().enumerate() {
+            let results = match results {
+                Ok(results) => results,
+                Err(said) => {
+                    failure = failure.or(Some(("crash", format!("under {set}: {said}"))));
+                    continue;
+                }
+            };
+            for (number, k) in built.compiled.iter().flatten().enumerate() {
+                for round in 0..ROUNDS {
+                    let meaning = meanings.get(number).and_then(|m| m[round].as_ref());
+                    let (used, wrong) = compared(k, meaning, round, &results[at[s]..], &mut tally);
+                    at[s] += used;
+                    if let Some((kind, what)) = wrong {
+                        failure = failure.or(Some((kind, format!("{}, round {round}, under {set}: {what}", k.kernel.name))));
+                    }
+                }
+            }
+        }
+        outcomes.push((n, failure.map_or(Outcome::Right(tally), |(kind, what)| Outcome::Wrong(kind, what))));
+    }
+    for (s, (set, results)) in results.iter().enumerate() {
+        assert!(results.as_ref().map_or(true, |r| r.len() == at[s]), "{set}: results that nothing expects");
+    }
+    outcomes
+}
+
+fn available(set: &str) -> bool {
+    match set {
+        #[cfg(target_arch = "x86_64")]
+        "avx2" => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+        #[cfg(target_arch = "x86_64")]
+        "avx512" => ["f", "vl", "bw", "dq"].iter().all(|_| true) && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq"),
+        set => set == "portable",
+    }
+}
+
+/// The arguments of every function of a kernel, in the order in which the program takes them.
+fn arguments(k: &Compiled, meaning: Option<&Meaning>, numbers: &mut Vec<u64>) {
+    let op = &k.certified.op;
+    for f in k.kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
+        numbers.push(fnv(&[&op.name, &k.kernel.name, &f.name]));
+        let value = |t: TensorId, numbers: &mut Vec<u64>| {
+            let from = storage(&k.kernel, t);
+            numbers.push(from.len() as u64);
+            let drawn = meaning.and_then(|m| m.drawn.get(&t));
+            numbers.extend(from.iter().map(|at| drawn.map_or(0.0, |d| d[*at]).to_bits()));
+        };
+        for t in &f.reads {
+            // An output that a rule reads is what `forward` gave.
+            match op.tensor(*t).role {
+                Role::Output => numbers.push(u64::MAX),
+                _ => value(*t, numbers),
+            }
+        }
+        for t in &f.writes {
+            if f.held.contains(t) {
+                value(*t, numbers);
+            } else {
+                let len = k.kernel.tensor(*t).elements();
+                numbers.push(len as u64);
+                numbers.extend(std::iter::repeat_n(f64::NAN.to_bits(), len));
+            }
+        }
+    }
+}
+
+/// Results of every function of a kernel against what they shall be: how many there were, and the first that is wrong.
+fn compared(k: &Compiled, meaning: Option<&Meaning>, round: usize, results: &[f64], tally: &mut Tally) -> (usize, Option<(&'static str, String)>) {
+    let op = &k.certified.op;
+    let kernel = &k.kernel;
+    let double = kernel.dtype == DType::F64;
+    let unit = if double { 2f64.powi(-53) } else { 2f64.powi(-24) };
+    let mut wrong = None;
+    let mut at = 0;
+    let mut first: BTreeMap<TensorId, Vec<f64>> = BTreeMap::new();
+    for (n, f) in kernel.functions.iter().filter(|f| f.kind != Kind::Stage).enumerate() {
+        for t in &f.writes {
+            let from = storage(kernel, *t);
+            let got = &results[at..at + from.len()];
+            at += from.len();
+            let Some(meaning) = meaning else { continue };
+            let name = &op.tensor(*t).name;
+            // The same value, the same bits.
+            if op.tensor(*t).role == Role::Output {
+                match first.get(t) {
+                    None => _ = first.insert(*t, got.to_vec()),
+                    Some(y) => {
+                        tally.add("bits", got.len());
+                        let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                        if !y.iter().zip(got).all(same) && matches!(f.kind, Kind::Jvp | Kind::ValueAndGrad) && wrong.is_none() {
+                            let (a, b) = y.iter().zip(got).find(|(a, b)| !same((a, b))).expect("one differs");
+                            wrong = Some(("bits", format!("{} gives {name} {b:e}, forward {a:e}", f.name)));
+                        }
+                    }
+                }
+            }
+            let (expected, doubt) = &meaning.expected[n];
+            if *doubt {
+                tally.add("in doubt", got.len());
+                continue;
+            }
+            for (n, (got, element)) in got.iter().zip(&from).enumerate() {
+                let mut wanted = expected[t][*element];
+                if f.held.contains(t) {
+                    let before = meaning.drawn[t][*element];
+                    wanted.value += before;
+                    wanted.error += unit * (before.abs() + wanted.value.abs());
+                }
+                let bound = 4.0 * wanted.error + 4.0 * unit * wanted.value.abs() + if double { 1e-300 } else { 1e-37 };
+                let (kind, right) = match wanted.value.is_finite() {
+                    _ if bound.is_nan() || bound.is_infinite() && wanted.value.is_finite() || wanted.error.is_infinite() => ("unbounded", true),
+                    true => ("compared", (got - wanted.value).abs() <= bound),
+                    false if round < 2 => ("not finite", got.is_nan() == wanted.value.is_nan() && (got.is_nan() || *got == wanted.value)),
+                    false => ("not finite", true),
+                };
+                tally.add(kind, 1);
+                if kind == "compared" && bound > 1e-3 * (1e-3 + wanted.value.abs()) {
+                    tally.add("loose", 1);
+                }
+                if !right && wrong.is_none() {
+                    let value = wanted.value;
+                    wrong = Some(("value", format!("{}: {name}[{n}] is {got:e}, not {value:e}, off by {:e}, bound {bound:e}", f.name, (got - value).abs())));
+                }
+            }
+        }
+    }
+    (at, wrong)
+}
+
+/// What schedules have.
+fn count(k: &Compiled, tally: &mut Tally) {
+    tally.add("kernels", 1);
+    tally.add("stages", k.kernel.functions.iter().filter(|f| f.kind == Kind::Stage).count());
+    for f in &k.kernel.functions {
+        tally.add("functions", 1);
+        tally.add("workspaces", usize::from(f.workspace.bytes > 0));
+        tally.add("in place", f.workspace.over.len());
+        tally.add("epilogues", usize::from(f.tiled));
+        for step in &f.steps {
+            if let plain::Step::Scan(scan) = step {
+                tally.add("recurrences", 1);
+                tally.add("segments", scan.segments.len());
+            }
+        }
+        tally.add(f.kind_name(), 1);
+    }
+    for nest in k.nests.iter().flatten() {
+        tally.add("nests", 1);
+        for note in &nest.notes {
+            for (word, what) in [("chosen: lanes", "tiles"), ("chosen: dot", "dots"), ("straight line", "straight lines"), ("pack", "packed"), ("rows", "rows"), ("block", "blocks")] {
+                tally.add(what, usize::from(note.contains(word)));
+            }
+        }
+        nodes(&nest.body, tally);
+    }
+}
+
+fn nodes(body: &[Node], tally: &mut Tally) {
+    for node in body {
+        match node {
+            Node::Loop { body, .. } => nodes(body, tally),
+            Node::If { body, .. } => {
+                tally.add("tests", 1);
+                nodes(body, tally);
+            }
+            Node::Trial { body } => {
+                tally.add("trials", 1);
+                nodes(body, tally);
+            }
+            Node::Fold { .. } => tally.add("folds", 1),
+            Node::Sums { .. } => tally.add("sums of lanes", 1),
+            Node::Transpose { .. } => tally.add("transposes", 1),
+            Node::Update { place: Place::Lanes(..), .. } => tally.add("stores of lanes", 1),
+            _ => {}
+        }
+    }
+}
+
+trait Named {
+    fn kind_name(&self) -> &'static str;
+}
+
+impl Named for Function {
+    fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Stage => "stage",
+            Kind::Forward => "forward",
+            Kind::Jvp => "jvp",
+            Kind::Vjp { store: false, .. } => "vjp",
+            Kind::Vjp { store: true, .. } => "vjp_store",
+            Kind::ValueAndGrad => "value_and_grad",
+            Kind::Hvp => "hvp",
+            Kind::Jacobian => "jacobian",
+            Kind::Hessian => "hessian",
+        }
+    }
+}
+
+/// Makes a failing case smaller while it fails in the same way.
+fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case, String) {
+    let (mut best, mut why) = (case.clone(), what);
+    let start = Instant::now();
+    let limit = std::env::var("EMITTED_SHRINK").ok().and_then(|n| n.parse().ok()).unwrap_or(240);
+    'smaller: while start.elapsed().as_secs() < limit {
+        let all = best.document.smaller();
+        for some in all.chunks(24) {
+            // Names tell the candidates apart.
+            let named = |(n, d): (usize, &Document)| Case { seed: case.seed, document: d.renamed(&format!("_{n}")) };
+            let cases: Vec<Case> = some.iter().enumerate().map(named).collect();
+            let outcomes = outcomes(&cases, folder);
+            let failing = outcomes.into_iter().zip(some).find_map(|(o, d)| match o {
+                Outcome::Wrong(k, what) if k == kind => Some((d, what)),
+                _ => None,
+            });
+            if let Some((document, what)) = failing {
+                best = Case { seed: case.seed, document: document.clone() };
+                why = what;
+                continue 'smaller;
+            }
+            if start.elapsed().as_secs() >= limit {
+                break;
+            }
+        }
+        break;
+    }
+    (best, why)
+}
+
+fn folder(name: &str) -> PathBuf {
+    generated::folder(&format!("emitted_{name}"), &[])
+}
+
+#[test]
+fn emitted_code_computes_its_formula() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let seeds: Vec<u64> = match (number("EMITTED_SEED"), number("EMITTED")) {
+        (Some(seed), _) => vec![seed],
+        (None, count) => (0..count.unwrap_or(SEEDS)).collect(),
+    };
+    let batches: Vec<&[u64]> = seeds.chunk_by(|a, b| a / BATCH == b / BATCH).collect();
+    let mut tally = Tally::default();
+    let mut refused = Vec::new();
+    let mut failures: Vec<(Case, &'static str, String)> = Vec::new();
+    // Failures of the compiler are told once.
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    // Two crates at a time: the first half of rustc runs on one core.
+    let next = AtomicUsize::new(0);
+    let worker = |n: usize| {
+        let folder = folder(&format!("batch_{n}"));
+        let mut all = Vec::new();
+        while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let cases: Vec<Case> = batch.iter().map(|seed| Case::new(*seed)).collect();
+            if seeds.len() == 1 {
+                println!("{}", cases[0].document.text());
+            }
+            let outcomes = outcomes(&cases, &folder);
+            all.extend(cases.into_iter().zip(outcomes));
+        }
+        all
+    };
+    let mut done: Vec<(Case, Outcome)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2).map(|n| scope.spawn({ let worker = &worker; move || worker(n) })).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("a worker ends")).collect()
+    });
+    done.sort_by_key(|(case, _)| case.seed);
+    {
+        for (case, outcome) in done {
+            match outcome {
+                Outcome::Refused(why) => refused.push((case.seed, why)),
+                Outcome::Right(own) => {
+                    tally.add("right", 1);
+                    tally.all(&own);
+                }
+                Outcome::Wrong(kind, what) => {
+                    println!("seed {} fails, {kind}: {}", case.seed, what.lines().next().unwrap_or_default());
+                    failures.push((case.clone(), kind, what));
+                }
+            }
+        }
+    }
+    println!("{} of {} specs refused", refused.len(), seeds.len());
+    if std::env::var_os("EMITTED_REFUSED").is_some() || seeds.len() == 1 {
+        refused.iter().for_each(|(seed, why)| println!("seed {seed} is refused:\n{why}"));
+    }
+    println!("{:?}", tally.0);
+    let mut told = String::new();
+    let mut kinds = BTreeSet::new();
+    for (case, kind, what) in &failures {
+        // One of each kind is made small.
+        if kinds.insert(*kind) || seeds.len() == 1 {
+            let (small, why) = shrunk(case, kind, what.clone(), &folder("shrunk"));
+            told.push_str(&format!("seed {}, {kind}: {why}\n{}\n", case.seed, small.document.text()));
+        }
+    }
+    std::panic::set_hook(quiet);
+    assert!(failures.is_empty(), "{} of {} specs fail\n{told}", failures.len(), seeds.len());
+}
