@@ -38,6 +38,39 @@ const SEEDS: u64 = 200;
 /// So many stand in one crate.
 const BATCH: u64 = 25;
 
+/// What all specs together must have had: else the generator has lost its teeth.
+const COVERED: &[&str] = &[
+    "right",
+    "bits",
+    "compared",
+    "derivatives",
+    "not finite",
+    "tiles",
+    "dots",
+    "packed",
+    "rows",
+    "folds",
+    "sums of lanes",
+    "transposes",
+    "trials",
+    "straight lines",
+    "tests",
+    "stores of lanes",
+    "stages",
+    "workspaces",
+    "in place",
+    "recurrences",
+    "segments",
+    "forward",
+    "jvp",
+    "vjp",
+    "vjp_store",
+    "value_and_grad",
+    "hvp",
+    "jacobian",
+    "hessian",
+];
+
 /// The most turns of loops that a kernel may have, all its rules taken together.
 const WORK: usize = 400_000;
 
@@ -81,6 +114,9 @@ struct Tally(BTreeMap<&'static str, usize>);
 
 impl Tally {
     fn add(&mut self, what: &'static str, n: usize) {
+        if n == 0 {
+            return;
+        }
         *self.0.entry(what).or_default() += n;
     }
     fn all(&mut self, other: &Tally) {
@@ -92,6 +128,9 @@ impl Tally {
 struct Built {
     certified: Vec<&'static Certified>,
     compiled: Vec<Vec<Compiled<'static>>>,
+    /// By kernel and draw.
+    meanings: Vec<Vec<Option<Meaning>>>,
+    tally: Tally,
 }
 
 /// All errors of the texts, or the kernels.
@@ -101,7 +140,8 @@ fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built,
     let ids: Vec<_> = case.document.0.iter().map(|s| text(&s.name, s.text(), sources)).collect();
     let parsed: Vec<_> = ids.iter().filter_map(|id| spec::parse(*id, sources, &mut out)).collect();
     let library = Library::new(&parsed, sources);
-    let mut built = Built { certified: Vec::new(), compiled: Vec::new() };
+    let mut built =
+        Built { certified: Vec::new(), compiled: Vec::new(), meanings: Vec::new(), tally: Tally::default() };
     for spec in &parsed {
         let Some(certified) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
         let certified: &'static Certified = Box::leak(Box::new(certified));
@@ -168,10 +208,11 @@ fn outcomes(cases: &[Case], folder: &Path) -> Vec<Outcome> {
             Err(panic) => outcomes[n] = Some(Outcome::Wrong("panic", said(panic))),
         }
     }
-    good.retain(|(n, built)| {
+    good.retain_mut(|(n, built)| {
         let check = |k: &Compiled| signature(&k.certified.op, &k.kernel);
-        let wrong = built.compiled.iter().flatten().find_map(|k| check(k).err());
-        outcomes[*n] = wrong.map(|what| Outcome::Wrong("signature", what));
+        let wrong = built.compiled.iter().flatten().find_map(|k| check(k).err()).map(|what| ("signature", what));
+        let wrong = wrong.or_else(|| meant(built, cases[*n].seed).err().map(|what| ("derivatives", what)));
+        outcomes[*n] = wrong.map(|(kind, what)| Outcome::Wrong(kind, what));
         outcomes[*n].is_none()
     });
     let scheduled = start.elapsed();
@@ -190,14 +231,28 @@ fn outcomes(cases: &[Case], folder: &Path) -> Vec<Outcome> {
     }
     let compiled = start.elapsed();
     if !good.is_empty() {
-        for (n, outcome) in ran(cases, &good, folder) {
+        for (n, outcome) in ran(&good, folder) {
             outcomes[n] = Some(outcome);
         }
     }
     if std::env::var_os("EMITTED_TIMES").is_some() {
-        println!("{} cases: scheduled {scheduled:.1?}, compiled {compiled:.1?}, all {:.1?}", cases.len(), start.elapsed());
+        println!(
+            "{} cases: scheduled {scheduled:.1?}, compiled {compiled:.1?}, all {:.1?}",
+            cases.len(),
+            start.elapsed()
+        );
     }
     outcomes.into_iter().map(|o| o.expect("each case has one")).collect()
+}
+
+/// Works out what the functions of a case shall compute.
+fn meant(built: &mut Built, seed: u64) -> Result<(), String> {
+    for k in built.compiled.iter().flatten() {
+        count(k, &mut built.tally);
+        let rounds = (0..ROUNDS).map(|round| meaning(&k.certified.op, &k.kernel, round, seed, &mut built.tally));
+        built.meanings.push(rounds.collect::<Result<_, String>>()?);
+    }
+    Ok(())
 }
 
 /// A function takes inputs, outputs and their duals, and gives these and dense derivatives.
@@ -232,7 +287,12 @@ fn signature(op: &Op, kernel: &Kernel) -> Result<(), String> {
 }
 
 /// Renders and compiles; the errors of the ops that rustc refuses.
-fn compiled(good: &mut [(usize, Built)], sources: &Sources, options: &Options, folder: &Path) -> BTreeMap<String, String> {
+fn compiled(
+    good: &mut [(usize, Built)],
+    sources: &Sources,
+    options: &Options,
+    folder: &Path,
+) -> BTreeMap<String, String> {
     let mut ops = Vec::new();
     for (_, built) in good.iter_mut() {
         let kernels = std::mem::take(&mut built.compiled);
@@ -247,9 +307,21 @@ fn compiled(good: &mut [(usize, Built)], sources: &Sources, options: &Options, f
     std::fs::write(folder.join("kernels.rs"), text).expect("the kernels are written");
     std::fs::write(folder.join("main.rs"), include_str!("emitted/runner.rs")).expect("the program is written");
     let mut rustc = generated::rustc();
-    let level = std::env::var("EMITTED_LEVEL").unwrap_or("0".into());
-    rustc.args(["--edition", "2024", "main.rs", "-o", "main", "-C", "debuginfo=0", "-C", "codegen-units=8", "-C", "debug-assertions=on"]);
-    rustc.args(["-C", &format!("opt-level={level}"), "--cap-lints", "allow", "--error-format", "short"]);
+    rustc.args([
+        "--edition",
+        "2024",
+        "main.rs",
+        "-o",
+        "main",
+        "-C",
+        "debuginfo=0",
+        "-C",
+        "codegen-units=8",
+        "-C",
+        "debug-assertions=on",
+    ]);
+    // Optimised code would take twice as long to make. Assertions find indices that overflow.
+    rustc.args(["-C", "opt-level=0", "--cap-lints", "allow", "--error-format", "short"]);
     let output = rustc.current_dir(folder).output().expect("rustc starts");
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.success() {
@@ -259,7 +331,9 @@ fn compiled(good: &mut [(usize, Built)], sources: &Sources, options: &Options, f
     let mut refused: BTreeMap<String, String> = BTreeMap::new();
     let lines: Vec<&str> = text.lines().collect();
     for line in errors.lines().filter(|l| l.contains("error")) {
-        let Some(at) = line.strip_prefix("kernels.rs:").and_then(|l| l.split(':').next()?.parse::<usize>().ok()) else { continue };
+        let Some(at) = line.strip_prefix("kernels.rs:").and_then(|l| l.split(':').next()?.parse::<usize>().ok()) else {
+            continue;
+        };
         let module = lines[..at].iter().rev().find_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(" {"));
         let said = refused.entry(module.unwrap_or("").to_owned()).or_default();
         if said.len() < 1000 {
@@ -301,7 +375,12 @@ fn draw(op: &Op, binding: &Binding, double: bool, round: usize, seed: u64) -> Va
 }
 
 /// Statements on numbers; `None` where an element is written twice, and whether a comparison is in doubt.
-fn interpreted<N: Number>(op: &Op, binding: &Binding, given: BTreeMap<TensorId, Vec<N>>, stmts: &[Stmt]) -> Option<BTreeMap<TensorId, Vec<N>>> {
+fn interpreted<N: Number>(
+    op: &Op,
+    binding: &Binding,
+    given: BTreeMap<TensorId, Vec<N>>,
+    stmts: &[Stmt],
+) -> Option<BTreeMap<TensorId, Vec<N>>> {
     let mut machine = Machine::new(op, binding);
     machine.tensors = given;
     machine.run(stmts).ok()?;
@@ -358,7 +437,7 @@ fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally)
             Kind::Jvp => &tangent,
             _ => &adjoint,
         };
-        let (mut results, mut doubt) = match (&op.program, entry(f.kind)) {
+        let (mut results, doubt) = match (&op.program, entry(f.kind)) {
             (Some(program), Some(entry)) => {
                 let mut of: Option<(Bounds, bool)> = None;
                 for statements in program.functions.iter().filter(|p| p.entry == entry) {
@@ -379,15 +458,21 @@ fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally)
             }
             _ => (rule.0.clone(), rule.1),
         };
-        if op.program.is_some() && round < 2 && !doubt {
-            doubt |= !same_derivatives(op, &binding, f, &all, &mut results, tally)?;
+        if op.program.is_some() && round < 2 && !doubt && !rule.1 {
+            let rules = Rules {
+                op,
+                binding: &binding,
+                given: &all,
+                forward: &forward.0,
+                tangent: &tangent.0,
+                adjoint: &adjoint.0,
+            };
+            rounded(double, || rules.against(f, &results, round == 0, tally)).0?;
         }
         let zeros = |t: &TensorId| vec![Bounded::exact(0.0); binding.elements(op, *t)];
         let results: Bounds = f.writes.iter().map(|t| (*t, results.remove(t).unwrap_or_else(|| zeros(t)))).collect();
         expected.push((results, doubt));
     }
-    // What the emitted function is given.
-    let _ = &mut drawn;
     Ok(Some(Meaning { drawn, expected }))
 }
 
@@ -404,9 +489,131 @@ fn entry(kind: Kind) -> Option<Entry> {
     })
 }
 
-/// The statements of a program's entry point give what the rules of the op give; `false` where that cannot be said.
-fn same_derivatives(_op: &Op, _binding: &Binding, _f: &Function, _given: &Bounds, _results: &mut Bounds, _tally: &mut Tally) -> Result<bool, String> {
-    Ok(true)
+/// What the rules of an op say of a program's entry points.
+struct Rules<'a> {
+    op: &'a Op,
+    binding: &'a Binding,
+    given: &'a Bounds,
+    forward: &'a Bounds,
+    tangent: &'a Bounds,
+    adjoint: &'a Bounds,
+}
+
+impl Rules<'_> {
+    /// The cotangents of the inputs for a cotangent of 1, at the inputs moved along their tangents.
+    fn gradient(&self, by: f64) -> Option<BTreeMap<TensorId, Vec<f64>>> {
+        let op = self.op;
+        let mut given: Values = self.given.iter().map(|(t, v)| (*t, v.iter().map(|x| x.value).collect())).collect();
+        for x in op.inputs() {
+            let dot = op.with_role(Role::Tangent(x)).first().and_then(|d| given.get(d).cloned());
+            let moved = |v: &mut Vec<f64>| v.iter_mut().zip(dot.iter().flatten()).for_each(|(x, d)| *x += by * d);
+            given.get_mut(&x).map(moved);
+        }
+        for bar in op.outputs().into_iter().flat_map(|z| op.with_role(Role::Cotangent(z))) {
+            given.get_mut(&bar)?.fill(1.0);
+        }
+        let forward = interpreted(op, self.binding, given, &op.forward)?;
+        interpreted(op, self.binding, forward, &op.adjoint.stmts)
+    }
+
+    /// The statements of an entry point give what the rules of the op give: the first result that differs. Second derivatives are slopes of the
+    /// gradient, dense ones are multiplied by the tangents of the inputs.
+    fn against(&self, f: &Function, results: &Bounds, smooth: bool, tally: &mut Tally) -> Result<(), String> {
+        let op = self.op;
+        let role = |t: TensorId| op.tensor(t).role;
+        let zeros = |t: TensorId| vec![Bounded::exact(0.0); self.binding.elements(op, t)];
+        let own = |t: TensorId| results.get(&t).cloned().unwrap_or_else(|| zeros(t));
+        let gradient = || self.gradient(0.0);
+        let slope = || -> Option<Vec<(TensorId, Vec<f64>)>> {
+            const STEP: f64 = 1e-5;
+            let [up, down, near, far] = [STEP, -STEP, STEP / 2.0, -STEP / 2.0].map(|by| self.gradient(by));
+            let (up, down, near, far) = (up?, down?, near?, far?);
+            let bars = op.inputs().into_iter().flat_map(|x| op.with_role(Role::Cotangent(x)));
+            let slope = |a: &[f64], b: &[f64], by: f64| a.iter().zip(b).map(|(a, b)| (a - b) / by).collect::<Vec<_>>();
+            let mut all = Vec::new();
+            for bar in bars.filter(|b| up.contains_key(b)) {
+                let (wide, narrow) = (slope(&up[&bar], &down[&bar], 2.0 * STEP), slope(&near[&bar], &far[&bar], STEP));
+                // Beside a corner there is no slope.
+                let even = |(a, b): (&f64, &f64)| if (a - b).abs() <= 1e-4 * (1.0 + a.abs()) { *b } else { f64::NAN };
+                all.push((bar, wide.iter().zip(&narrow).map(even).collect()));
+            }
+            Some(all)
+        };
+        // Rows of dense derivatives times the tangents.
+        let product = |of: TensorId| {
+            let rows = self.binding.elements(op, of);
+            let mut sums = vec![Bounded::exact(0.0); rows];
+            for t in &f.writes {
+                let Role::Partial(own_of, by) = role(*t) else { continue };
+                if own_of != of {
+                    continue;
+                }
+                let dense = own(*t);
+                let dot = op.with_role(Role::Tangent(by)).first().map_or_else(|| zeros(by), |d| self.given[d].clone());
+                for (row, sum) in dense.chunks(dot.len()).zip(&mut sums) {
+                    *sum = row.iter().zip(&dot).fold(*sum, |sum, (a, b)| sum.add(a.mul(*b)));
+                }
+            }
+            sums
+        };
+        let mut pairs: Vec<(String, Vec<Bounded>, Vec<Bounded>)> = Vec::new();
+        let exact = |v: &[f64]| v.iter().map(|x| Bounded::exact(*x)).collect::<Vec<_>>();
+        let soft = |v: &[f64]| {
+            let scale = v.iter().filter(|x| x.is_finite()).fold(1.0, |m: f64, x| m.max(x.abs()));
+            v.iter().map(|x| Bounded { error: 1e-3 * scale, ..Bounded::exact(*x) }).collect::<Vec<_>>()
+        };
+        let mut dense = BTreeSet::new();
+        for t in &f.writes {
+            let name = op.tensor(*t).name.clone();
+            let or_zeros = |b: &Bounds, t: TensorId| b.get(&t).cloned().unwrap_or_else(|| zeros(t));
+            match role(*t) {
+                Role::Output => pairs.push((name, own(*t), or_zeros(self.forward, *t))),
+                Role::Tangent(z) if role(z) == Role::Output => pairs.push((name, own(*t), or_zeros(self.tangent, *t))),
+                Role::Cotangent(_) if matches!(f.kind, Kind::Vjp { .. }) => {
+                    pairs.push((name, own(*t), or_zeros(self.adjoint, *t)));
+                }
+                Role::Cotangent(_) => {
+                    if let Some(bar) = gradient().and_then(|g| g.get(t).cloned()) {
+                        pairs.push((name, own(*t), exact(&bar)));
+                    }
+                }
+                Role::Tangent(bar) if smooth => {
+                    let all = slope().unwrap_or_default();
+                    pairs.extend(all.iter().filter(|(b, _)| *b == bar).map(|(_, v)| (name.clone(), own(*t), soft(v))));
+                }
+                Role::Partial(of, _) => _ = dense.insert(of),
+                _ => {}
+            }
+        }
+        for of in dense {
+            let name = format!("derivatives of {}", op.tensor(of).name);
+            if role(of) == Role::Output {
+                let dot = op.with_role(Role::Tangent(of));
+                pairs.extend(dot.first().and_then(|d| self.tangent.get(d)).map(|d| (name, product(of), d.clone())));
+            } else if smooth {
+                let bars = op.with_role(Role::Cotangent(of));
+                let all = slope().unwrap_or_default();
+                pairs.extend(
+                    all.iter().filter(|(b, _)| bars.contains(b)).map(|(_, v)| (name.clone(), product(of), soft(v))),
+                );
+            }
+        }
+        for (name, own, rule) in pairs {
+            for (n, (a, b)) in own.iter().zip(&rule).enumerate() {
+                let bound = 4.0 * (a.error + b.error) + 1e-12 * (1.0 + b.value.abs());
+                if bound.is_finite() && a.value.is_finite() && b.value.is_finite() {
+                    tally.add("derivatives", 1);
+                    if (a.value - b.value).abs() > bound {
+                        return Err(format!(
+                            "{}: {name}[{n}] is {:e} by its statements, {:e} by the rules, bound {bound:e}",
+                            f.name, a.value, b.value
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The elements of a tensor in storage order, given those in the order of its declaration: `from[n]` is the `n`th of the storage.
@@ -435,38 +642,19 @@ fn storage(kernel: &Kernel, t: TensorId) -> Vec<usize> {
 }
 
 fn fnv(parts: &[&str]) -> u64 {
-    parts.iter().flat_map(|s| s.bytes()).fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+    parts
+        .iter()
+        .flat_map(|s| s.bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |h: u64, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Runs what was compiled, under each instruction set, and compares.
-fn ran(cases: &[Case], good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Outcome)> {
+fn ran(good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Outcome)> {
     let mut numbers: Vec<u64> = vec![ROUNDS as u64];
-    let mut meanings: Vec<(usize, Result<Vec<Vec<Option<Meaning>>>, String>)> = Vec::new();
-    let mut tallies = Vec::new();
-    for (n, built) in good {
-        let mut tally = Tally::default();
-        let mut of_case = Ok(Vec::new());
-        for k in built.compiled.iter().flatten() {
-            count(k, &mut tally);
-            let op = &k.certified.op;
-            let mut rounds = Vec::new();
-            for round in 0..ROUNDS {
-                let meaning = match meaning(op, &k.kernel, round, cases[*n].seed, &mut tally) {
-                    Ok(meaning) => meaning,
-                    Err(what) => {
-                        of_case = of_case.and(Err(what));
-                        None
-                    }
-                };
-                arguments(k, meaning.as_ref(), &mut numbers);
-                rounds.push(meaning);
-            }
-            if let Ok(all) = &mut of_case {
-                all.push(rounds);
-            }
+    for (_, built) in good {
+        for (k, rounds) in built.compiled.iter().flatten().zip(&built.meanings) {
+            rounds.iter().for_each(|m| arguments(k, m.as_ref(), &mut numbers));
         }
-        meanings.push((*n, of_case));
-        tallies.push(tally);
     }
     let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
     std::fs::write(folder.join("arguments"), bytes).expect("the arguments are written");
@@ -475,7 +663,12 @@ fn ran(cases: &[Case], good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Ou
     let results: Vec<(&str, Result<Vec<f64>, String>)> = sets
         .map(|set| {
             let mut command = Command::new(folder.join("main"));
-            let output = command.current_dir(folder).args(["arguments", set]).env("COTANGENT_ISA", set).output().expect("the program starts");
+            let output = command
+                .current_dir(folder)
+                .args(["arguments", set])
+                .env("COTANGENT_ISA", set)
+                .output()
+                .expect("the program starts");
             if !output.status.success() {
                 return (set, Err(String::from_utf8_lossy(&output.stderr).into_owned()));
             }
@@ -485,10 +678,8 @@ fn ran(cases: &[Case], good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Ou
         })
         .collect();
     let mut at = vec![0; results.len()];
-    for (((n, meanings), (_, built)), mut tally) in meanings.into_iter().zip(good).zip(tallies) {
-        let mut failure = meanings.as_ref().err().map(|what| ("derivatives", what.clone()));
-        let none = Vec::new();
-        let meanings = meanings.as_ref().unwrap_or(&none);
+    for (n, built) in good {
+        let (mut failure, mut tally) = (None, built.tally.clone());
         for (s, (set, results)) in results.iter().enumerate() {
             let results = match results {
                 Ok(results) => results,
@@ -497,18 +688,18 @@ fn ran(cases: &[Case], good: &[(usize, Built)], folder: &Path) -> Vec<(usize, Ou
                     continue;
                 }
             };
-            for (number, k) in built.compiled.iter().flatten().enumerate() {
-                for round in 0..ROUNDS {
-                    let meaning = meanings.get(number).and_then(|m| m[round].as_ref());
-                    let (used, wrong) = compared(k, meaning, round, &results[at[s]..], &mut tally);
+            for (k, rounds) in built.compiled.iter().flatten().zip(&built.meanings) {
+                for (round, meaning) in rounds.iter().enumerate() {
+                    let (used, wrong) = compared(k, meaning.as_ref(), round, &results[at[s]..], &mut tally);
                     at[s] += used;
                     if let Some((kind, what)) = wrong {
-                        failure = failure.or(Some((kind, format!("{}, round {round}, under {set}: {what}", k.kernel.name))));
+                        failure =
+                            failure.or(Some((kind, format!("{}, round {round}, under {set}: {what}", k.kernel.name))));
                     }
                 }
             }
         }
-        outcomes.push((n, failure.map_or(Outcome::Right(tally), |(kind, what)| Outcome::Wrong(kind, what))));
+        outcomes.push((*n, failure.map_or(Outcome::Right(tally), |(kind, what)| Outcome::Wrong(kind, what))));
     }
     for (s, (set, results)) in results.iter().enumerate() {
         assert!(results.as_ref().map_or(true, |r| r.len() == at[s]), "{set}: results that nothing expects");
@@ -521,7 +712,10 @@ fn available(set: &str) -> bool {
         #[cfg(target_arch = "x86_64")]
         "avx2" => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         #[cfg(target_arch = "x86_64")]
-        "avx512" => ["f", "vl", "bw", "dq"].iter().all(|_| true) && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq"),
+        "avx512" => {
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            wide && is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512dq")
+        }
         set => set == "portable",
     }
 }
@@ -557,7 +751,13 @@ fn arguments(k: &Compiled, meaning: Option<&Meaning>, numbers: &mut Vec<u64>) {
 }
 
 /// Results of every function of a kernel against what they shall be: how many there were, and the first that is wrong.
-fn compared(k: &Compiled, meaning: Option<&Meaning>, round: usize, results: &[f64], tally: &mut Tally) -> (usize, Option<(&'static str, String)>) {
+fn compared(
+    k: &Compiled,
+    meaning: Option<&Meaning>,
+    round: usize,
+    results: &[f64],
+    tally: &mut Tally,
+) -> (usize, Option<(&'static str, String)>) {
     let op = &k.certified.op;
     let kernel = &k.kernel;
     let double = kernel.dtype == DType::F64;
@@ -579,7 +779,10 @@ fn compared(k: &Compiled, meaning: Option<&Meaning>, round: usize, results: &[f6
                     Some(y) => {
                         tally.add("bits", got.len());
                         let same = |(a, b): (&f64, &f64)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
-                        if !y.iter().zip(got).all(same) && matches!(f.kind, Kind::Jvp | Kind::ValueAndGrad) && wrong.is_none() {
+                        if !y.iter().zip(got).all(same)
+                            && matches!(f.kind, Kind::Jvp | Kind::ValueAndGrad)
+                            && wrong.is_none()
+                        {
                             let (a, b) = y.iter().zip(got).find(|(a, b)| !same((a, b))).expect("one differs");
                             wrong = Some(("bits", format!("{} gives {name} {b:e}, forward {a:e}", f.name)));
                         }
@@ -600,9 +803,16 @@ fn compared(k: &Compiled, meaning: Option<&Meaning>, round: usize, results: &[f6
                 }
                 let bound = 4.0 * wanted.error + 4.0 * unit * wanted.value.abs() + if double { 1e-300 } else { 1e-37 };
                 let (kind, right) = match wanted.value.is_finite() {
-                    _ if bound.is_nan() || bound.is_infinite() && wanted.value.is_finite() || wanted.error.is_infinite() => ("unbounded", true),
+                    _ if bound.is_nan()
+                        || bound.is_infinite() && wanted.value.is_finite()
+                        || wanted.error.is_infinite() =>
+                    {
+                        ("unbounded", true)
+                    }
                     true => ("compared", (got - wanted.value).abs() <= bound),
-                    false if round < 2 => ("not finite", got.is_nan() == wanted.value.is_nan() && (got.is_nan() || *got == wanted.value)),
+                    false if round < 2 => {
+                        ("not finite", got.is_nan() == wanted.value.is_nan() && (got.is_nan() || *got == wanted.value))
+                    }
                     false => ("not finite", true),
                 };
                 tally.add(kind, 1);
@@ -611,7 +821,14 @@ fn compared(k: &Compiled, meaning: Option<&Meaning>, round: usize, results: &[f6
                 }
                 if !right && wrong.is_none() {
                     let value = wanted.value;
-                    wrong = Some(("value", format!("{}: {name}[{n}] is {got:e}, not {value:e}, off by {:e}, bound {bound:e}", f.name, (got - value).abs())));
+                    wrong = Some((
+                        "value",
+                        format!(
+                            "{}: {name}[{n}] is {got:e}, not {value:e}, off by {:e}, bound {bound:e}",
+                            f.name,
+                            (got - value).abs()
+                        ),
+                    ));
                 }
             }
         }
@@ -639,7 +856,14 @@ fn count(k: &Compiled, tally: &mut Tally) {
     for nest in k.nests.iter().flatten() {
         tally.add("nests", 1);
         for note in &nest.notes {
-            for (word, what) in [("chosen: lanes", "tiles"), ("chosen: dot", "dots"), ("straight line", "straight lines"), ("pack", "packed"), ("rows", "rows"), ("block", "blocks")] {
+            for (word, what) in [
+                ("chosen: lanes", "tiles"),
+                ("chosen: dot", "dots"),
+                ("straight line", "straight lines"),
+                ("pack", "packed"),
+                ("rows", "rows"),
+                ("block", "blocks"),
+            ] {
                 tally.add(what, usize::from(note.contains(word)));
             }
         }
@@ -718,8 +942,9 @@ fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case
     (best, why)
 }
 
+/// A folder of its own, so that two runs do not meet.
 fn folder(name: &str) -> PathBuf {
-    generated::folder(&format!("emitted_{name}"), &[])
+    generated::folder(&format!("emitted_{}_{name}", std::process::id()), &[])
 }
 
 #[test]
@@ -734,7 +959,7 @@ fn emitted_code_computes_its_formula() {
     let mut refused = Vec::new();
     let mut failures: Vec<(Case, &'static str, String)> = Vec::new();
     // Failures of the compiler are told once.
-    let quiet = std::panic::take_hook();
+    let told_at_once = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     // Two crates at a time: the first half of rustc runs on one core.
     let next = AtomicUsize::new(0);
@@ -752,22 +977,27 @@ fn emitted_code_computes_its_formula() {
         all
     };
     let mut done: Vec<(Case, Outcome)> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2).map(|n| scope.spawn({ let worker = &worker; move || worker(n) })).collect();
+        let workers: Vec<_> = (0..2)
+            .map(|n| {
+                scope.spawn({
+                    let worker = &worker;
+                    move || worker(n)
+                })
+            })
+            .collect();
         workers.into_iter().flat_map(|w| w.join().expect("a worker ends")).collect()
     });
     done.sort_by_key(|(case, _)| case.seed);
-    {
-        for (case, outcome) in done {
-            match outcome {
-                Outcome::Refused(why) => refused.push((case.seed, why)),
-                Outcome::Right(own) => {
-                    tally.add("right", 1);
-                    tally.all(&own);
-                }
-                Outcome::Wrong(kind, what) => {
-                    println!("seed {} fails, {kind}: {}", case.seed, what.lines().next().unwrap_or_default());
-                    failures.push((case.clone(), kind, what));
-                }
+    for (case, outcome) in done {
+        match outcome {
+            Outcome::Refused(why) => refused.push((case.seed, why)),
+            Outcome::Right(own) => {
+                tally.add("right", 1);
+                tally.all(&own);
+            }
+            Outcome::Wrong(kind, what) => {
+                println!("seed {} fails, {kind}: {}", case.seed, what.lines().next().unwrap_or_default());
+                failures.push((case, kind, what));
             }
         }
     }
@@ -785,6 +1015,12 @@ fn emitted_code_computes_its_formula() {
             told.push_str(&format!("seed {}, {kind}: {why}\n{}\n", case.seed, small.document.text()));
         }
     }
-    std::panic::set_hook(quiet);
+    std::panic::set_hook(told_at_once);
+    ["batch_0", "batch_1", "shrunk"].iter().for_each(|name| _ = std::fs::remove_dir_all(folder(name)));
     assert!(failures.is_empty(), "{} of {} specs fail\n{told}", failures.len(), seeds.len());
+    if seeds.len() as u64 >= SEEDS {
+        assert!(refused.len() * 3 < seeds.len(), "too many specs are refused");
+        let missing: Vec<_> = COVERED.iter().filter(|what| !tally.0.contains_key(*what)).collect();
+        assert!(missing.is_empty(), "no spec has {missing:?}: {:?}", tally.0);
+    }
 }

@@ -46,6 +46,15 @@ const PROGRAMS: &[(&str, &str)] = &[
         "inputs: {x: [I], w: [J, I]}\noutputs: {y: [J]}\nforward:\n  - a = matvec(w, x)\n  - y = tanh(a)\n\
          instances: [{name: n, I: 4, J: 2, dtype: f64}]\n",
     ),
+    // Elements where a division leaves nothing over; its Jacobian goes forward, the other's back.
+    (
+        "spread",
+        "inputs: {x: [I]}\noutputs: {y: [J]}\nforward:\n  - y[j] = sin(x[j / 2]) * 2 + x[(j - 1) / 3]^2\ninstances: [{name: n, I: 3, J: 7, dtype: f64}]\n",
+    ),
+    (
+        "thin",
+        "inputs: {x: [I]}\noutputs: {y: []}\nforward:\n  - y = sum(q in I) sin(x[q / 2]) * x[q]\ninstances: [{name: n, I: 5, dtype: f64}]\n",
+    ),
     // Windows that overlap, padding, a maximum.
     (
         "net",

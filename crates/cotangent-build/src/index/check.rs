@@ -50,6 +50,7 @@ pub fn check(op: &Op) -> Result<(), String> {
                 Expr::Read(t, index) if !arity(*t, index) => {
                     broken = Some(format!("arity of `{}`", op.tensor(*t).name))
                 }
+                Expr::Where(c, ..) if divided(c) => broken = Some("a division in a condition".into()),
                 Expr::Read(t, _) if matches!(op.tensor(*t).role, Role::RuleLocal) && !written.contains(t) => {
                     broken = Some(format!("`{}` is read before it is written", op.tensor(*t).name))
                 }
@@ -73,4 +74,14 @@ pub fn check(op: &Op) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether coordinates are compared that are divided: what the division leaves over would not count.
+fn divided(c: &Cond) -> bool {
+    match c {
+        Cond::Index(_, a, b) => [a, b].iter().any(|a| a.divisor != Poly::int(1)),
+        Cond::And(a, b) | Cond::Or(a, b) => divided(a) || divided(b),
+        Cond::Not(a) => divided(a),
+        Cond::Value(..) | Cond::Inside(..) => false,
+    }
 }

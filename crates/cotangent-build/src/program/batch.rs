@@ -142,7 +142,11 @@ fn depending(rule: &[Stmt], from: &BTreeSet<TensorId>) -> BTreeSet<TensorId> {
 
 /// 1 where the positions are those of the batch, else 0.
 fn delta(index: &[Affine], batch: &[VarId]) -> Expr {
-    let same = index.iter().zip(batch).map(|(a, b)| Cond::Index(Compare::Eq, a.clone(), Affine::var(*b)));
+    // A condition has no division: what is divided equals a multiple.
+    let same = index.iter().zip(batch).map(|(a, b)| {
+        let multiple = Affine { terms: vec![(*b, a.divisor.clone())], ..Affine::var(*b) };
+        Cond::Index(Compare::Eq, Affine { divisor: Poly::int(1), ..a.clone() }, multiple)
+    });
     match same.reduce(Cond::and) {
         Some(same) => Expr::select(same, Expr::one(), Expr::zero()),
         None => Expr::one(),

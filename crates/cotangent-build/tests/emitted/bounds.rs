@@ -40,7 +40,7 @@ fn most() -> f64 {
 pub struct Bounded {
     pub value: f64,
     pub error: f64,
-    size: f64,
+    pub size: f64,
 }
 
 impl PartialEq for Bounded {

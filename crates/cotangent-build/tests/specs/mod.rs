@@ -157,7 +157,8 @@ impl Spec {
     fn size(&self) -> usize {
         let steps: usize = self.steps.iter().map(|s| 8 + s.value.size() * 2 + s.value.text().len() / 4).sum();
         let instance = |i: &Instance| {
-            let extents: usize = i.extents.iter().map(|(_, n)| n.iter().map(|n| n.ilog2() as usize + n).sum::<usize>()).sum();
+            let extents: usize =
+                i.extents.iter().map(|(_, n)| n.iter().map(|n| n.ilog2() as usize + n).sum::<usize>()).sum();
             20 + extents + i.layout.iter().map(|(_, d)| 3 + d.len()).sum::<usize>() + usize::from(!i.double)
         };
         let lists = 10 * self.inputs.len() + 10 * self.outputs.len() + 4 * usize::from(self.wrt.is_some());
@@ -236,7 +237,8 @@ impl Spec {
             }
         }
         // An axis that nothing names.
-        let named: BTreeSet<&str> = self.inputs.iter().chain(&self.outputs).flat_map(|(_, a)| a).map(String::as_str).collect();
+        let named: BTreeSet<&str> =
+            self.inputs.iter().chain(&self.outputs).flat_map(|(_, a)| a).map(String::as_str).collect();
         let text: String = self.steps.iter().map(|s| s.text() + "\n").collect();
         for a in self.instances.iter().flat_map(|i| &i.extents).map(|(a, _)| a.clone()).collect::<BTreeSet<_>>() {
             if !named.contains(a.as_str()) && !text.contains(&a) {
@@ -302,22 +304,203 @@ impl Document {
 
 /// Words that generated code uses, or might: as names of tensors, axes, instances.
 const WORDS: &[&str] = &[
-    "a", "b", "c", "d", "e", "f", "g", "k", "l", "m", "n", "p", "q", "r", "t", "v", "w", "x", "y", "z", "acc", "adds", "alone", "area", "array",
-    "at", "beside", "bits", "block", "body", "bool", "bytes", "call", "clone", "common", "copy", "core", "cotangent_", "default", "dispatch",
-    "done", "dot", "element", "err", "f32", "f64", "flag", "flat", "fold", "from", "function", "get", "give", "index", "init", "into", "isa",
-    "iter", "kernel", "lane", "lanes", "last", "left", "len", "load", "machine", "main", "map", "math", "mask", "max_", "more", "name", "native",
-    "nd", "next", "none", "number", "ok", "one", "option", "out", "own", "pack", "panel", "part", "place", "places", "ptr", "read", "real", "rest",
-    "rest_", "result", "right", "row", "rows", "run", "s", "s_", "scalar", "scalars", "scratch", "segment", "self_", "set", "sin_", "size", "skip",
-    "slice", "some", "splat", "stage", "stages", "stage_0", "std", "step", "store", "str_", "sum_", "swap", "take", "tensor", "tile", "to", "token",
-    "total", "trial", "turn", "turned", "types", "u8", "unit", "usize", "value", "vec", "width", "workspace", "workspace_", "write", "x_0", "zero",
-    "either", "parameters", "forward", "jvp", "vjp", "hvp", "hessian", "jacobian", "vjp_store", "value_and_grad", "gradient", "direction", "body0",
-    "fma", "mul_add", "add", "sub", "mul", "div", "neg", "exp", "sin", "tanh", "log", "sqrt", "y_bar", "x_dot", "i", "j", "o", "u", "b0", "b1", "a0",
-    "t0", "l0", "r0", "p0", "s0", "v0", "i0", "j0", "i_0", "j_1", "x0", "x1", "q0", "q1",
+    "a",
+    "b",
+    "c",
+    "d",
+    "e",
+    "f",
+    "g",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "q",
+    "r",
+    "t",
+    "v",
+    "w",
+    "x",
+    "y",
+    "z",
+    "acc",
+    "adds",
+    "alone",
+    "area",
+    "array",
+    "at",
+    "beside",
+    "bits",
+    "block",
+    "body",
+    "bool",
+    "bytes",
+    "call",
+    "clone",
+    "common",
+    "copy",
+    "core",
+    "cotangent_",
+    "default",
+    "dispatch",
+    "done",
+    "dot",
+    "element",
+    "err",
+    "f32",
+    "f64",
+    "flag",
+    "flat",
+    "fold",
+    "from",
+    "function",
+    "get",
+    "give",
+    "index",
+    "init",
+    "into",
+    "isa",
+    "iter",
+    "kernel",
+    "lane",
+    "lanes",
+    "last",
+    "left",
+    "len",
+    "load",
+    "machine",
+    "main",
+    "map",
+    "math",
+    "mask",
+    "max_",
+    "more",
+    "name",
+    "native",
+    "nd",
+    "next",
+    "none",
+    "number",
+    "ok",
+    "one",
+    "option",
+    "out",
+    "own",
+    "pack",
+    "panel",
+    "part",
+    "place",
+    "places",
+    "ptr",
+    "read",
+    "real",
+    "rest",
+    "rest_",
+    "result",
+    "right",
+    "row",
+    "rows",
+    "run",
+    "s",
+    "s_",
+    "scalar",
+    "scalars",
+    "scratch",
+    "segment",
+    "self_",
+    "set",
+    "sin_",
+    "size",
+    "skip",
+    "slice",
+    "some",
+    "splat",
+    "stage",
+    "stages",
+    "stage_0",
+    "std",
+    "step",
+    "store",
+    "str_",
+    "sum_",
+    "swap",
+    "take",
+    "tensor",
+    "tile",
+    "to",
+    "token",
+    "total",
+    "trial",
+    "turn",
+    "turned",
+    "types",
+    "u8",
+    "unit",
+    "usize",
+    "value",
+    "vec",
+    "width",
+    "workspace",
+    "workspace_",
+    "write",
+    "x_0",
+    "zero",
+    "either",
+    "parameters",
+    "forward",
+    "jvp",
+    "vjp",
+    "hvp",
+    "hessian",
+    "jacobian",
+    "vjp_store",
+    "value_and_grad",
+    "gradient",
+    "direction",
+    "body0",
+    "fma",
+    "mul_add",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "neg",
+    "exp",
+    "sin",
+    "tanh",
+    "log",
+    "sqrt",
+    "y_bar",
+    "x_dot",
+    "i",
+    "j",
+    "o",
+    "u",
+    "b0",
+    "b1",
+    "a0",
+    "t0",
+    "l0",
+    "r0",
+    "p0",
+    "s0",
+    "v0",
+    "i0",
+    "j0",
+    "i_0",
+    "j_1",
+    "x0",
+    "x1",
+    "q0",
+    "q1",
 ];
 
 /// Extents around the widths of vectors and tiles.
-const WIDTHS: &[usize] =
-    &[2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 47, 48, 49, 63, 64, 65, 66, 70, 96, 100, 128, 130];
+const WIDTHS: &[usize] = &[
+    2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 47, 48, 49, 63, 64, 65, 66, 70, 96, 100, 128,
+    130,
+];
 
 /// What specs shall be like.
 #[derive(Clone, Copy, PartialEq)]
@@ -489,7 +672,14 @@ impl Generator {
             7 | 8 => self.function(scope, d),
             9 => {
                 // Never near zero below the line.
-                let below = self.pick(&["(2 + tanh(#))", "(1.5 + #^2)", "(3 - sin(#))", "(0.5 + exp(#))", "sqrt(1 + #^2)", "-(1 + abs(#))"]);
+                let below = self.pick(&[
+                    "(2 + tanh(#))",
+                    "(1.5 + #^2)",
+                    "(3 - sin(#))",
+                    "(0.5 + exp(#))",
+                    "sqrt(1 + #^2)",
+                    "-(1 + abs(#))",
+                ]);
                 let below = node(below, [self.value(scope, d.min(1))]);
                 node("(# / #)", [self.value(scope, d), below])
             }
@@ -505,10 +695,42 @@ impl Generator {
 
     fn function(&mut self, scope: &Scope, d: usize) -> Value {
         let smooth = [
-            "tanh(#)", "sin(#)", "cos(#)", "neg(#)", "-#", "exp(-#)", "exp(tanh(#))", "log(1 + #^2)", "sqrt(1 + #^2)", "logistic(#)",
-            "softplus(#)", "erf(#)", "atan(#)", "rsqrt(2 + #^2)", "#^2", "#^3", "cbrt(3 + tanh(#))", "sin(cos(#))", "sin(sin(#))", "tan(tanh(#))",
-            "(2 + sin(#))^-1", "(2 + cos(#))^0.5", "expm1(tanh(#))", "log1p(#^2)", "asinh(#)", "acosh(2 + #^2)", "atanh(tanh(#) / 2)", "sinh(tanh(#))",
-            "cosh(tanh(#))", "asin(sin(#) / 2)", "acos(cos(#) / 2)", "cos(-#)", "-sin(-#)", "1 / (1 + exp(-#))", "abs(#)", "(abs(#) + 1)^1.5",
+            "tanh(#)",
+            "sin(#)",
+            "cos(#)",
+            "neg(#)",
+            "-#",
+            "exp(-#)",
+            "exp(tanh(#))",
+            "log(1 + #^2)",
+            "sqrt(1 + #^2)",
+            "logistic(#)",
+            "softplus(#)",
+            "erf(#)",
+            "atan(#)",
+            "rsqrt(2 + #^2)",
+            "#^2",
+            "#^3",
+            "cbrt(3 + tanh(#))",
+            "sin(cos(#))",
+            "sin(sin(#))",
+            "tan(tanh(#))",
+            "(2 + sin(#))^-1",
+            "(2 + cos(#))^0.5",
+            "expm1(tanh(#))",
+            "log1p(#^2)",
+            "asinh(#)",
+            "acosh(2 + #^2)",
+            "atanh(tanh(#) / 2)",
+            "sinh(tanh(#))",
+            "cosh(tanh(#))",
+            "asin(sin(#) / 2)",
+            "acos(cos(#) / 2)",
+            "cos(-#)",
+            "-sin(-#)",
+            "1 / (1 + exp(-#))",
+            "abs(#)",
+            "(abs(#) + 1)^1.5",
         ];
         let f = self.pick(&smooth);
         node(&format!("({f})"), [self.value(scope, d)])
@@ -610,7 +832,9 @@ impl Generator {
                 let read = self.plain(scope);
                 match self.below(4) {
                     0 => node("max(#, 0)", [read]),
-                    1 => node("where(# < #, 2 * #, #)", [read.clone(), self.value(scope, 0), read, self.value(scope, 0)]),
+                    1 => {
+                        node("where(# < #, 2 * #, #)", [read.clone(), self.value(scope, 0), read, self.value(scope, 0)])
+                    }
                     2 => node("(# + #)", [read, self.value(scope, 0)]),
                     _ => node("(# * # - #)", [read.clone(), self.value(scope, 0), read]),
                 }
@@ -638,7 +862,11 @@ impl Generator {
                 _ => self.read(scope),
             };
             if value.text().contains(index) {
-                return if self.below(3) == 0 { node(self.pick(&["exp(-#)", "sin(#)", "tanh(#)", "(1 - #)", "-#", "(# / 2)"]), [value]) } else { value };
+                return if self.below(3) == 0 {
+                    node(self.pick(&["exp(-#)", "sin(#)", "tanh(#)", "(1 - #)", "-#", "(# / 2)"]), [value])
+                } else {
+                    value
+                };
             }
         }
         self.value(scope, depth)
@@ -652,7 +880,9 @@ impl Generator {
         let (target, scope) = self.target(&name, &axes);
         let t = self.axes[3].index.clone();
         let shift = self.pick(&["- 1", "- 1", "- 2", "+ 1", "+ 3"]);
-        let earlier = target.replace(&format!("[{t}"), &format!("[{t} {shift}")).replace(&format!(", {t}]"), &format!(", {t} {shift}]"));
+        let earlier = target
+            .replace(&format!("[{t}"), &format!("[{t} {shift}"))
+            .replace(&format!(", {t}]"), &format!(", {t} {shift}]"));
         let before = if self.below(3) == 0 {
             // A sum over what the turn before wrote.
             match axes.iter().find(|a| **a != 3) {
@@ -694,15 +924,28 @@ impl Generator {
         let (x, axes) = self.pick(&tensors);
         let name = self.name("c");
         let (value, result) = match self.below(4) {
-            0 | 1 => (format!("{}({x})", self.pick(&["tanh", "relu", "sin", "cos", "logistic", "square", "neg", "exp"])), axes),
+            0 | 1 => (
+                format!("{}({x})", self.pick(&["tanh", "relu", "sin", "cos", "logistic", "square", "neg", "exp"])),
+                axes,
+            ),
             2 => {
                 let alike: Vec<_> = tensors.iter().filter(|(_, b)| *b == axes).cloned().collect();
                 let y = self.pick(&alike).0;
                 let list: Vec<_> = axes.iter().map(|a| self.axes[*a].name.clone()).collect();
-                (format!("{}({x}, {y}; I = [{}])", self.pick(&["add", "sub", "mul", "max", "min"]), list.join(", ")), axes)
+                (
+                    format!("{}({x}, {y}; I = [{}])", self.pick(&["add", "sub", "mul", "max", "min"]), list.join(", ")),
+                    axes,
+                )
             }
             _ => {
-                let fits = |b: &[usize]| axes.len() == 2 && b.len() == 2 && axes[1] == b[0] && axes[0] != b[1] && axes[0] != axes[1] && b[0] != b[1];
+                let fits = |b: &[usize]| {
+                    axes.len() == 2
+                        && b.len() == 2
+                        && axes[1] == b[0]
+                        && axes[0] != b[1]
+                        && axes[0] != axes[1]
+                        && b[0] != b[1]
+                };
                 let other: Vec<_> = tensors.iter().filter(|(_, b)| fits(b)).cloned().collect();
                 if other.is_empty() {
                     let (last, rest) = axes.split_last().expect("an axis");
@@ -724,7 +967,7 @@ impl Generator {
     fn spec(&mut self, op: &str, program: bool, called: Option<&Spec>) -> Spec {
         self.taken = ["pi", "inf", "sum", "prod", "mean", "max", "min"].map(str::to_owned).into();
         self.fresh = 0;
-        self.odd = if std::env::var_os("ODD0").is_none() && self.style == Style::Full { self.pick(&[0, 0, 3, 7]) } else { 0 };
+        self.odd = if self.style == Style::Full { self.pick(&[0, 0, 3, 7]) } else { 0 };
         self.mixed = self.style == Style::Small || self.below(2) == 0;
         self.declare_axes();
         self.readable.clear();
@@ -732,7 +975,13 @@ impl Generator {
         let mut shapes: Vec<Vec<usize>> = vec![vec![0], vec![0, 1], vec![1, 2], vec![]];
         if self.style == Style::Full {
             // Each axis stands in one of them, so that steps may name it. An op has functions for each input: few.
-            shapes = self.pick(&[vec![vec![0, 1], vec![1, 2]], vec![vec![1, 0], vec![0, 2]], vec![vec![0, 1], vec![2]], vec![vec![0, 1, 2]], vec![vec![2, 1], vec![0, 1]]]);
+            shapes = self.pick(&[
+                vec![vec![0, 1], vec![1, 2]],
+                vec![vec![1, 0], vec![0, 2]],
+                vec![vec![0, 1], vec![2]],
+                vec![vec![0, 1, 2]],
+                vec![vec![2, 1], vec![0, 1]],
+            ]);
             if self.axes.len() > 3 {
                 shapes.push(self.pick(&[vec![3], vec![3, 0], vec![1, 3]]));
             }
@@ -797,7 +1046,11 @@ impl Generator {
                 // Spread, or moved.
                 (4, [a, ..]) if !twice && !self.axes[*a].turns => {
                     let index = self.axes[*a].index.clone();
-                    target.replacen(&index, &self.pick(&[format!("2*{index}"), format!("{index} - 1"), format!("2*{index} + 1")]), 1)
+                    target.replacen(
+                        &index,
+                        &self.pick(&[format!("2*{index}"), format!("{index} - 1"), format!("2*{index} + 1")]),
+                        1,
+                    )
                 }
                 _ => target.clone(),
             };
@@ -817,7 +1070,8 @@ impl Generator {
             let second = self.pick(&inputs).0;
             if first == second || self.below(2) == 0 { vec![first] } else { vec![first, second] }
         });
-        let mut spec = Spec { program, name: op.into(), inputs, outputs, wrt, functions: None, steps, instances: Vec::new() };
+        let mut spec =
+            Spec { program, name: op.into(), inputs, outputs, wrt, functions: None, steps, instances: Vec::new() };
         let count = if self.style == Style::Small { 4 } else { 1 + usize::from(self.below(6) == 0) };
         for n in 0..count {
             let instance = self.instance(n, &spec);
@@ -852,7 +1106,9 @@ impl Generator {
         if called.outputs.len() != 1 {
             return;
         }
-        let numbers = |axes: &[String]| -> Option<Vec<usize>> { axes.iter().map(|a| self.axes.iter().position(|b| b.name == *a)).collect() };
+        let numbers = |axes: &[String]| -> Option<Vec<usize>> {
+            axes.iter().map(|a| self.axes.iter().position(|b| b.name == *a)).collect()
+        };
         let Some(result) = numbers(&called.outputs[0].1) else { return };
         let mut arguments = Vec::new();
         for (_, axes) in &called.inputs {
@@ -861,7 +1117,11 @@ impl Generator {
             arguments.push(name.clone());
         }
         let name = self.name("d");
-        steps.push(Step { target: name.clone(), adds: false, value: leaf(format!("{}({})", called.name, arguments.join(", "))) });
+        steps.push(Step {
+            target: name.clone(),
+            adds: false,
+            value: leaf(format!("{}({})", called.name, arguments.join(", "))),
+        });
         self.readable.push((name, result));
     }
 
