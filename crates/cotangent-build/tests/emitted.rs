@@ -74,6 +74,9 @@ const COVERED: &[&str] = &[
 /// The most turns of loops that a kernel may have, all its rules taken together.
 const WORK: usize = 400_000;
 
+/// What is said of one that has more.
+const TOO_MUCH: &str = "too much work for interpreters";
+
 /// Draws of arguments: ordinary ones, small whole numbers (ties, zeros), and special ones (infinite, huge, subnormal, no number).
 const ROUNDS: usize = 3;
 
@@ -152,7 +155,7 @@ fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built,
                 nest::plan::plan(&mut kernel, case.limits());
             }
             if work(&certified.op, &kernel.extents) > WORK {
-                return Err("error: too much work for interpreters".into());
+                return Err(TOO_MUCH.into());
             }
             plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
             kernels.push(kernel);
@@ -195,14 +198,19 @@ fn options(seed: u64) -> Options {
 }
 
 /// Compiles and runs cases in one crate; the outcome of each.
-fn outcomes(cases: &[Case], folder: &Path) -> Vec<Outcome> {
+fn outcomes(cases: &mut [Case], folder: &Path) -> Vec<Outcome> {
     let options = options(cases[0].seed);
     let mut sources = Sources::default();
     let start = Instant::now();
     let mut outcomes: Vec<Option<Outcome>> = vec![None; cases.len()];
     let mut good: Vec<(usize, Built)> = Vec::new();
-    for (n, case) in cases.iter().enumerate() {
-        match catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options))) {
+    for (n, case) in cases.iter_mut().enumerate() {
+        let mut result = catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options)));
+        while matches!(&result, Ok(Err(why)) if why == TOO_MUCH) {
+            case.document = case.document.halved();
+            result = catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options)));
+        }
+        match result {
             Ok(Ok(built)) => good.push((n, built)),
             Ok(Err(diagnostics)) => outcomes[n] = Some(Outcome::Refused(diagnostics)),
             Err(panic) => outcomes[n] = Some(Outcome::Wrong("panic", said(panic))),
@@ -922,8 +930,8 @@ fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case
         for some in all.chunks(24) {
             // Names tell the candidates apart.
             let named = |(n, d): (usize, &Document)| Case { seed: case.seed, document: d.renamed(&format!("_{n}")) };
-            let cases: Vec<Case> = some.iter().enumerate().map(named).collect();
-            let outcomes = outcomes(&cases, folder);
+            let mut cases: Vec<Case> = some.iter().enumerate().map(named).collect();
+            let outcomes = outcomes(&mut cases, folder);
             let failing = outcomes.into_iter().zip(some).find_map(|(o, d)| match o {
                 Outcome::Wrong(k, what) if k == kind => Some((d, what)),
                 _ => None,
@@ -967,11 +975,11 @@ fn emitted_code_computes_its_formula() {
         let folder = folder(&format!("batch_{n}"));
         let mut all = Vec::new();
         while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let cases: Vec<Case> = batch.iter().map(|seed| Case::new(*seed)).collect();
+            let mut cases: Vec<Case> = batch.iter().map(|seed| Case::new(*seed)).collect();
             if seeds.len() == 1 {
                 println!("{}", cases[0].document.text());
             }
-            let outcomes = outcomes(&cases, &folder);
+            let outcomes = outcomes(&mut cases, &folder);
             all.extend(cases.into_iter().zip(outcomes));
         }
         all

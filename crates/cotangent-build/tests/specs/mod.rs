@@ -262,6 +262,18 @@ impl Document {
     pub fn size(&self) -> usize {
         self.0.iter().map(Spec::size).sum()
     }
+    /// The same with the longest extent of each instance halved.
+    #[must_use]
+    pub fn halved(&self) -> Document {
+        let mut specs = self.0.clone();
+        for instance in specs.iter_mut().flat_map(|s| &mut s.instances) {
+            let extents = instance.extents.iter_mut().flat_map(|(_, n)| n);
+            if let Some(longest) = extents.max() {
+                *longest = longest.div_ceil(2);
+            }
+        }
+        Document(specs)
+    }
     /// The same under other names of its specs.
     #[must_use]
     pub fn renamed(&self, suffix: &str) -> Document {
@@ -471,8 +483,6 @@ const WORDS: &[&str] = &[
     "tanh",
     "log",
     "sqrt",
-    "y_bar",
-    "x_dot",
     "i",
     "j",
     "o",
