@@ -245,7 +245,7 @@ fn what_is_written_depends_on_specs_and_options_alone() {
         files.map(|(path, text)| (path.strip_prefix(folder).expect("it is in there").to_path_buf(), text)).collect()
     };
     let (ours, theirs) = (read(&out), read(&theirs));
-    assert_eq!(ours.len(), 3);
+    assert_eq!(ours.len(), 4);
     assert!(ours == theirs, "the output differs");
     let root = w.root.to_string_lossy().into_owned();
     assert!(ours.values().all(|text| !text.contains(&root)), "the folder of the crate stands in the output");
