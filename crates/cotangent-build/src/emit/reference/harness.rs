@@ -334,8 +334,8 @@ impl<S: Scalar> Near<S> {
     fn compare(self, b: Self, holds: impl Fn(f64, f64) -> bool) -> Truth {
         // Equal values come from the same numbers in the same way: a kernel's are equal too.
         let known = !self.is_unknown() && !b.is_unknown();
-        let apart = self.value == b.value || !((self.value - b.value).abs() <= 2.0 * (self.error + b.error));
-        Truth { holds: holds(self.value, b.value), sure: known && apart }
+        let close = (self.value - b.value).abs() <= 2.0 * (self.error + b.error);
+        Truth { holds: holds(self.value, b.value), sure: known && (self.value == b.value || !close) }
     }
     pub fn lt(self, b: Self) -> Truth {
         self.compare(b, |a, b| a < b)
@@ -402,7 +402,7 @@ impl Truth {
             return self;
         }
         let other = other();
-        let sure = self.sure && other.sure || other.sure && !other.holds;
+        let sure = other.sure && (self.sure || !other.holds);
         Truth { holds: self.holds && other.holds, sure }
     }
     pub fn or(self, other: impl FnOnce() -> Truth) -> Self {
@@ -626,6 +626,9 @@ pub struct Function {
     pub loops: usize,
 }
 
+type Loops<S> = (fn(&mut Run<S>), &'static [usize], u64);
+type Call<S> = fn(usize, &mut [Vec<S>], &mut [Vec<S>]);
+
 /// A kernel, and the loops that its spec says.
 pub struct Kernel<S: 'static> {
     pub name: &'static str,
@@ -634,9 +637,9 @@ pub struct Kernel<S: 'static> {
     pub tensors: &'static [Tensor],
     pub functions: &'static [Function],
     /// Each with the tensors that are given to it besides inputs and seeds, and about how many operations it has.
-    pub loops: &'static [(fn(&mut Run<S>), &'static [usize], u64)],
+    pub loops: &'static [Loops<S>],
     /// Calls a function by its number, with what it reads and what it writes, elements in the order of storage.
-    pub call: fn(usize, &mut [Vec<S>], &mut [Vec<S>]),
+    pub call: Call<S>,
     /// Numbers of the formulas, where branches may part.
     pub kinks: &'static [f64],
     /// `forward` and `jvp` add in one order.
@@ -911,8 +914,7 @@ pub fn check<S: Scalar>(k: &Kernel<S>) {
         compare(k, p, runs, own, &mine, &mut told, &mut failures);
         for (set, values) in &mut theirs {
             let mut next = |v: &Vec<S>| values.by_ref().take(v.len()).map(S::of).collect();
-            let results: Vec<Vec<Vec<S>>> =
-                mine.iter().map(|f| f.iter().map(|v| next(v)).collect()).collect::<Vec<Vec<Vec<S>>>>();
+            let results: Vec<Vec<Vec<S>>> = mine.iter().map(|f| f.iter().map(&mut next).collect()).collect();
             compare(k, p, runs, set, &results, &mut told, &mut failures);
         }
     }
