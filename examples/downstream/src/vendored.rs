@@ -393,8 +393,8 @@ pub mod layer {
     /// 518 operations, 1716 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
-        vjp_w(v, y_bar, w_bar);
-        vjp_v(w, y_bar, v_bar);
+        self::vjp_w(v, y_bar, w_bar);
+        self::vjp_v(w, y_bar, v_bar);
     }
 
     /// Stores the cotangents, whatever was there.
@@ -407,8 +407,8 @@ pub mod layer {
     /// 378 operations, 1156 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
-        vjp_w_store(v, y_bar, w_bar);
-        vjp_v_store(w, y_bar, v_bar);
+        self::vjp_w_store(v, y_bar, w_bar);
+        self::vjp_v_store(w, y_bar, v_bar);
     }
 
     /// Adds the cotangents to what is there.
@@ -796,7 +796,7 @@ pub mod nine {
                 for i in 0..9 {
                     y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
                 }
-                // [i:9] y_dot[i] = x_dot[i] / ((1.0 + abs(x[i])))^2.0    vendor/softsign.yaml:8
+                // [i:9] y_dot[i] = x_dot[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
                 for i in 0..9 {
                     y_dot[i] = x_dot[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
                 }
@@ -818,7 +818,7 @@ pub mod nine {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a X, &'a Y, &'a mut X> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-                // [i:9] x_bar[i] += y_bar[i] / ((1.0 + abs(x[i])))^2.0    vendor/softsign.yaml:8
+                // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
                 for i in 0..9 {
                     x_bar[i] += (y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2));
                 }
@@ -840,7 +840,7 @@ pub mod nine {
         impl<'a> crate::vendored::cotangent::isa::Body3<&'a X, &'a Y, &'a mut X> for Body_ {
             #[inline(always)]
             fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-                // [i:9] x_bar[i] = y_bar[i] / ((1.0 + abs(x[i])))^2.0    vendor/softsign.yaml:8
+                // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
                 for i in 0..9 {
                     x_bar[i] = y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
                 }
@@ -858,7 +858,7 @@ pub mod nine {
     /// 45 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
-        vjp(x, y_bar, x_bar);
+        self::vjp(x, y_bar, x_bar);
     }
 
     /// Stores the cotangents, whatever was there.
@@ -870,7 +870,7 @@ pub mod nine {
     /// 36 operations, 108 bytes of arguments, at most 0 bytes of scratch on the stack.
     #[inline]
     pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
-        vjp_store(x, y_bar, x_bar);
+        self::vjp_store(x, y_bar, x_bar);
     }
 
 }
