@@ -3,7 +3,7 @@
 //! Takes diagnostics from all stages, gives one text in the style of rustc. What holds after it: errors are collected,
 //! each has one stable [`Code`] with an explanation, and the text is the same whatever the order in which they came.
 
-use crate::source::{SourceId, Sources, Span};
+use crate::source::{self, SourceId, Sources, Span};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 use std::fmt;
 use std::str::FromStr;
@@ -110,7 +110,7 @@ impl Diagnostic {
             Severity::Warning => Level::WARNING,
         };
         let mut group = level
-            .primary_title(self.message.as_str())
+            .primary_title(visible(&self.message))
             .id(self.code.as_str())
             .elements(Vec::<Snippet<annotate_snippets::Annotation>>::new());
         let mut files: Vec<SourceId> = self.place().map(|(id, _)| id).into_iter().collect();
@@ -150,7 +150,7 @@ impl Diagnostic {
 
 /// The text with control characters made visible, line breaks kept: a spec may quote anything.
 fn visible(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(normalize_untrusted_str).collect();
+    let lines: Vec<String> = text.lines().map(|line| source::visible(&normalize_untrusted_str(line))).collect();
     lines.join("\n")
 }
 

@@ -206,7 +206,7 @@ impl Build {
         };
         let output = self.render()?;
         write(&out_dir, &output.files)
-            .map_err(|e| Report::general(Code::Io, format!("cannot write to {}: {e}", out_dir.display())))?;
+            .map_err(|e| Report::general(Code::Io, format!("cannot write to {}: {e}", named(&out_dir))))?;
         if !self.silent {
             output.warnings.to_string().lines().for_each(|line| println!("cargo::warning={line}"));
         }
@@ -237,7 +237,7 @@ impl Build {
 /// Reads a spec file, or every `.yaml` file of a folder in the order of their names.
 pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<SourceId> {
     let mut fail = |path: &Path, e: std::io::Error| {
-        out.push(Diagnostic::general(Code::Io, format!("cannot read {}: {e}", path.display())));
+        out.push(Diagnostic::general(Code::Io, format!("cannot read {}: {e}", named(path))));
     };
     let mut files = vec![path.to_path_buf()];
     if path.is_dir() {
@@ -274,6 +274,11 @@ fn shown(path: &Path) -> String {
     within.unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
+/// A path within a message.
+fn named(path: &Path) -> String {
+    source::visible(&path.display().to_string())
+}
+
 fn read_templates(folder: &Path, out: &mut Diagnostics) -> Vec<(String, String)> {
     let read = || -> std::io::Result<Vec<(String, String)>> {
         let mut all = Vec::new();
@@ -288,7 +293,7 @@ fn read_templates(folder: &Path, out: &mut Diagnostics) -> Vec<(String, String)>
         Ok(all)
     };
     read().unwrap_or_else(|e| {
-        out.push(Diagnostic::general(Code::Io, format!("cannot read the templates of {}: {e}", folder.display())));
+        out.push(Diagnostic::general(Code::Io, format!("cannot read the templates of {}: {e}", named(folder))));
         Vec::new()
     })
 }

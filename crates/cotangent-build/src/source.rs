@@ -91,11 +91,32 @@ struct File {
     lines: Vec<usize>,
 }
 
+/// Whether a character shows nothing, breaks a line or turns the direction of what follows: in a path, a comment or a string it would make them
+/// look like something else, or be that.
+#[must_use]
+pub fn hidden(c: char) -> bool {
+    let directions = '\u{202a}'..='\u{202e}';
+    let isolates = '\u{2066}'..='\u{2069}';
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        )
+        || directions.contains(&c)
+        || isolates.contains(&c)
+}
+
+/// The text on one line, [`hidden`] characters written out.
+#[must_use]
+pub fn visible(text: &str) -> String {
+    text.chars().map(|c| if hidden(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+}
+
 impl File {
     fn new(path: &str, text: String) -> Self {
         let mut lines = vec![0];
         lines.extend(text.match_indices('\n').map(|(at, _)| at + 1));
-        File { path: path.to_owned(), text, lines }
+        File { path: visible(path), text, lines }
     }
 }
 
@@ -112,7 +133,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Adds a file. The path is what diagnostics print.
+    /// Adds a file. The path is what diagnostics and comments print, [`visible`].
     pub fn add(&mut self, path: &str, text: String) -> SourceId {
         self.files.push(File::new(path, text));
         SourceId((self.files.len() - 1) as u32)

@@ -1,6 +1,6 @@
 //! C: takes what the templates see of the kernels, gives what those of the wrappers and of the header see.
 //!
-//! Holds after it: every name in the header is C's and C++'s and, by [`distinct`], the only one of its kind; no comment ends or opens another.
+//! Holds after it: every name in the header is C's and C++'s and, by [`distinct`], the only one of its kind.
 
 use super::{ArgumentContext, Compiled, FunctionContext, KernelContext, OpContext, names};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -139,7 +139,6 @@ pub(super) fn header(ops: &[OpContext], path: &str, options: &Options) -> Header
 fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
     let stem = stem(&k.op, &k.name, options);
     let ScalarContext { name, bytes } = scalar(k.scalar);
-    let comments = |lines: &mut dyn Iterator<Item = &String>| lines.map(|line| comment(line)).collect::<Vec<_>>();
     let types = k.types.iter().chain(&k.partials).map(|t| {
         let elements: u128 = t.shape.iter().map(|n| *n as u128).product();
         HeaderType {
@@ -154,11 +153,11 @@ fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
         }
     });
     HeaderKernel {
-        name: format!("{}::{}, made at {}", k.op, k.name, comment(&k.source)),
-        doc: comments(&mut k.doc.iter()),
+        name: format!("{}::{}, made at {}", k.op, k.name, k.source),
+        doc: k.doc.clone(),
         scalar: name,
-        forward: comments(&mut k.forward.iter().map(|s| &s.line)),
-        adjoint: comments(&mut k.adjoint.iter().map(|s| &s.line)),
+        forward: k.forward.iter().map(|s| s.line.clone()).collect(),
+        adjoint: k.adjoint.iter().map(|s| s.line.clone()).collect(),
         types: types.collect(),
         functions: k.functions.iter().map(|f| function(f, &stem)).collect(),
     }
@@ -184,16 +183,11 @@ fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
             (_, true) => "Adds the cotangents to what is there.",
             (_, false) => "Stores the cotangents, whatever was there.",
         },
-        rule: f.rule.iter().map(|line| comment(line)).collect(),
+        rule: f.rule.clone(),
         arguments: reads.chain(f.writes.iter().map(|a| argument(a, false))).collect(),
         flops: f.flops,
         scratch: f.most_scratch,
     }
-}
-
-/// A line that neither ends the comment that it stands in nor looks like the start of another.
-fn comment(line: &str) -> String {
-    line.replace("*/", "* /").replace("/*", "/ *").trim_end().to_string()
 }
 
 /// Words of C23 and C++23 (those of Rust no tensor can have), and what compilers define as macros.

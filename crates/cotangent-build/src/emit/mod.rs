@@ -10,6 +10,7 @@ pub mod names;
 mod ndarray;
 mod reference;
 mod rust;
+mod text;
 mod vendor;
 
 use crate::certify::Certified;
@@ -344,6 +345,7 @@ pub fn op_file(
 /// The templates, those of a folder over the shipped ones.
 fn templates(own: &[(String, String)]) -> Result<Tera, String> {
     let mut tera = Tera::new();
+    text::install(&mut tera);
     let shipped = shipped::TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
     let all: std::collections::BTreeMap<String, String> = shipped.chain(own.iter().cloned()).collect();
     tera.add_raw_templates(all.iter().map(|(n, t)| (n.as_str(), t.as_str()))).map_err(|e| e.to_string())?;
@@ -408,7 +410,7 @@ fn op_context(sources: &Sources, certified: &Certified, kernels: &[Compiled], op
         runtime: runtime(options),
         name: certified.op.name.clone(),
         module: format!("{}{}", options.prefix, certified.op.name),
-        doc: paragraphs(&certified.op.doc),
+        doc: text::lines(&certified.op.doc),
         kernels: kernels.iter().map(|k| kernel_context(sources, k, options)).collect(),
         text: None,
     }
@@ -425,10 +427,6 @@ fn render(tera: &Tera, name: &str, context: &impl Serialize) -> Result<String, S
         }
         text
     })
-}
-
-fn paragraphs(doc: &str) -> Vec<String> {
-    doc.lines().map(|l| l.trim().to_string()).collect()
 }
 
 fn place(sources: &Sources, span: Span) -> String {
@@ -492,7 +490,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         name: kernel.name.clone(),
         scalar: kernel.dtype,
         dtype: scalar,
-        doc: paragraphs(&op.doc),
+        doc: text::lines(&op.doc),
         source: place(sources, c.instance.name.span),
         forward: steps(&op.written.forward, &op.forward),
         adjoint: steps(&op.written.adjoint, &op.adjoint.stmts),
