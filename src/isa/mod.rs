@@ -2,7 +2,7 @@
 //!
 //! With `std` on x86-64 the choice is made at run time, once: a byte is read on every later call. Elsewhere, and where the build already
 //! enables the best set (`-C target-cpu=native`), it is made by the compiler. The environment variable `COTANGENT_ISA` (`portable`,
-//! `avx2`, `avx512`) caps the choice at run time, to compare and to test.
+//! `avx2`, `avx512`) caps the choice at run time, to compare and to test. Any other value is said to be unknown, once, on standard error.
 //!
 //! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call from a function
 //! without an instruction set into one with it. The types that stand for instruction sets beyond the baseline are private: code that is

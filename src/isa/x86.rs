@@ -426,10 +426,18 @@ mod chosen {
     /// Finds what the machine has, capped by `COTANGENT_ISA`.
     #[cold]
     pub fn choose() -> u8 {
-        let cap = match std::env::var("COTANGENT_ISA").as_deref() {
-            Ok("portable") => PORTABLE,
-            Ok("avx2") => AVX2,
-            _ => AVX512,
+        let wish = std::env::var_os("COTANGENT_ISA").unwrap_or_default();
+        let cap = match wish.to_str() {
+            Some("portable") => PORTABLE,
+            Some("avx2") => AVX2,
+            Some("avx512" | "") => AVX512,
+            _ => {
+                // A kernel does not fail; who cannot be told is not told.
+                let text =
+                    format_args!("cotangent: COTANGENT_ISA is {wish:?}, not portable, avx2 or avx512: not heeded\n");
+                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), text);
+                AVX512
+            }
         };
         let level = best().min(cap);
         LEVEL.store(level, Relaxed);

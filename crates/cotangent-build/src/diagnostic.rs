@@ -5,7 +5,9 @@
 
 use crate::source::{self, SourceId, Sources, Span};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+use std::collections::HashSet;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// How bad it is.
@@ -18,7 +20,7 @@ pub enum Severity {
 }
 
 /// A place that a diagnostic underlines.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Label {
     /// Where.
     pub span: Span,
@@ -29,7 +31,7 @@ pub struct Label {
 }
 
 /// One finding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// Which kind.
     pub code: Code,
@@ -125,17 +127,22 @@ impl Diagnostic {
                 group = group.element(Origin::path(sources.path(file)));
                 continue;
             }
-            let labels = self.labels.iter().filter(|l| l.span.source == file);
-            group = group.element(Snippet::source(sources.text(file)).path(sources.path(file)).annotations(
-                labels.map(|label| {
+            for labels in near(self.labels.iter().filter(|l| l.span.source == file), sources) {
+                let spans: Vec<Range<usize>> = labels.iter().map(|l| sources.range(l.span)).collect();
+                // Only the lines around: a file may be large, and findings many.
+                let (lines, first) = sources.lines_around(file, &spans);
+                let snippet =
+                    Snippet::source(&sources.text(file)[lines.clone()]).path(sources.path(file)).line_start(first);
+                let annotations = labels.iter().zip(spans).map(|(label, span)| {
                     let kind = match label.primary {
                         true => AnnotationKind::Primary,
                         false => AnnotationKind::Context,
                     };
                     let text = (!label.text.is_empty()).then(|| visible(&label.text));
-                    kind.span(sources.range(label.span)).label(text)
-                }),
-            ));
+                    kind.span(span.start - lines.start..span.end - lines.start).label(text)
+                });
+                group = group.element(snippet.annotations(annotations));
+            }
         }
         for note in &self.notes {
             group = group.element(Level::NOTE.message(visible(note)));
@@ -148,27 +155,58 @@ impl Diagnostic {
     }
 }
 
+/// Labels that are shown with what stands between them, in parts that are not: the first has the first label, what else is far from it follows.
+fn near<'a>(labels: impl Iterator<Item = &'a Label>, sources: &Sources) -> Vec<Vec<&'a Label>> {
+    let mut parts: Vec<(usize, Vec<&Label>)> = Vec::new();
+    for label in labels {
+        let line = sources.line(label.span);
+        match parts.iter_mut().find(|(of, _)| of.abs_diff(line) <= FAR) {
+            Some((_, part)) => part.push(label),
+            None => parts.push((line, vec![label])),
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
+}
+
+/// Characters of a line of a message beyond which it is cut: a name may be as long as its file.
+const MOST_CHARACTERS: usize = 2000;
+
+/// Lines between two labels beyond which they are shown as if of two files.
+const FAR: usize = 500;
+
+/// Findings beyond this number are counted, not printed.
+pub const MOST_SHOWN: usize = 100;
+
 /// The text with control characters made visible, line breaks kept: a spec may quote anything.
 fn visible(text: &str) -> String {
-    let lines: Vec<String> = text.lines().map(|line| source::visible(&normalize_untrusted_str(line))).collect();
-    lines.join("\n")
+    let line = |line: &str| match line.char_indices().nth(MOST_CHARACTERS) {
+        Some((at, _)) => source::visible(&normalize_untrusted_str(&line[..at])) + " ...",
+        None => source::visible(&normalize_untrusted_str(line)),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// All findings of a build.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    seen: HashSet<Diagnostic>,
+    /// Number of different errors.
+    errors: usize,
 }
 
 impl Diagnostics {
     /// Adds one.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.list.push(diagnostic);
+        if self.seen.insert(diagnostic.clone()) {
+            self.errors += usize::from(diagnostic.severity == Severity::Error);
+            self.list.push(diagnostic);
+        }
     }
 
     /// Adds several.
     pub fn extend(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>) {
-        self.list.extend(diagnostics);
+        diagnostics.into_iter().for_each(|d| self.push(d));
     }
 
     /// Whether there is neither error nor warning.
@@ -180,30 +218,23 @@ impl Diagnostics {
     /// Whether the build must fail.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.errors() > 0
+        self.errors > 0
     }
 
     /// Number of different errors.
     #[must_use]
     pub fn errors(&self) -> usize {
-        let different = self.sorted();
-        let errors = different.iter().filter(|d| d.severity == Severity::Error);
-        errors.count()
+        self.errors
     }
 
-    /// In the order they came, repeats included.
+    /// In the order they came, each once.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
-    /// By file and place, exact repeats dropped.
+    /// By file and place.
     fn sorted(&self) -> Vec<&Diagnostic> {
-        let mut sorted: Vec<&Diagnostic> = Vec::new();
-        for diagnostic in &self.list {
-            if !sorted.contains(&diagnostic) {
-                sorted.push(diagnostic);
-            }
-        }
+        let mut sorted: Vec<&Diagnostic> = self.list.iter().collect();
         sorted.sort_by(|a, b| {
             let key = |d: &Diagnostic| (d.place(), d.code);
             key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message))
@@ -211,18 +242,41 @@ impl Diagnostics {
         sorted
     }
 
-    /// The text of all, sorted by file and place, exact repeats dropped, an empty line between two.
+    /// The text of all, sorted by file and place, an empty line between two. Of more than [`MOST_SHOWN`] the first are shown, errors before
+    /// warnings, and the others counted.
     #[must_use]
     pub fn render(&self, sources: &Sources) -> String {
+        let mut shown = self.sorted();
+        let mut more = String::new();
+        if shown.len() > MOST_SHOWN {
+            let is_error = |d: &&Diagnostic| d.severity == Severity::Error;
+            let errors = self.errors.min(MOST_SHOWN);
+            let mut left = [errors, MOST_SHOWN - errors];
+            shown.retain(|d| {
+                let left = &mut left[usize::from(!is_error(d))];
+                let keep = *left > 0;
+                *left -= usize::from(keep);
+                keep
+            });
+            let (errors, all) = (self.errors - errors, self.list.len() - MOST_SHOWN);
+            let count = |n: usize, what: &str| match n {
+                0 => None,
+                1 => Some(format!("1 more {what}")),
+                n => Some(format!("{n} more {what}s")),
+            };
+            let counts: Vec<_> =
+                [count(errors, "error"), count(all - errors, "warning")].into_iter().flatten().collect();
+            more = format!("\nnot shown: {}\n", counts.join(", "));
+        }
         let mut out = String::new();
-        for diagnostic in self.sorted() {
+        for diagnostic in shown {
             if !out.is_empty() {
                 out.push('\n');
             }
             out.push_str(diagnostic.render(sources).trim_end());
             out.push('\n');
         }
-        out
+        out + &more
     }
 }
 
@@ -858,6 +912,18 @@ Wrong:
 Right:
     adjoint:
       - x_bar[i] += y_bar[i] * logistic(x[i])"
+
+TooLarge "E044" "a spec that is larger than any that is meant"
+"What a spec asks for is bounded, so that each is refused or compiled in time: a file has at most 1 MiB, an op at most \
+1,000 instances in a file, 200 axes of at most 64 dimensions each, 2,000 tensors and parameters and, with what the ops that it calls add, \
+4,000 steps that read tensors 10,000 times. Calls go at most 32 ops deep; they grow fast: an op that calls twice what calls twice has \
+four times the steps. Numbers of elements have their own bounds (E025).
+
+Wrong:
+    - a = power(x)          power has 3,000 steps
+    - y = power(a)
+Right:
+    - y = power(x)"
 }
 
 #[cfg(test)]
@@ -920,7 +986,7 @@ help: did you mean `d`?
         all.push(unknown_index());
         let early = Diagnostic::warning(Code::UnusedInput, span("x", 0), "unread", "").note("a");
         all.extend([early, unknown_index()]);
-        assert_eq!((all.errors(), all.iter().count()), (1, 3));
+        assert_eq!((all.errors(), all.iter().count()), (1, 2));
         let text = all.render(&sources());
         assert!(text.starts_with("warning[E031]: unread\n"), "{text}");
         assert!(text.contains("= note: a\n\nerror[E009]"), "{text}");
@@ -962,9 +1028,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 43);
-        let message = "E044".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E044`; codes run from E001 to E043";
+        assert_eq!(Code::ALL.len(), 44);
+        let message = "E045".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E045`; codes run from E001 to E044";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

@@ -193,7 +193,13 @@ impl Build {
     pub fn try_compile(&self) -> Result<Output, Report> {
         if !self.silent {
             for path in self.specs.iter().chain(&self.templates) {
-                println!("cargo::rerun-if-changed={}", path.display());
+                let path = path.display().to_string();
+                // What follows a line break would be a line for cargo of its own.
+                if path.contains(['\n', '\r']) {
+                    let message = format!("cargo cannot watch `{}`: a line breaks in it", source::visible(&path));
+                    return Err(Report::general(Code::BadOption, message));
+                }
+                println!("cargo::rerun-if-changed={path}");
             }
         }
         let out_dir = match (&self.out_dir, std::env::var_os("OUT_DIR")) {
@@ -236,9 +242,6 @@ impl Build {
 
 /// Reads a spec file, or every `.yaml` file of a folder in the order of their names.
 pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<SourceId> {
-    let mut fail = |path: &Path, e: std::io::Error| {
-        out.push(Diagnostic::general(Code::Io, format!("cannot read {}: {e}", named(path))));
-    };
     let mut files = vec![path.to_path_buf()];
     if path.is_dir() {
         match std::fs::read_dir(path)
@@ -249,7 +252,7 @@ pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<So
                     entries.into_iter().filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml")).collect()
             }
             Err(e) => {
-                fail(path, e);
+                out.push(unreadable(path, e));
                 return Vec::new();
             }
         }
@@ -257,12 +260,31 @@ pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<So
     }
     let mut specs = Vec::new();
     for file in files {
-        match std::fs::read_to_string(&file) {
-            Ok(text) => specs.push(sources.add(&shown(&file), text)),
-            Err(e) => fail(&file, e),
+        match read(&file) {
+            Ok(Some(text)) => specs.push(sources.add(&shown(&file), text)),
+            Ok(None) => out.push(spec::too_large(sources.add(&shown(&file), String::new()))),
+            Err(e) => out.push(unreadable(&file, e)),
         }
     }
     specs
+}
+
+/// The text of a spec file, if it is not larger than any spec. No more of it is read than that.
+fn read(path: &Path) -> std::io::Result<Option<String>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(spec::MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > spec::MAX_BYTES {
+        return Ok(None);
+    }
+    String::from_utf8(bytes).map(Some).map_err(|e| {
+        let message = format!("byte {} is not text in UTF-8", e.utf8_error().valid_up_to());
+        std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+    })
+}
+
+fn unreadable(path: &Path, e: std::io::Error) -> Diagnostic {
+    Diagnostic::general(Code::Io, format!("cannot read {}: {e}", named(path)))
 }
 
 /// A path as output and diagnostics show it: the same on every host, so with slashes, and within the folder that the build runs in or writes to

@@ -9,7 +9,7 @@ use crate::index::Op;
 use crate::index::resolve::{self, Missing, resolve};
 use crate::source::{SourceId, Sources, shipped_ops};
 use crate::spec::{self, Declaration, Spec};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -23,13 +23,25 @@ pub struct Library<'a> {
     open: RefCell<Vec<String>>,
     /// Ops that are made of themselves, each way once around.
     cycles: RefCell<Vec<Vec<String>>>,
+    /// Whether what is being read calls too deep.
+    deep: Cell<bool>,
 }
+
+/// Ops that call each other are read to this depth.
+const MOST_DEPTH: usize = 32;
 
 impl<'a> Library<'a> {
     /// The ops of a build and those that ship.
     #[must_use]
     pub fn new(specs: &'a [Spec], sources: &'a Sources) -> Self {
-        Library { specs, sources, found: RefCell::default(), open: RefCell::default(), cycles: RefCell::default() }
+        Library {
+            specs,
+            sources,
+            found: RefCell::default(),
+            open: RefCell::default(),
+            cycles: RefCell::default(),
+            deep: Cell::default(),
+        }
     }
 
     /// Resolves an op; what it calls cannot call it.
@@ -67,7 +79,16 @@ impl resolve::Library for Library<'_> {
         if !self.has(name) {
             return Err(Missing::Unknown);
         }
+        if open.len() > MOST_DEPTH {
+            self.deep.set(true);
+            return Err(Missing::Deep(MOST_DEPTH));
+        }
         let op = self.read(name);
+        // From another place it may not be too deep: this is told where the calls begin.
+        if op.is_none() && self.deep.get() {
+            self.deep.set(open.len() > 1);
+            return Err(Missing::Deep(MOST_DEPTH));
+        }
         let cycle = self.cycles.borrow().iter().find(|way| way.iter().any(|n| n == name)).cloned();
         if let Some(way) = cycle.filter(|way| open.iter().any(|o| way.contains(o))) {
             return Err(Missing::Cycle(way));

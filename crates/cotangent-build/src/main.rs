@@ -70,7 +70,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("error: {message}\n\n{USAGE}");
+            complain(&format!("error: {message}\n\n{USAGE}\n"));
             ExitCode::from(2)
         }
     }
@@ -80,6 +80,12 @@ fn main() -> ExitCode {
 fn say(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// To standard error, which may be closed as well.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn parse() -> Result<Command, lexopt::Error> {
@@ -202,11 +208,11 @@ fn render(build: &Build, output: Option<&Path>, tests: Option<&Path>, check: boo
     let made = match build.render() {
         Ok(made) => made,
         Err(report) => {
-            eprint!("{report}");
+            complain(&report.to_string());
             return ExitCode::FAILURE;
         }
     };
-    eprint!("{}", made.warnings);
+    complain(&made.warnings.to_string());
     for (name, text) in &made.files {
         // Beside the root there are its tests, and the C header, which has a path of its own.
         let file = match name.as_str() {
@@ -219,13 +225,16 @@ fn render(build: &Build, output: Option<&Path>, tests: Option<&Path>, check: boo
             None => say(text),
             Some(file) if check => {
                 if std::fs::read_to_string(file).ok().as_ref() != Some(text) {
-                    eprintln!("error: {} is not what the specs and options give: render it again", file.display());
+                    complain(&format!(
+                        "error: {} is not what the specs and options give: render it again\n",
+                        file.display()
+                    ));
                     return ExitCode::FAILURE;
                 }
             }
             Some(file) => {
                 if let Err(e) = write_changed(file, text) {
-                    eprintln!("error: cannot write {}: {e}", file.display());
+                    complain(&format!("error: cannot write {}: {e}\n", file.display()));
                     return ExitCode::FAILURE;
                 }
             }
@@ -246,11 +255,11 @@ fn check(paths: &[PathBuf]) -> ExitCode {
         if let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) {
             ops += 1;
             kernels += pipeline::kernels(&c, &Options::default(), &mut out).len();
-            println!("{:<40} adjoint {}", sources.path(source), c.certificate.adjoint);
+            say(&format!("{:<40} adjoint {}\n", sources.path(source), c.certificate.adjoint));
         }
     }
-    eprint!("{}", out.render(&sources));
-    println!("{ops} ops certified, {kernels} instances, {} errors", out.errors());
+    complain(&out.render(&sources));
+    say(&format!("{ops} ops certified, {kernels} instances, {} errors\n", out.errors()));
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -268,7 +277,7 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
         if let Some(name) = instance {
             c.spec.instances.retain(|i| i.name.value == name);
             if c.spec.instances.is_empty() {
-                eprintln!("error: no instance `{name}` in {}", sources.path(source));
+                complain(&format!("error: no instance `{name}` in {}\n", sources.path(source)));
                 return ExitCode::FAILURE;
             }
         }
@@ -298,18 +307,18 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 match emit::op_file(&sources, &c, &compiled, &options) {
                     Ok(rust) => text.push_str(&rust),
                     Err(e) => {
-                        eprintln!("error: {e}");
+                        complain(&format!("error: {e}\n"));
                         return ExitCode::FAILURE;
                     }
                 }
             }
             other => {
-                eprintln!("error: no stage `{other}`: the stages are index, rules, plain, nest and rust");
+                complain(&format!("error: no stage `{other}`: the stages are index, rules, plain, nest and rust\n"));
                 return ExitCode::from(2);
             }
         }
     }
-    eprint!("{}", out.render(&sources));
+    complain(&out.render(&sources));
     say(&text);
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -317,12 +326,12 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
 fn explain(code: &str) -> ExitCode {
     match code.parse::<Code>() {
         Ok(code) => {
-            println!("{}: {}\n\n{}", code.as_str(), code.title(), code.explanation());
+            say(&format!("{}: {}\n\n{}\n", code.as_str(), code.title(), code.explanation()));
             ExitCode::SUCCESS
         }
         Err(_) => {
             let known: Vec<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
-            eprintln!("error: no code `{code}`: the codes are {}", known.join(", "));
+            complain(&format!("error: no code `{code}`: the codes are {}\n", known.join(", ")));
             ExitCode::FAILURE
         }
     }

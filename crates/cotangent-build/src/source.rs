@@ -189,6 +189,20 @@ impl Sources {
         start..end.max(start)
     }
 
+    /// The bytes of the lines in which the ranges lie, with two lines more on each side, and the number of the first, from 1.
+    pub(crate) fn lines_around(
+        &self,
+        id: SourceId,
+        ranges: &[std::ops::Range<usize>],
+    ) -> (std::ops::Range<usize>, usize) {
+        let file = self.file(id);
+        let line = |at: usize| file.lines.partition_point(|&start| start <= at) - 1;
+        let first = ranges.iter().map(|r| line(r.start)).min().unwrap_or(0).saturating_sub(2);
+        let last = ranges.iter().map(|r| line(r.end)).max().unwrap_or(0) + 3;
+        let end = file.lines.get(last).copied().unwrap_or(file.text.len());
+        (file.lines[first]..end, first + 1)
+    }
+
     /// The place of a line and column as a parser reports them (both from 1, column in characters), one character long.
     pub(crate) fn place(&self, id: SourceId, line: usize, column: usize) -> Span {
         let file = self.file(id);

@@ -222,7 +222,9 @@ pub(crate) fn is_keyword(word: &str) -> bool {
 }
 
 /// Largest file that is read, in bytes: far above any spec, far below what strains the parser.
-const MAX_BYTES: usize = 1 << 20;
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// Most instances of an op in a file.
+const MAX_INSTANCES: usize = 1000;
 /// Deepest nesting of YAML that is read. A spec needs 4.
 const MAX_DEPTH: usize = 32;
 
@@ -426,9 +428,7 @@ fn read(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<No
     let text = sources.text(source);
     let start = Span { source, start: 0, end: 0 };
     if text.len() > MAX_BYTES {
-        let message = format!("the file is too large: {} bytes", text.len());
-        let label = format!("a spec has at most {MAX_BYTES} bytes");
-        out.push(Diagnostic::error(Code::Yaml, start, message, label));
+        out.push(too_large(source));
         return None;
     }
     let options = serde_saphyr::options! {
@@ -462,6 +462,12 @@ fn read(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Option<No
             None
         }
     }
+}
+
+/// Said of a file of more than [`MAX_BYTES`].
+pub(crate) fn too_large(source: SourceId) -> Diagnostic {
+    let message = format!("the file is too large: a spec has at most {MAX_BYTES} bytes");
+    Diagnostic::error(Code::TooLarge, Span { source, start: 0, end: 0 }, message, "of this file")
 }
 
 fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) -> Diagnostic {
@@ -1239,6 +1245,12 @@ impl Decoder<'_> {
         let help = "for example `- {name: small, I: 8, J: [2, 3]}`, or `instances: []`";
         let items = self.list("`instances`", help, node)?;
         let mut instances: Vec<InstanceSpec> = Vec::new();
+        if let Some(item) = items.value.get(MAX_INSTANCES) {
+            let message = format!("there are too many instances: {}", items.value.len());
+            let label = format!("from here on more than {MAX_INSTANCES}");
+            self.error(Diagnostic::error(Code::TooLarge, item.span, message, label));
+            return None;
+        }
         for item in items.value {
             let Some(instance) = self.instance(help, item) else {
                 continue;
@@ -1727,7 +1739,7 @@ instances:
             (&"[".repeat(200_000), "error[E001]"),
             (&"{a: ".repeat(100_000), "error[E001]"),
             (&"- ".repeat(100_000), "error[E001]"),
-            (&"a".repeat(2_000_000), "the file is too large"),
+            (&"a".repeat(2_000_000), "error[E044]: the file is too large"),
             (&("op: ".to_owned() + &"a".repeat(500_000)), "error[E005]"),
         ] {
             let (spec, errors, _) = read("a.yaml", text);

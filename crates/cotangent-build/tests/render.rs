@@ -150,6 +150,15 @@ fn every_choice_of_instruction_sets_computes_the_same() {
     let expected = if widest == wide { &portable } else { &widest };
     assert!(printed(&folder, "only_avx512", "avx512") == *expected, "AVX-512 alone is not what it is among all");
     assert!(printed(&folder, "only_avx512", "avx2") == portable, "without AVX-512 the portable kernels run");
+    // A slip of the pen is told, and the machine's best used.
+    let (out, said) = run(Command::new(folder.join("every")).env("COTANGENT_ISA", "avx-512"));
+    let expected = if cfg!(target_arch = "x86_64") {
+        "cotangent: COTANGENT_ISA is \"avx-512\", not portable, avx2 or avx512: not heeded\n"
+    } else {
+        ""
+    };
+    assert!(out == widest && said == expected, "{said}");
+    assert_eq!(run(Command::new(folder.join("every")).env("COTANGENT_ISA", "")).1, "");
 }
 
 /// Runs the command line in a folder: its code, what it prints, what it complains of.

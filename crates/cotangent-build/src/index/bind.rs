@@ -45,6 +45,8 @@ pub enum BindError {
     ParamRank(ParamId, AxisId),
     /// An extent that is not in `1..=MAX_EXTENT`, or overflows (`None`).
     Extent(AxisId, usize, Option<i64>),
+    /// An extent that is divided by zero.
+    Zero(AxisId, usize),
     /// A tensor with more than [`MAX_ELEMENTS`] elements.
     TooLarge(TensorId),
     /// A recurrence along an axis that has not one dimension.
@@ -92,7 +94,8 @@ impl Binding {
             let computed: Vec<Option<i64>> =
                 (0..rank).map(|d| size.eval(&|atom| value_of(atom, d, &sizes, &params))).collect();
             if let Some(d) = computed.iter().position(Option::is_none) {
-                errors.push(BindError::Extent(AxisId(a), d, None));
+                let zero = size.divides_by_zero(&|atom| value_of(atom, d, &sizes, &params));
+                errors.push(if zero { BindError::Zero(AxisId(a), d) } else { BindError::Extent(AxisId(a), d, None) });
             }
             let computed: Vec<i64> = computed.into_iter().flatten().collect();
             // A derived size may be stated too: then it must agree, which the caller checks against the binding.

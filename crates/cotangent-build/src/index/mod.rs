@@ -406,6 +406,14 @@ impl Size {
             }
         }
     }
+    /// Whether a divisor in it is zero in one dimension.
+    pub fn divides_by_zero(&self, atom: &impl Fn(Atom) -> i64) -> bool {
+        match self {
+            Size::Poly(_) => false,
+            Size::Add(a, b) | Size::Sub(a, b) | Size::Mul(a, b) => a.divides_by_zero(atom) || b.divides_by_zero(atom),
+            Size::Div(a, b) => a.divides_by_zero(atom) || b.divides_by_zero(atom) || b.eval(atom) == Some(0),
+        }
+    }
     /// Its value in one dimension; `None` on overflow or division by zero.
     pub fn eval(&self, atom: &impl Fn(Atom) -> i64) -> Option<i64> {
         let both = |a: &Size, b: &Size| Some((a.eval(atom)?, b.eval(atom)?));

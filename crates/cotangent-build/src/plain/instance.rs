@@ -38,6 +38,9 @@ pub fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<B
     (r.out.errors() == errors).then_some(binding)
 }
 
+/// Dimensions of one axis.
+const MOST_DIMENSIONS: usize = 64;
+
 /// What an instance states, key by key.
 struct Reader<'a> {
     op: &'a Op,
@@ -91,6 +94,12 @@ impl<'a> Reader<'a> {
 
     fn whole(&mut self, key: &At<String>, numbers: &Numbers, code: Code) -> Option<Vec<i64>> {
         let mut all = Vec::new();
+        if let Some(v) = numbers.values.get(MOST_DIMENSIONS) {
+            let message = format!("`{}` has too many dimensions: {}", key.value, numbers.values.len());
+            let label = format!("from here on more than {MOST_DIMENSIONS}");
+            self.out.push(Diagnostic::error(Code::TooLarge, v.span, message, label));
+            return None;
+        }
         for v in &numbers.values {
             if v.value.abs() > 2f64.powi(40) {
                 let message = format!("`{}` is too large", key.value);
@@ -244,7 +253,11 @@ impl<'a> Reader<'a> {
                 }
                 self.out.push(d.help("a plain number serves every dimension"));
             }
-            BindError::Extent(a, dim, value) => self.bad_extent(a, dim, value),
+            BindError::Extent(a, dim, value) => {
+                let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
+                self.bad_extent(a, dim, value, &what);
+            }
+            BindError::Zero(a, dim) => self.bad_extent(a, dim, None, "is a division by zero"),
             BindError::Turns(a, place) => {
                 let axis = &op.axis(a).name;
                 let message = format!("a recurrence runs along `{axis}`, which has one dimension then");
@@ -268,9 +281,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn bad_extent(&mut self, a: AxisId, dim: usize, value: Option<i64>) {
+    fn bad_extent(&mut self, a: AxisId, dim: usize, value: Option<i64>, what: &str) {
         let axis = self.op.axis(a);
-        let what = value.map_or_else(|| "does not fit 64 bits".to_string(), |v| format!("is {v}"));
         let numbers = self.instance.values.iter().find(|(key, _)| key.value == axis.name);
         let place = numbers.and_then(|(_, n)| n.value.values.get(dim));
         let span = place.filter(|_| axis.size.is_none()).map_or(self.instance.name.span, |n| n.span);

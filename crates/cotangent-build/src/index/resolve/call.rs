@@ -107,6 +107,13 @@ impl Resolver<'_> {
             self.out.push(Diagnostic::error(Code::BadCall, f.span, message, "cannot be called"));
             return None;
         };
+        if stmts.len() + callee.forward.len() > MOST_STATEMENTS {
+            let message =
+                format!("`{}` is too large: with this call it has more than {MOST_STATEMENTS} steps", self.op.name);
+            let label = format!("`{}` has {}", f.value, callee.forward.len());
+            self.out.push(Diagnostic::error(Code::TooLarge, f.span, message, label));
+            return None;
+        }
         let mut binding = self.binding(&callee, f, given, &args, known)?;
         binding.result.clone_from(&name.value);
         self.complete(&callee, f, &mut binding, known)?;
@@ -151,6 +158,10 @@ impl Resolver<'_> {
                 let message = format!("there is no op `{}` to call", f.value);
                 let d = Diagnostic::error(Code::UnknownOp, f.span, message, "neither in this build nor shipped");
                 self.out.push(d.help(suggestion(&f.value, &names, "ops")));
+            }
+            Err(Missing::Deep(depth)) => {
+                let message = format!("`{}` is too large: its calls go more than {depth} ops deep", self.op.name);
+                self.out.push(Diagnostic::error(Code::TooLarge, f.span, message, "calls what calls what calls"));
             }
             Err(Missing::Cycle(path)) => {
                 let way: Vec<_> = path.iter().chain(path.first()).map(|n| format!("`{n}`")).collect();
@@ -609,8 +620,8 @@ impl Resolver<'_> {
     }
 
     fn too_large(&mut self, span: Span) {
-        let message = "sizes of this call exceed 64 bits";
-        self.out.push(Diagnostic::error(Code::BadCall, span, message, "too large"));
+        let message = "an index or a size of this call exceeds 64 bits, or is divided by zero";
+        self.out.push(Diagnostic::error(Code::BadCall, span, message, "cannot be computed"));
     }
 
     /// A derived size of the op in one of the dimensions that its axis stands for. Derived sizes within are written out.
@@ -698,7 +709,13 @@ impl Over<'_> {
         let term = |(v, c): &(VarId, Poly)| Some((self.parts[v.0][d], self.b.poly(c, d)?));
         let mut terms: Vec<_> = a.terms.iter().map(term).collect::<Option<_>>()?;
         terms.sort();
-        Some(Affine { terms, constant: self.b.poly(&a.constant, d)?, divisor: self.b.poly(&a.divisor, d)? })
+        terms.retain(|(_, c)| !c.is_zero());
+        // after this: as the caller could have written it, also where a parameter is zero
+        let divisor = self.b.poly(&a.divisor, d)?;
+        if divisor.is_zero() {
+            return None;
+        }
+        Some(Affine { terms, constant: self.b.poly(&a.constant, d)?, divisor })
     }
 
     fn expr(&self, e: &Expr) -> Option<Expr> {

@@ -37,6 +37,16 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("if", "where"),
 ];
 
+/// Statements beyond which an op is refused, those of the ops that it calls included. No op that is meant comes near, and calls of calls of calls
+/// grow fast.
+const MOST_STATEMENTS: usize = 4000;
+
+/// Accesses in the formulas of an op beyond which it is refused: each has a derivative, which is compared with the others'.
+const MOST_ACCESSES: usize = 10_000;
+
+/// Axes, and tensors with parameters, beyond which an op is refused.
+const MOST_NAMES: [usize; 2] = [200, 2000];
+
 /// The ops that a step may call.
 pub trait Library {
     /// The op of a name, with both rules.
@@ -55,6 +65,8 @@ pub enum Missing {
     Broken,
     /// It is being read: it calls itself, by way of these.
     Cycle(Vec<String>),
+    /// It stands deeper than this among ops that call each other.
+    Deep(usize),
 }
 
 /// Which formulas are being read: it decides what may be read and written.
@@ -117,9 +129,29 @@ struct Scope {
     unbound: Vec<String>,
 }
 
+/// More names than any op that is meant has are an error.
+fn too_many(spec: &Spec, out: &mut Diagnostics) {
+    let tensors = || spec.inputs.iter().chain(&spec.outputs);
+    let mut axes = std::collections::BTreeSet::new();
+    let axis = tensors().flat_map(|t| &t.axes).find(|a| axes.insert(a.as_str()) && axes.len() > MOST_NAMES[0]);
+    let names = spec.params.iter().map(|(name, _)| name).chain(tensors().map(|t| &t.name));
+    let name = names.skip(MOST_NAMES[1]).map(|name| name.span).next();
+    for (place, what, most) in
+        [(axis.map(|a| a.span), "axes", MOST_NAMES[0]), (name, "tensors and parameters", MOST_NAMES[1])]
+    {
+        let Some(place) = place else { continue };
+        let message = format!("`{}` has too many {what}", spec.op.value);
+        out.push(Diagnostic::error(Code::TooLarge, place, message, format!("from here on more than {most}")));
+    }
+}
+
 /// Resolves a spec. Errors go to `out`.
 pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Option<Op> {
     let errors = out.errors();
+    too_many(spec, out);
+    if out.errors() > errors {
+        return None;
+    }
     let op = Op {
         name: spec.op.value.clone(),
         doc: spec.doc.as_ref().map(|d| d.value.clone()).unwrap_or_default(),
@@ -157,6 +189,13 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
     let (forward, written) = r.section(Section::Forward, &spec.forward);
     r.op.forward = forward;
     r.op.written.forward = written;
+    let mut accesses = 0;
+    r.op.forward.iter().for_each(|s| s.value.reads(&mut |_, _| accesses += 1));
+    if accesses > MOST_ACCESSES {
+        let message = format!("`{}` is too large: its formulas read tensors {accesses} times", r.op.name);
+        r.out.push(Diagnostic::error(Code::TooLarge, spec.op.span, message, format!("more than {MOST_ACCESSES}")));
+        return None;
+    }
     r.check_forward_complete(spec);
     r.check_free_axes();
     if let Adjoint::Declared(formulas) = &spec.adjoint {

@@ -14,6 +14,13 @@ impl Resolver<'_> {
         let mut written = Vec::new();
         let mut steps = Vec::new();
         self.targets.clear();
+        if let Some(f) = formulas.get(MOST_STATEMENTS) {
+            let message = format!("`{}` is too large: it has {} steps", self.op.name, formulas.len());
+            let label = format!("from here on more than {MOST_STATEMENTS}");
+            self.out.push(Diagnostic::error(Code::TooLarge, f.whole(), message, label));
+            self.failed.extend(self.op.outputs().into_iter().map(|t| self.op.tensor(t).name.clone()));
+            return (Vec::new(), Vec::new());
+        }
         for f in formulas {
             match syntax::step(f, self.out) {
                 Some(step) => {
