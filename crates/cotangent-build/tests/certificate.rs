@@ -2,6 +2,9 @@
 //! wrong one is refused (E021, E022) with a point, each right one is accepted without a word, and what cannot be decided is warned of.
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
+use cotangent_build::index::Role;
+use cotangent_build::index::bind::Binding;
+use cotangent_build::index::eval::Machine;
 use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
 
@@ -370,4 +373,25 @@ fn right_rules_are_accepted() {
 #[test]
 fn what_is_not_decided_is_warned_of() {
     all(WARNED.iter().map(|(code, c)| (vec![*code], *c)), |text| text.contains("warning"));
+}
+
+/// The gradient of the largest of what was rounded, where the output comes back one unit in the last place off.
+#[test]
+fn derived_rules_of_extrema_need_no_bits_of_a_rounded_output() {
+    let text =
+        "op: peak\ninputs: {x: [I, J]}\noutputs: {y: [I]}\nforward:\n  - y[i] = max(j) exp(x[i,j])\ninstances: []\n";
+    let mut sources = Sources::default();
+    let mut out = Diagnostics::default();
+    let id = sources.add("peak.yaml", text.to_string());
+    let Some(c) = pipeline::certified(id, &sources, &mut out) else { panic!("{}", out.render(&sources)) };
+    let (op, given) = (&c.op, [Some(vec![1]), Some(vec![3])]);
+    let binding = Binding::new(op, &given, Vec::new()).unwrap_or_else(|e| panic!("{e:?}"));
+    let (x, y) = (op.inputs()[0], op.outputs()[0]);
+    let (x_bar, y_bar) = (op.with_role(Role::Cotangent(x))[0], op.with_role(Role::Cotangent(y))[0]);
+    let mut machine = Machine::<f64>::new(op, &binding);
+    machine.tensors.insert(x, vec![0.1, 0.7, -2.0]);
+    machine.tensors.insert(y, vec![0.7f64.exp().next_up()]);
+    machine.tensors.insert(y_bar, vec![1.0]);
+    machine.run(&op.adjoint.stmts).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(machine.tensors[&x_bar], [0.0, 0.7f64.exp(), 0.0]);
 }

@@ -5,6 +5,7 @@
 //! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric. Where formulas have
 //! ties or kinks, points on them are tried too (`kinks.rs`).
 
+pub mod entries;
 pub mod field;
 mod kinks;
 mod normal;
@@ -104,6 +105,9 @@ pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Cert
         Some(Method::Derived)
     };
     let certificate = Certificate { adjoint: adjoint?, tangent: tangent? };
+    if let Some(broken) = entries::check(op, &shapes) {
+        panic!("`{}` of the program `{}` is broken: {broken:?}", broken.entry.name(), op.name);
+    }
     if op.adjoint.declared && op.tangent.declared && (kinks::any(&op.forward) || kinks::any(&op.tangent.stmts)) {
         let found = shapes.iter().find_map(|binding| Some((binding, kinks::disagree(op, binding)?)));
         if let (Some((binding, (adjoint, tangent))), Some(at)) = (found, op.tangent.stmts.last()) {

@@ -125,9 +125,13 @@ const MAX_WORK: usize = 1 << 21;
 
 /// The terms that the statements of an op evaluate.
 fn work(op: &Op, b: &Binding) -> usize {
-    let terms = |s: &Stmt| s.vars.iter().fold(1usize, |n, v| n.saturating_mul(b.count(v.axis)));
-    let all = op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts);
-    all.fold(0, |n, s| n.saturating_add(terms(s)))
+    [&op.forward, &op.adjoint.stmts, &op.tangent.stmts].into_iter().fold(0, |n, s| n.saturating_add(terms(s, b)))
+}
+
+/// The terms that statements evaluate.
+pub fn terms(stmts: &[Stmt], b: &Binding) -> usize {
+    let of = |s: &Stmt| s.vars.iter().fold(1usize, |n, v| n.saturating_mul(b.count(v.axis)));
+    stmts.iter().fold(0, |n, s| n.saturating_add(of(s)))
 }
 
 /// Random bindings of rank 1 in which every axis is the shorter of every pair a few times, where that can be: a read outside is zero, so a loop

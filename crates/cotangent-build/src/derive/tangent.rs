@@ -124,9 +124,12 @@ fn differentiate(
         }
         Some(ReduceOp::Prod) => d.product(s),
         Some(r @ (ReduceOp::Max | ReduceOp::Min)) => {
-            // Where other steps write the target too, it does not hold the extremum.
+            // Where other steps write the target too, it does not hold the extremum. An output comes back from the caller, and need not have the bits
+            // that this rule computes, unless all bits are those of inputs.
             let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
-            d.extremum(s, r, alone)
+            let ours = d.op.tensor(s.target).role != Role::Output || d.op.program.is_some() || s.scan.is_some();
+            let known = alone && (ours || selects(d.op, &s.value));
+            d.extremum(s, r, known)
         }
     };
     if value.is_zero() {
@@ -155,6 +158,18 @@ fn differentiate(
         scan: s.scan,
     };
     hoist(op, raw, Role::RuleLocal, out);
+}
+
+/// Whether a value is that of an input, bit for bit, or its negative.
+fn selects(op: &Op, e: &Expr) -> bool {
+    match e {
+        Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => true,
+        Expr::Read(t, _) => op.tensor(*t).role == Role::Input,
+        Expr::Unary(f, a) => matches!(f, Unary::Neg | Unary::Abs) && selects(op, a),
+        Expr::Binary(f, a, b) => matches!(f, Binary::Min | Binary::Max) && selects(op, a) && selects(op, b),
+        Expr::Where(_, a, b) => selects(op, a) && selects(op, b),
+        Expr::Powf(..) | Expr::Reduce(..) => false,
+    }
 }
 
 fn bound(s: &Stmt) -> Vec<VarId> {
@@ -252,13 +267,14 @@ impl Derive<'_> {
     }
 
     /// The mean of the tangents where the extremum is attained (the convention at ties).
-    fn extremum(&mut self, s: &Stmt, r: ReduceOp, alone: bool) -> Expr {
+    /// `known`: the target holds it.
+    fn extremum(&mut self, s: &Stmt, r: ReduceOp, known: bool) -> Expr {
         let de = self.derivative(&s.value);
         if de.is_zero() {
             return de;
         }
         let vars = bound(s);
-        let value = if alone || vars.is_empty() {
+        let value = if known || vars.is_empty() {
             Expr::Read(s.target, s.index.clone())
         } else {
             let inner: Vec<VarId> = vars.iter().map(|v| self.fresh(*v)).collect();
