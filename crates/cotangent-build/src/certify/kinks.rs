@@ -286,7 +286,7 @@ impl<'a> Rules<'a> {
             let slack = (width - wider).abs() + 1e-9 * size + self.floors.get(t).unwrap_or(&0.0) + errors[t][*e];
             let smooth = width <= 1e-6 * size || width <= slack;
             // Without a limit, as a root at zero.
-            let diverges = width > 2.0 * wider + slack;
+            let diverges = width > 2.0 * wider + (slack - (width - wider).abs());
             if value.is_finite() {
                 if !(lo - slack..=hi + slack).contains(&value) {
                     let middle = if right.is_finite() { (right, right) } else { (0.5 * (lo + hi), 0.5 * (lo + hi)) };
@@ -296,7 +296,7 @@ impl<'a> Rules<'a> {
                 return unfit((right, right), What::Value);
             } else if right.is_finite() && !smooth && !diverges && self.corners {
                 return unfit((lo, hi), What::Kink);
-            } else if right.is_finite() {
+            } else if right.is_finite() && !diverges {
                 doubtful = doubtful.or(unfit((right, right), What::NotFinite));
             }
         }

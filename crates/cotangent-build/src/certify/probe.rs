@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Values along a line, of both signs, and zero. Numbers of the formula come besides.
 const LADDER: [f64; 12] = [1e-8, 1e-4, 1e-2, 0.5, 1.0, 3.0, 10.0, 40.0, 1e2, 1e3, 1e5, 1e8];
+/// Inputs nearer to zero are not compared, as their squares and cubes underflow.
+const TINY: f64 = 1e-90;
 /// The values of a parameter: what it may be is written nowhere, so neither zero nor below.
 const PARAMETER: Domain = Domain { lo: 1e-3, lo_closed: true, hi: 1e3, hi_closed: true };
 /// Points that are the start of further lines, where a branch needs several bends at once.
@@ -230,7 +232,10 @@ impl Probe {
                 let value = Expr::Where(Box::new(reached.clone()), Box::new(taken), number(0.0));
                 let condition = print::condition(&self.op, &s.vars, c);
                 let span = s.span;
-                if !self.branches.iter().any(|b| b.span == span && b.condition == condition) {
+                // Inputs are finite here: a branch for what is not is none that is looked for.
+                let mut finite = true;
+                c.visit(&mut |e| finite &= !matches!(e, Expr::Const(c) if !c.is_finite()));
+                if finite && !self.branches.iter().any(|b| b.span == span && b.condition == condition) {
                     let values = self.watched(s, value).0;
                     // Points are finite: of a comparison with infinity one side is met by none.
                     let seen = [with_infinity(c); 2];
@@ -492,7 +497,9 @@ impl<'a> Search<'a> {
         if new && self.bases.len() < MAX_BASES {
             self.bases.push(point.clone());
         }
-        if self.found.is_none() {
+        // Products of what is smaller are no numbers any more.
+        let tiny = point.inputs.values().flatten().any(|v| *v != 0.0 && v.abs() < TINY);
+        if self.found.is_none() && !tiny {
             let pole = self.probe.sites.iter().zip(&g).any(|(s, g)| s.pole && g.contains(&0.0));
             if let Some(unfit) = self.rules.judge(point, &run, pole) {
                 let found = Found { point: point.clone(), unfit, params: Vec::new() };
@@ -570,7 +577,7 @@ impl<'a> Search<'a> {
     /// Both sides of a value, and a little further off, where what is wrong is not lost in rounding.
     fn beside(&mut self, base: &Point, line: Line, value: f64) {
         let place = ordered(value);
-        let width = (value.abs() * 1e-6).max(f64::MIN_POSITIVE);
+        let width = (value.abs() * 1e-6).max(1e-12);
         for v in [unordered(place - 1), unordered(place + 1), value - width, value + width] {
             if let Some(point) = self.at(base, line, v) {
                 self.eval(&point);
