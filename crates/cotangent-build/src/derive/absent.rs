@@ -39,7 +39,8 @@ pub fn absorbed(op: &Op, params: &BTreeMap<ParamId, Range>, before: &[Stmt], stm
     let tensors = (0..op.tensors.len()).map(|t| (TensorId(t), domain(&op.tensors[t]))).collect();
     let mut ranges = Ranges { params, tensors };
     ranges.run(&all);
-    let mut facts = Facts { op, ranges, sides, zeros: BTreeMap::new(), steep: BTreeSet::new(), roots: roots(&all) };
+    let (zeros, steep) = (BTreeMap::new(), BTreeSet::new());
+    let mut facts = Facts { op, ranges, sides, zeros, steep, roots: roots(&all), counts: counts(&all) };
     facts.find(&all);
     stmts.iter().map(|s| Stmt { value: facts.guarded(s), ..s.clone() }).collect()
 }
@@ -151,6 +152,7 @@ struct Facts<'a> {
     /// Tangents and cotangents with the slope of a root in them.
     steep: BTreeSet<TensorId>,
     roots: BTreeMap<TensorId, Expr>,
+    counts: BTreeSet<TensorId>,
 }
 
 type Known = Vec<(Cond, bool)>;
@@ -370,7 +372,7 @@ impl Facts<'_> {
             let steep =
                 !contraction && others().any(|(f, below)| self.steep(f, *below, known) || !below && of_power(f));
             let infinite = || others().any(|(f, below)| self.infinite(f, *below, known));
-            let read = || others().any(|(f, _)| reads(f));
+            let read = || others().any(|(f, _)| !is_number(f, &self.counts));
             let absent = back(f)
                 && match self.zero(f, s) {
                     Zero::Nowhere => false,
@@ -414,10 +416,28 @@ fn excluded(known: &Known, e: &Expr) -> bool {
     known.iter().any(|(c, holds)| excludes_zero(c, *holds, e))
 }
 
-fn reads(e: &Expr) -> bool {
-    let mut found = false;
-    e.reads(&mut |_, _| found = true);
-    found
+/// The tensors that only conditions make, such as the number of ties: they hold numbers whatever is compared.
+fn counts(stmts: &[Stmt]) -> BTreeSet<TensorId> {
+    let mut counts: BTreeSet<TensorId> = stmts.iter().map(|s| s.target).collect();
+    let mut known = usize::MAX;
+    while known != counts.len() {
+        known = counts.len();
+        for s in stmts {
+            if !is_number(&s.value, &counts) {
+                counts.remove(&s.target);
+            }
+        }
+    }
+    counts
+}
+
+fn is_number(e: &Expr, counts: &BTreeSet<TensorId>) -> bool {
+    match e {
+        Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => true,
+        Expr::Read(t, _) => counts.contains(t),
+        Expr::Unary(_, a) | Expr::Powf(a, _) | Expr::Reduce(_, _, a) => is_number(a, counts),
+        Expr::Binary(_, a, b) | Expr::Where(_, a, b) => is_number(a, counts) && is_number(b, counts),
+    }
 }
 
 /// The factors of a product, those below the line marked.
