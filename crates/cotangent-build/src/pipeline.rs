@@ -190,10 +190,17 @@ fn named(specs: &[Spec], options: &Options, out: &mut Diagnostics) {
             out.push(Diagnostic::error(Code::Duplicate, spec.op.span, message, "second").label(first.op.span, "first"));
         }
         let module = format!("{}{}", options.prefix, spec.op.value);
-        let runtime = options.self_contained && module == emit::RUNTIME;
-        if runtime || spec::is_keyword(&module) && !options.prefix.is_empty() {
+        let taken = if options.self_contained && module == emit::RUNTIME {
+            Some("so is that of the runtime")
+        } else if module == "rustfmt" {
+            Some("generated attributes name the tool")
+        } else if spec::is_keyword(&module) && !options.prefix.is_empty() {
+            Some("a keyword of Rust")
+        } else {
+            None
+        };
+        if let Some(label) = taken {
             let message = format!("the module of this op would be called `{module}`");
-            let label = if runtime { "so is that of the runtime" } else { "a keyword of Rust" };
             out.push(Diagnostic::error(Code::BadOption, spec.op.span, message, label).help("choose another prefix"));
         }
     }

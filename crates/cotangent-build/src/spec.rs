@@ -221,6 +221,24 @@ pub(crate) fn is_keyword(word: &str) -> bool {
     RUST_KEYWORDS.contains(&word)
 }
 
+/// Why a lower-case name cannot be one, and what to write; `reserved`: it is used in formulas too.
+pub(crate) fn misnamed(name: &str, reserved: bool) -> Option<(&'static str, String)> {
+    let form = name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
+    if !form {
+        Some(("lower-case letters, digits and `_`, a letter first", format!("for example `{}`", repaired(name))))
+    } else if is_keyword(name) {
+        Some(("a keyword of Rust", format!("for example `{name}_`")))
+    } else if reserved && FORMULA_WORDS.contains(&name) {
+        Some(("a word of the formula language", format!("for example `{name}_`")))
+    } else if reserved && (name.ends_with("_bar") || name.ends_with("_dot")) {
+        let stem = &name[..name.len() - 4];
+        Some(("`_bar` and `_dot` mark cotangents and tangents", format!("for example `{stem}`")))
+    } else {
+        None
+    }
+}
+
 /// Largest file that is read, in bytes: far above any spec, far below what strains the parser.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Most instances of an op in a file.
@@ -850,22 +868,8 @@ impl Decoder<'_> {
 
     /// Checks a lower-case name; `reserved`: it is used in formulas too.
     fn lower_name(&mut self, name: &At<String>, kind: &str, reserved: bool) {
-        let form = name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '_'));
-        if !form {
-            let why = "lower-case letters, digits and `_`, a letter first".to_owned();
-            let help = format!("for example `{}`", repaired(name));
-            self.bad_name(name, kind, why, help);
-        } else if is_keyword(name) {
-            let why = "a keyword of Rust".to_owned();
-            self.bad_name(name, kind, why, format!("for example `{}_`", name.value));
-        } else if reserved && FORMULA_WORDS.contains(&name.as_str()) {
-            let why = "a word of the formula language".to_owned();
-            self.bad_name(name, kind, why, format!("for example `{}_`", name.value));
-        } else if reserved && (name.ends_with("_bar") || name.ends_with("_dot")) {
-            let why = "`_bar` and `_dot` mark cotangents and tangents".to_owned();
-            let stem = &name[..name.len() - 4];
-            self.bad_name(name, kind, why, format!("for example `{stem}`"));
+        if let Some((why, help)) = misnamed(name, reserved) {
+            self.bad_name(name, kind, why.to_owned(), help);
         }
     }
 

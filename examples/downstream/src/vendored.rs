@@ -5,7 +5,7 @@
 /// The op `matvec`.
 ///
 /// Product of a matrix and a vector over the axes J. J may have several dimensions, as when an image is multiplied by a weight without being flattened first.
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod matvec {
 
@@ -622,7 +622,7 @@ pub mod layer {
 /// The op `softsign`.
 ///
 /// x / (1 + |x|).
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod softsign {
 

@@ -3,7 +3,7 @@
 //! Holds after it: safe code, `usize` arithmetic that cannot go below zero where nothing guards it, and that wraps where a test of the
 //! range follows.
 
-use super::names::Names;
+use super::names::{ANY, BLOCKS, FLAG, Names, TRIAL};
 use super::rust::{self, Expr, Number, Path, Stmt};
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::nest::{Access, Nest, Node, Place, RegisterId, Test, Update, Value};
@@ -11,12 +11,6 @@ use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
 use crate::spec::DType;
 
-/// The variable of a trial.
-const TRIAL: &str = "trial";
-/// The blocks of a transpose: the first rows, and the others.
-const BLOCKS: [&str; 2] = ["turned", "beside"];
-/// What small functions and blocks within an expression name their values.
-const ANY: [&str; 2] = ["a", "b"];
 /// The instruction set.
 const ISA: &str = "Isa_";
 
@@ -188,7 +182,7 @@ impl Writer<'_> {
             Node::Update { place, how: Update::Reduce(ReduceOp::Sum), value } if self.is_result(place) => {
                 let add = self.update(place, Update::Reduce(ReduceOp::Sum), value);
                 let store = self.update(place, Update::Set, value);
-                out.push(Stmt::Expr(Expr::when(Expr::name(self.names.flag()), add, store)));
+                out.push(Stmt::Expr(Expr::when(Expr::name(FLAG), add, store)));
             }
             Node::Update { place, how, value } => out.push(self.update(place, *how, value)),
             Node::Fold { into, from, op } => {

@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::source::Span;
 use crate::spec::DType;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What `c.rs.tera` sees of a kernel, besides the kernel.
 #[derive(Serialize)]
@@ -69,6 +69,8 @@ struct HeaderType {
 struct HeaderFunction {
     /// The scalars of the workspace that it takes.
     workspace: Option<usize>,
+    /// The name of that argument.
+    workspace_name: String,
     name: String,
     what: &'static str,
     rule: Vec<String>,
@@ -164,13 +166,16 @@ fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
 }
 
 fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
+    let all = || f.reads.iter().chain(&f.writes).map(|a| a.name.as_str());
     let argument = |a: &ArgumentContext, constant: bool| HeaderArgument {
-        name: variable(&a.name),
+        name: variable(&a.name, all()),
         ty: format!("{stem}_{}", a.alias),
         constant,
     };
     let reads = f.reads.iter().map(|a| argument(a, true));
     HeaderFunction {
+        // It is no tensor's, and no word of C.
+        workspace_name: f.workspace.as_ref().map_or(String::new(), |w| w.name.clone()),
         name: format!("{stem}_{}", f.name),
         workspace: f.workspace.as_ref().map(|w| w.scalars),
         what: match (f.kind, f.accumulates) {
@@ -190,7 +195,7 @@ fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
     }
 }
 
-/// Words of C23 and C++23 (those of Rust no tensor can have), and what compilers define as macros.
+/// Words of C23 and C++23 (those of Rust no tensor can have), and what compilers and standard headers define as macros.
 const RESERVED: &[&str] = &[
     "alignas",
     "alignof",
@@ -203,6 +208,7 @@ const RESERVED: &[&str] = &[
     "bool",
     "case",
     "catch",
+    "cdecl",
     "char",
     "char16_t",
     "char32_t",
@@ -212,6 +218,7 @@ const RESERVED: &[&str] = &[
     "co_return",
     "co_yield",
     "compl",
+    "complex",
     "concept",
     "const_cast",
     "consteval",
@@ -222,27 +229,36 @@ const RESERVED: &[&str] = &[
     "delete",
     "double",
     "dynamic_cast",
+    "errno",
     "explicit",
     "export",
     "far",
     "float",
+    "fortran",
     "friend",
     "goto",
+    "huge",
+    "i386",
+    "imaginary",
     "inline",
     "int",
+    "interface",
     "linux",
     "long",
+    "mips",
     "mutable",
     "namespace",
     "near",
     "new",
     "noexcept",
+    "noreturn",
     "not",
     "not_eq",
     "nullptr",
     "operator",
     "or",
     "or_eq",
+    "pascal",
     "private",
     "protected",
     "public",
@@ -253,8 +269,14 @@ const RESERVED: &[&str] = &[
     "short",
     "signed",
     "sizeof",
+    "small",
+    "sparc",
     "static_assert",
     "static_cast",
+    "stderr",
+    "stdin",
+    "stdout",
+    "sun",
     "switch",
     "template",
     "this",
@@ -268,6 +290,7 @@ const RESERVED: &[&str] = &[
     "unix",
     "unsigned",
     "using",
+    "vax",
     "void",
     "volatile",
     "wchar_t",
@@ -275,9 +298,14 @@ const RESERVED: &[&str] = &[
     "xor_eq",
 ];
 
-/// A name for an argument.
-fn variable(name: &str) -> String {
-    if RESERVED.contains(&name) { format!("{name}_") } else { name.to_string() }
+/// A name for an argument, which `others` are too.
+fn variable<'a>(name: &str, others: impl Iterator<Item = &'a str>) -> String {
+    let others: BTreeSet<&str> = others.collect();
+    let mut free = name.to_string();
+    while RESERVED.contains(&free.as_str()) || free != name && others.contains(free.as_str()) {
+        free.push('_');
+    }
+    free
 }
 
 /// Names join by `_`, which they may hold themselves: kernels that would have a name in common in the header are errors.
@@ -310,7 +338,7 @@ fn identifiers(c: &Compiled, options: &Options) -> Vec<String> {
     let mut all = Vec::new();
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output | Role::Partial(..));
     for t in (0..op.tensors.len()).map(TensorId).filter(interface) {
-        let name = format!("{stem}_{}", names::alias(&op.tensor(t).name));
+        let name = format!("{stem}_{}", names::alias(op, t));
         all.extend(["LEN", "BYTES"].map(|what| format!("{name}_{what}")));
         all.extend((0..c.kernel.tensor(t).shape.len()).map(|i| format!("{name}_DIM_{i}")));
         all.push(name);

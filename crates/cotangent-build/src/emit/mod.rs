@@ -153,7 +153,7 @@ struct FunctionContext {
     passed: Vec<String>,
     holes: Vec<&'static str>,
     /// The last of them, of a function that adds or stores as it says.
-    flag: Option<String>,
+    flag: Option<&'static str>,
     /// They are few enough to travel in registers.
     registers: bool,
     /// Which instructions the body is run with.
@@ -517,14 +517,14 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
 fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option<ParametersContext> {
     let wrt = &op.program.as_ref().filter(|_| kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad))?.wrt;
     let interface = op.inputs().into_iter().chain(op.outputs());
-    let taken: Vec<String> = interface.map(|t| names::alias(&op.tensor(t).name)).collect();
+    let taken: Vec<String> = interface.map(|t| names::alias(op, t)).collect();
     let mut alias = "Parameters".to_string();
     while taken.contains(&alias) {
         alias.push('_');
     }
     let named = |t: TensorId| ArgumentContext {
         name: op.tensor(t).name.clone(),
-        alias: names::alias(&op.tensor(t).name),
+        alias: names::alias(op, t),
         rank: op.tensor(t).axes.len(),
     };
     let method = |(f, context): (&Function, &FunctionContext)| {
@@ -539,10 +539,8 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
             if let Some((_, name, _)) = structs.iter().find(|(of, _, w)| *of == what && *w == written) {
                 return name.clone();
             }
-            let mut name = what.clone();
-            while names.contains(&name.as_str()) || structs.iter().any(|s| s.1 == name) {
-                name.push('_');
-            }
+            let others = names.iter().copied().chain(structs.iter().map(|s| s.1.as_str()));
+            let name = names::argument(&what, others);
             structs.push((what, name.clone(), written));
             name
         };
@@ -595,7 +593,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     };
     TypeContext {
         tensor: tensor.name.clone(),
-        alias: names::alias(&tensor.name),
+        alias: names::alias(op, t),
         rust: body::array(kernel.dtype, &tensor.shape),
         dims: tensor.dims.clone(),
         shape: tensor.shape.clone(),
@@ -631,10 +629,10 @@ fn function_context(
     let (kernel, f, nests) = (&c.kernel, &c.kernel.functions[n], &c.nests[n]);
     let Manner { inline, portable, either, call } = manner;
     let argument = |t: &TensorId| {
-        let of = op.primal(*t);
-        let (tensor, of) = (kernel.tensor(*t), kernel.tensor(of));
+        let primal = op.primal(*t);
+        let (tensor, of) = (kernel.tensor(*t), kernel.tensor(primal));
         let alias = match of.role {
-            Role::Input | Role::Output | Role::Partial(..) => names::alias(&of.name),
+            Role::Input | Role::Output | Role::Partial(..) => names::alias(op, primal),
             // Between stages.
             _ => body::array(kernel.dtype, &of.shape),
         };
@@ -695,10 +693,10 @@ fn function_context(
         let a = argument(t);
         ReferenceContext { name: a.name, ty: format!("{how}{}", a.alias) }
     };
-    let flag = either.then(|| names::Names::new(kernel, &nests[0]).flag().to_string());
+    let flag = either.then_some(names::FLAG);
     let references: Vec<_> = (f.reads.iter().map(|t| reference(t, "&'a ")))
         .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
-        .chain(flag.iter().map(|flag| ReferenceContext { name: flag.clone(), ty: "bool".into() }))
+        .chain(flag.map(|flag| ReferenceContext { name: flag.into(), ty: "bool".into() }))
         .collect();
     let inline = inline || (!calls.is_empty() && f.stages.is_empty());
     let sets = (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
@@ -762,11 +760,8 @@ fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallC
     };
     let mut places: Vec<PlaceContext> = f.workspace.places.iter().map(place).collect();
     places.sort_by_key(|p| (p.first, p.offset));
-    let taken = |name: &str| f.reads.iter().chain(f.workspace.places.keys()).any(|t| kernel.tensor(*t).name == name);
-    let mut name = "workspace".to_string();
-    while taken(&name) {
-        name.push('_');
-    }
+    let tensors = f.reads.iter().chain(&f.writes).chain(f.workspace.places.keys());
+    let name = names::argument("workspace", tensors.map(|t| kernel.tensor(*t).name.as_str()));
     let calls = f.stages.iter().map(|n| {
         let stage = &kernel.functions[*n];
         let all: Vec<TensorId> = stage.reads.iter().chain(&stage.writes).copied().collect();

@@ -14,7 +14,7 @@ use super::*;
 use crate::derive::hoist;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
 use crate::source::At;
-use crate::spec::{Adjoint, Formula, Spec};
+use crate::spec::{Adjoint, Formula, Spec, misnamed};
 use crate::syntax::{self, Assign, BinaryOp, ExprKind};
 use std::ops::{Div, Mul, Neg};
 use std::rc::Rc;

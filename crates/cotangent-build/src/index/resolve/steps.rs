@@ -36,6 +36,7 @@ impl Resolver<'_> {
                 }
             }
         }
+        self.local_names();
         self.ahead = steps.iter().map(|s| self.target_axes(s)).collect();
         self.early.clear();
         let mut parts = Vec::new();
@@ -244,6 +245,22 @@ impl Resolver<'_> {
             .help(help),
         );
         None
+    }
+
+    /// The locals of a section are named as other tensors are.
+    fn local_names(&mut self) {
+        let mut seen = BTreeSet::new();
+        for name in &self.targets {
+            // Names of derivatives are no locals: their steps say so.
+            let derivative = name.ends_with("_bar") || name.ends_with("_dot");
+            if derivative || self.op.find(name).is_some() || !seen.insert(name.value.as_str()) {
+                continue;
+            }
+            if let Some((why, help)) = misnamed(name, true) {
+                let message = format!("`{}` cannot name a local", name.value.escape_debug());
+                self.out.push(Diagnostic::error(Code::BadName, name.span, message, why).help(help));
+            }
+        }
     }
 
     pub(super) fn new_local(&mut self, step: &syntax::Step, index: &[Affine], scope: &Scope) -> Option<TensorId> {
