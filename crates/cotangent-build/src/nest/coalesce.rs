@@ -8,6 +8,7 @@ use crate::plain::{self, Expr, Stmt, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tensors that scheduling sees: the kernel's, locals without the dimensions that loops took over, aliases and panels.
+#[derive(Clone)]
 pub struct Space {
     pub kernel: plain::Kernel,
     /// What an alias stands for, and how many storage dimensions each of its dimensions joins.

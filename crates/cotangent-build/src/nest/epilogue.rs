@@ -108,7 +108,8 @@ pub fn cheap(e: &Expr) -> bool {
 
 /// The steps without those that are epilogues, and these. `locals` are the function's own tensors.
 pub fn split(steps: &[Step], locals: &[TensorId]) -> (Vec<Step>, Vec<Epilogue>) {
-    let readers = |t: TensorId| steps.iter().flat_map(Step::stmts).filter(|s| s.takes(t)).count();
+    let locals: BTreeSet<TensorId> = locals.iter().copied().collect();
+    let readers = readers(steps.iter().flat_map(Step::stmts));
     let (mut left, mut all) = (Vec::new(), Vec::new());
     let mut at = 0;
     while let Some(step) = steps.get(at) {
@@ -120,9 +121,21 @@ pub fn split(steps: &[Step], locals: &[TensorId]) -> (Vec<Step>, Vec<Epilogue>) 
         }
         let of = step.stmts()[0].target.tensor;
         let own = stmts.iter().map(|s| s.target.tensor).chain([of]);
-        let inside = |t: &TensorId| locals.contains(t) && stmts.iter().filter(|s| s.takes(*t)).count() == readers(*t);
+        let here = self::readers(&stmts);
+        let inside = |t: &TensorId| locals.contains(t) && here.get(t) == readers.get(t);
         let inner = own.filter(inside).collect();
         all.push(Epilogue { of, stmts, inner });
     }
     (left, all)
+}
+
+/// How many statements read each tensor.
+fn readers<'a>(stmts: impl IntoIterator<Item = &'a Stmt>) -> BTreeMap<TensorId, usize> {
+    let mut all = BTreeMap::new();
+    for s in stmts {
+        let mut own = BTreeSet::new();
+        s.value.accesses(&mut |a| _ = own.insert(a.tensor));
+        own.into_iter().for_each(|t| *all.entry(t).or_insert(0) += 1);
+    }
+    all
 }

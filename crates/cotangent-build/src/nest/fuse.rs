@@ -32,38 +32,56 @@ pub struct Fused {
 
 /// Fuses the steps of a function whose scratch tensors are `locals`. A recurrence becomes a loop whatever it shares.
 pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
-    let item = |step: Step| Item { step, fixed: BTreeMap::new() };
-    let all: Vec<Item> = steps
-        .iter()
-        .flat_map(|s| match s {
-            Step::Fill(_) => vec![item(s.clone())],
-            _ => s.stmts().into_iter().map(|s| item(Step::Stmt(s.clone()))).collect(),
-        })
-        .collect();
+    let mut touched: BTreeMap<TensorId, usize> = BTreeMap::new();
+    let mut count = |tensors: BTreeSet<TensorId>| tensors.into_iter().for_each(|t| *touched.entry(t).or_insert(0) += 1);
+    for step in steps {
+        match step {
+            Step::Fill(t) => count(BTreeSet::from([*t])),
+            _ => step.stmts().into_iter().for_each(|s| count(accesses(s).into_iter().map(|a| a.tensor).collect())),
+        }
+    }
     let locals = locals.iter().copied().collect();
-    let mut f = Fuser { locals, loops: 0, dropped: BTreeMap::new(), in_turn: false };
+    let mut f = Fuser { locals, touched, loops: 0, dropped: BTreeMap::new(), in_turn: false };
     let mut trees = Vec::new();
     let mut straight: Vec<Item> = Vec::new();
     for step in steps {
         let Step::Scan(scan) = step else {
-            straight.push(item(step.clone()));
+            straight.push(Item::new(step, BTreeMap::new()));
             continue;
         };
-        trees.extend(f.run(std::mem::take(&mut straight), &all));
-        trees.extend(f.recurrence(scan, &all));
+        trees.extend(f.run(&std::mem::take(&mut straight)));
+        trees.extend(f.recurrence(scan));
     }
-    trees.extend(f.run(straight, &all));
+    trees.extend(f.run(&straight));
     Fused { trees, dropped: f.dropped }
 }
 
-#[derive(Clone)]
+/// A step to place, and what it touches.
 struct Item {
     step: Step,
     fixed: BTreeMap<usize, usize>,
+    reads: BTreeSet<TensorId>,
+    writes: TensorId,
+}
+
+impl Item {
+    fn new(step: &Step, fixed: BTreeMap<usize, usize>) -> Item {
+        let (reads, writes) = match step {
+            Step::Fill(t) => (BTreeSet::new(), *t),
+            Step::Stmt(s) => (accesses(s)[1..].iter().map(|a| a.tensor).collect(), s.target.tensor),
+            Step::Scan(_) => unreachable!("recurrences have loops of their own"),
+        };
+        Item { step: step.clone(), fixed, reads, writes }
+    }
+    fn tensors(&self) -> BTreeSet<TensorId> {
+        self.reads.iter().copied().chain([self.writes]).collect()
+    }
 }
 
 struct Fuser {
     locals: BTreeSet<TensorId>,
+    /// How many steps and statements of the function touch each tensor.
+    touched: BTreeMap<TensorId, usize>,
     loops: usize,
     dropped: BTreeMap<TensorId, BTreeSet<usize>>,
     /// Whether the steps are those of one turn of a recurrence: there a sum has no other rows than its own.
@@ -78,20 +96,26 @@ struct Run {
 
 impl Fuser {
     /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn loses that of the turns.
-    fn recurrence(&mut self, scan: &Scan, all: &[Item]) -> Vec<Tree> {
-        let stmts: Vec<(Option<usize>, &Stmt)> =
-            scan.segments.iter().flat_map(|s| &s.body).map(|p| (p.turn, &p.stmt)).collect();
-        let touched: BTreeSet<TensorId> = stmts.iter().flat_map(|(_, s)| accesses(s)).map(|a| a.tensor).collect();
+    fn recurrence(&mut self, scan: &Scan) -> Vec<Tree> {
+        // How many statements touch each local, and the places of its accesses.
+        let mut places: BTreeMap<TensorId, Vec<Vec<usize>>> = BTreeMap::new();
+        for (n, segment) in scan.segments.iter().enumerate() {
+            for (m, part) in segment.body.iter().enumerate() {
+                let own: BTreeSet<TensorId> = accesses(&part.stmt).into_iter().map(|a| a.tensor).collect();
+                for t in own.into_iter().filter(|t| self.locals.contains(t)) {
+                    places.entry(t).or_insert_with(|| vec![Vec::new(); scan.segments.len()])[n].push(m);
+                }
+            }
+        }
         let mut outer = Vec::new();
-        for t in touched.into_iter().filter(|t| self.locals.contains(t)).collect::<Vec<_>>() {
-            match turn_dimension(scan, t) {
+        for (t, places) in places {
+            match turn_dimension(scan, t, &places) {
                 None => {
                     self.locals.remove(&t);
                     outer.push(t);
                 }
                 Some(dim) => {
-                    let here = stmts.iter().filter(|(_, s)| accesses(s).iter().any(|a| a.tensor == t)).count();
-                    if all.iter().filter(|i| tensors(&i.step).contains(&t)).count() == here {
+                    if places.iter().map(Vec::len).sum::<usize>() == self.touched[&t] {
                         self.dropped.entry(t).or_default().insert(dim);
                     }
                 }
@@ -102,11 +126,9 @@ impl Fuser {
         for segment in &scan.segments {
             let id = self.loops;
             self.loops += 1;
-            let item = |part: &Part| Item {
-                step: Step::Stmt(part.stmt.clone()),
-                fixed: part.turn.iter().map(|v| (*v, id)).collect(),
-            };
-            let body = self.run(segment.body.iter().map(item).collect(), all);
+            let item =
+                |part: &Part| Item::new(&Step::Stmt(part.stmt.clone()), part.turn.iter().map(|v| (*v, id)).collect());
+            let body = self.run(&segment.body.iter().map(item).collect::<Vec<_>>());
             if segment.turns == 1 {
                 trees.extend(body);
             } else {
@@ -118,12 +140,12 @@ impl Fuser {
         trees
     }
 
-    /// `all`: every step of the function, to see who else touches a local.
-    fn run(&mut self, items: Vec<Item>, all: &[Item]) -> Vec<Tree> {
+    fn run(&mut self, items: &[Item]) -> Vec<Tree> {
+        let may_share = self.may_share(items);
         let mut out = Vec::new();
         let mut at = 0;
         while at < items.len() {
-            let Some(run) = self.best(&items[at..]) else {
+            let Some(run) = may_share[at].then(|| self.best(&items[at..])).flatten() else {
                 out.push(Tree::Step { step: items[at].step.clone(), fixed: items[at].fixed.clone() });
                 at += 1;
                 continue;
@@ -134,28 +156,39 @@ impl Fuser {
             let Step::Stmt(first) = &members[0].step else { unreachable!("runs are of statements") };
             let var = &first.vars[run.vars[0]];
             let (name, extent) = (var.name.clone(), var.extent);
+            let mut here: BTreeMap<TensorId, usize> = BTreeMap::new();
+            members.iter().flat_map(Item::tensors).for_each(|t| *here.entry(t).or_insert(0) += 1);
             for (t, dim) in &run.dims {
-                let touched = |i: &Item| tensors(&i.step).contains(t);
-                if self.locals.contains(t)
-                    && all.iter().filter(|i| touched(i)).count() == members.iter().filter(|i| touched(i)).count()
-                {
+                if self.locals.contains(t) && self.touched[t] == here[t] {
                     self.dropped.entry(*t).or_default().insert(*dim);
                 }
             }
-            let inner: Vec<Item> = members
-                .iter()
-                .zip(&run.vars)
-                .map(|(item, v)| {
-                    let mut fixed = item.fixed.clone();
-                    fixed.insert(*v, id);
-                    Item { step: item.step.clone(), fixed }
-                })
-                .collect();
-            let body = self.run(inner, all);
+            let inner = members.iter().zip(&run.vars).map(|(item, v)| {
+                let mut fixed = item.fixed.clone();
+                fixed.insert(*v, id);
+                Item::new(&item.step, fixed)
+            });
+            let body = self.run(&inner.collect::<Vec<_>>());
             at += run.vars.len();
             out.push(Tree::Loop { id, name, extent, body });
         }
         out
+    }
+
+    /// For each item, whether a local that it or a later one writes is touched once more before the statements end.
+    fn may_share(&self, items: &[Item]) -> Vec<bool> {
+        let mut later: BTreeSet<TensorId> = BTreeSet::new();
+        let mut shares = vec![false; items.len()];
+        for (n, item) in items.iter().enumerate().rev() {
+            if !matches!(item.step, Step::Stmt(_)) {
+                later.clear();
+                continue;
+            }
+            let after = shares.get(n + 1).is_some_and(|s| *s);
+            shares[n] = after || self.locals.contains(&item.writes) && later.contains(&item.writes);
+            later.extend(item.tensors());
+        }
+        shares
     }
 
     /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first. A loop that leaves
@@ -191,14 +224,17 @@ impl Fuser {
         // Of these the variable is but a digit of a position: no other step of the run may touch them.
         let mut digits: BTreeSet<TensorId> = BTreeSet::new();
         let mut shares_local = false;
+        // What the run reads before it writes it.
+        let mut reads: BTreeSet<TensorId> = BTreeSet::new();
         for item in items {
             let Step::Stmt(s) = &item.step else { break };
             let var = if run.vars.is_empty() { Some(v) } else { matching(s, &item.fixed, &run.dims, &written, extent) };
             let Some(var) = var.filter(|w| *w < s.free && !tiles(s, *w, self.in_turn)) else { break };
             // Every tensor that is written here or was before, and is touched by both sides, moves with the loop.
-            let mut dims = run.dims.clone();
+            let mut dims: BTreeMap<TensorId, usize> = BTreeMap::new();
             let touched_written: BTreeSet<TensorId> =
-                tensors(&item.step).into_iter().filter(|t| written.contains(t) || *t == s.target.tensor).collect();
+                item.tensors().into_iter().filter(|t| written.contains(t) || *t == s.target.tensor).collect();
+            dims.extend(touched_written.iter().filter_map(|t| Some((*t, *run.dims.get(t)?))));
             let consistent = accesses(s).into_iter().all(|a| {
                 if !touched_written.contains(&a.tensor) {
                     return true;
@@ -216,17 +252,15 @@ impl Fuser {
                 }
             });
             // Nor may it overwrite what an earlier step of the run reads in another turn.
-            let reads_before = |t: TensorId| {
-                run.vars.iter().zip(items).any(|(_, i)| reads(&i.step).contains(&t)) && !written.contains(&t)
-            };
-            if !consistent || reads_before(s.target.tensor) {
+            if !consistent || reads.contains(&s.target.tensor) {
                 break;
             }
             shares_local |= touched_written.iter().any(|t| written.contains(t) && self.locals.contains(t));
             if !dims.contains_key(&s.target.tensor) {
                 digits.insert(s.target.tensor);
             }
-            run.dims = dims;
+            run.dims.extend(dims);
+            reads.extend(item.reads.iter().filter(|t| !written.contains(t) && **t != s.target.tensor));
             written.insert(s.target.tensor);
             run.vars.push(var);
         }
@@ -244,17 +278,19 @@ fn jumps(item: &Item, v: usize) -> bool {
 }
 
 /// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it, and touches no other turn's.
-fn turn_dimension(scan: &Scan, t: TensorId) -> Option<usize> {
+/// `places`: the statements of each segment that touch it.
+fn turn_dimension(scan: &Scan, t: TensorId, places: &[Vec<usize>]) -> Option<usize> {
     let mut dim = None;
-    for segment in &scan.segments {
+    for (segment, places) in scan.segments.iter().zip(places) {
         let mut place: Option<Position> = None;
-        for (n, part) in segment.body.iter().enumerate() {
+        let mut first = true;
+        for part in places.iter().map(|n| &segment.body[*n]) {
             let own: Vec<&Access> = accesses(&part.stmt).into_iter().filter(|a| a.tensor == t).collect();
-            let first = segment.body[..n].iter().all(|p| p.stmt.target.tensor != t);
             let sets = part.stmt.target.tensor == t && !part.stmt.accumulate && own.len() == 1;
-            if !own.is_empty() && first && !sets {
+            if first && !sets {
                 return None;
             }
+            first = false;
             for a in own {
                 let at = match part.turn {
                     Some(v) => a.positions.iter().position(|p| p.numerator.coefficient(v) != 0)?,
@@ -307,23 +343,4 @@ fn accesses(s: &Stmt) -> Vec<&Access> {
     let mut all = vec![&s.target];
     s.value.accesses(&mut |a| all.push(a));
     all
-}
-
-fn reads(step: &Step) -> BTreeSet<TensorId> {
-    let mut set = BTreeSet::new();
-    if let Step::Stmt(s) = step {
-        s.value.accesses(&mut |a| {
-            set.insert(a.tensor);
-        });
-    }
-    set
-}
-
-fn tensors(step: &Step) -> BTreeSet<TensorId> {
-    let mut set = reads(step);
-    match step {
-        Step::Fill(t) => _ = set.insert(*t),
-        step => set.extend(step.stmts().iter().map(|s| s.target.tensor)),
-    }
-    set
 }

@@ -103,15 +103,16 @@ pub fn takes_epilogues(kernel: &Kernel, f: &Function, scratch_limit: usize) -> b
 
 /// The function for each class of machines.
 fn schedules<'a>(kernel: &'a Kernel, f: &Function, target: &Target, epilogues: bool) -> Vec<Scheduler<'a>> {
+    let prepared = Prepared::new(kernel, f, epilogues);
     // What was taken for each class, for those that keep its order of summation.
     let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
     let mut out = Vec::new();
     for machine in target.machines.iter().copied() {
         let model = machine.keeps.map(|m| match taken.iter().find(|(of, _)| *of == m) {
             Some((_, plans)) => plans.clone(),
-            None => scheduled(kernel, f, m, target.scratch_limit, None, epilogues).chosen,
+            None => prepared.scheduled(m, target.scratch_limit, None).chosen,
         });
-        let s = scheduled(kernel, f, machine, target.scratch_limit, model, epilogues);
+        let s = prepared.scheduled(machine, target.scratch_limit, model);
         taken.push((machine, s.chosen.clone()));
         out.push(s);
     }
@@ -124,77 +125,92 @@ fn text_of(note: &str) -> String {
     text.rsplit_once(": ").map_or(text, |(text, _)| text).to_string()
 }
 
-/// A function for one class of machines; `model` is what the class takes whose order of summation it keeps.
-fn scheduled<'a>(
-    kernel: &'a Kernel,
-    f: &Function,
-    machine: &'static Machine,
-    scratch_limit: usize,
-    model: Option<Vec<Option<Plan>>>,
-    epilogues: bool,
-) -> Scheduler<'a> {
-    let (steps, epilogues) =
-        if epilogues { epilogue::split(&f.steps, &f.locals) } else { (f.steps.clone(), Vec::new()) };
-    // What an epilogue touches keeps its dimensions.
-    let touched: BTreeSet<TensorId> =
-        epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
-    let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
-    let mut fused = fuse(&steps, &free);
-    let mut space = Space::new(kernel);
-    let mut locals = Vec::new();
-    let inner = |t: &&TensorId| epilogues.iter().any(|e| e.inner.contains(t));
-    for t in f.locals.iter().filter(|t| !inner(t)) {
-        let tensor = &mut space.kernel.tensors[t.0];
-        let keep: Vec<usize> =
-            (0..tensor.shape.len()).filter(|d| !fused.dropped.get(t).is_some_and(|s| s.contains(d))).collect();
-        tensor.shape = keep.iter().map(|d| tensor.shape[*d]).collect();
-        locals.push(Local { tensor: *t, name: tensor.name.clone(), shape: tensor.shape.clone() });
-        fused.trees.iter_mut().for_each(|tree| drop_dimensions(tree, *t, &keep));
-    }
-    // after this: locals have the dimensions that they are stored with
-    let nest = Nest {
-        name: f.name.clone(),
-        kind: f.kind,
-        machines: vec![machine],
-        notes: Vec::new(),
-        reads: f.reads.clone(),
-        writes: f.writes.clone(),
-        locals,
-        vars: Vec::new(),
-        registers: Vec::new(),
-        body: Vec::new(),
-    };
-    let source = kernel;
-    let mut s = Scheduler {
-        source,
-        space,
-        machine,
-        scratch: scratch_limit,
-        taken: Vec::new(),
-        model: model.map(Vec::into_iter),
-        chosen: Vec::new(),
-        nest,
-        loops: BTreeMap::new(),
-        tails: Vec::new(),
-        as_asked: false,
-        epilogues,
-        missed: false,
-    };
-    let body = s.trees(&fused.trees);
-    let body = decide(body, &s.nest.vars);
-    // after this: what stands there runs
-    s.nest.body = s.trials(body);
-    s
+/// A function as every class of machines has it: loops joined, locals without the dimensions that these took over.
+struct Prepared<'a> {
+    source: &'a Kernel,
+    trees: Vec<Tree>,
+    space: Space,
+    epilogues: Vec<Epilogue>,
+    /// Without a body, and for no machine yet.
+    nest: Nest,
 }
 
-fn drop_dimensions(tree: &mut Tree, t: TensorId, keep: &[usize]) {
-    match tree {
-        Tree::Loop { body, .. } => body.iter_mut().for_each(|b| drop_dimensions(b, t, keep)),
-        Tree::Step { step: Step::Stmt(s), .. } => rewrite(s, &mut |a| {
-            if a.tensor != t {
-                return a.clone();
+impl<'a> Prepared<'a> {
+    fn new(kernel: &'a Kernel, f: &Function, epilogues: bool) -> Self {
+        let (steps, epilogues) =
+            if epilogues { epilogue::split(&f.steps, &f.locals) } else { (f.steps.clone(), Vec::new()) };
+        // What an epilogue touches keeps its dimensions.
+        let touched: BTreeSet<TensorId> =
+            epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
+        let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
+        let mut fused = fuse(&steps, &free);
+        let mut space = Space::new(kernel);
+        let mut locals = Vec::new();
+        let inner: BTreeSet<TensorId> = epilogues.iter().flat_map(|e| e.inner.iter().copied()).collect();
+        let mut kept: BTreeMap<TensorId, Vec<usize>> = BTreeMap::new();
+        for t in f.locals.iter().filter(|t| !inner.contains(t)) {
+            let tensor = &mut space.kernel.tensors[t.0];
+            if let Some(dropped) = fused.dropped.get(t) {
+                let keep: Vec<usize> = (0..tensor.shape.len()).filter(|d| !dropped.contains(d)).collect();
+                tensor.shape = keep.iter().map(|d| tensor.shape[*d]).collect();
+                kept.insert(*t, keep);
             }
-            plain::Access { tensor: t, positions: keep.iter().map(|d| a.positions[*d].clone()).collect() }
+            locals.push(Local { tensor: *t, name: tensor.name.clone(), shape: tensor.shape.clone() });
+        }
+        fused.trees.iter_mut().for_each(|tree| drop_dimensions(tree, &kept));
+        // after this: locals have the dimensions that they are stored with
+        let nest = Nest {
+            name: f.name.clone(),
+            kind: f.kind,
+            machines: Vec::new(),
+            notes: Vec::new(),
+            reads: f.reads.clone(),
+            writes: f.writes.clone(),
+            locals,
+            vars: Vec::new(),
+            registers: Vec::new(),
+            body: Vec::new(),
+        };
+        Prepared { source: kernel, trees: fused.trees, space, epilogues, nest }
+    }
+
+    /// The function for one class of machines; `model` is what the class takes whose order of summation it keeps.
+    fn scheduled(
+        &self,
+        machine: &'static Machine,
+        scratch_limit: usize,
+        model: Option<Vec<Option<Plan>>>,
+    ) -> Scheduler<'a> {
+        let mut s = Scheduler {
+            source: self.source,
+            space: self.space.clone(),
+            machine,
+            scratch: scratch_limit,
+            taken: Vec::new(),
+            model: model.map(Vec::into_iter),
+            chosen: Vec::new(),
+            nest: Nest { machines: vec![machine], ..self.nest.clone() },
+            loops: BTreeMap::new(),
+            tails: Vec::new(),
+            as_asked: false,
+            epilogues: self.epilogues.clone(),
+            missed: false,
+        };
+        let body = s.trees(&self.trees);
+        let body = decide(body, &s.nest.vars);
+        // after this: what stands there runs
+        s.nest.body = s.trials(body);
+        s
+    }
+}
+
+/// `kept`: the dimensions that are left of each tensor that lost some.
+fn drop_dimensions(tree: &mut Tree, kept: &BTreeMap<TensorId, Vec<usize>>) {
+    match tree {
+        Tree::Loop { body, .. } => body.iter_mut().for_each(|b| drop_dimensions(b, kept)),
+        Tree::Step { step: Step::Stmt(s), .. } => rewrite(s, &mut |a| {
+            let Some(keep) = kept.get(&a.tensor) else { return a.clone() };
+            plain::Access { tensor: a.tensor, positions: keep.iter().map(|d| a.positions[*d].clone()).collect() }
         }),
         Tree::Step { .. } => {}
     }
