@@ -924,6 +924,19 @@ Wrong:
     - y = power(a)
 Right:
     - y = power(x)"
+TooMuchStack "E045" "locals that are too large for the stack"
+"A function of an op keeps the locals of its formulas on the stack, which a thread has little of. Loops that share a local keep a part of it only; \
+the others keep it whole, 64 KiB in all unless the build allows more. A function of a `program:` keeps at most 4 KiB, and works \
+in a workspace that its caller provides: it may call the op.
+
+Wrong:
+    op: mix
+    forward: [\"h[i,j] = tanh(x[i,j])\", \"y[i,k] = sum(j) h[i,j] * w[j,k]\"]
+    instances: [{name: large, I: 1024, J: 1024, K: 64}]
+Right:
+    program: mix
+    forward: [\"h[i,j] = tanh(x[i,j])\", \"y[i,k] = sum(j) h[i,j] * w[j,k]\"]
+    instances: [{name: large, I: 1024, J: 1024, K: 64}]"
 }
 
 #[cfg(test)]
@@ -1028,9 +1041,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 44);
-        let message = "E045".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E045`; codes run from E001 to E044";
+        assert_eq!(Code::ALL.len(), 45);
+        let message = "E046".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E046`; codes run from E001 to E045";
         assert_eq!(message, Err(expected.to_owned()));
     }
 

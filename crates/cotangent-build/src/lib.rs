@@ -123,10 +123,19 @@ impl Build {
     }
 
     /// The most bytes of scratch that a schedule may want in a function for packed operands, on the stack; 0 allows none. Unless said otherwise
-    /// what pays, up to 352 KiB. Locals of a formula that have to stand whole are not counted; `KERNEL.functions` tells what each function has.
+    /// what pays, up to 352 KiB; but 16 KiB where only portable kernels are made, and in self-contained output without `std`. Locals of a formula that
+    /// have to stand whole have a limit of their own; `KERNEL.functions` tells what each function has.
     #[must_use]
     pub fn scratch_limit(mut self, bytes: usize) -> Self {
-        self.options.scratch_limit = bytes;
+        self.options.scratch_limit = Some(bytes);
+        self
+    }
+
+    /// The most bytes of locals of its formula that a function of an op may keep on the stack: 64 KiB unless said otherwise. An op that needs more is
+    /// an error (E044). Functions of programs keep at most 4 KiB, and work in a workspace that their caller provides.
+    #[must_use]
+    pub fn stack_limit(mut self, bytes: usize) -> Self {
+        self.options.stack_limit = bytes;
         self
     }
 

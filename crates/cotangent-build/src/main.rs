@@ -29,7 +29,9 @@ Options of render:
   --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
-  --scratch-limit BYTES      a function's packed operands take at most so much of the stack (what pays)
+  --scratch-limit BYTES      a function's packed operands take at most so much of the stack
+                             (what pays; without --std and with --portable 16384)
+  --stack-limit BYTES        an op's locals take at most so much of the stack (65536)
   --std                      choose instructions at run time and make zeros on the heap
   --c-header FILE            wrappers for C too, and the header that declares them
   --c-prefix WORD            what names in the header begin with (cotangent_)
@@ -125,6 +127,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
             Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
+            Long("stack-limit") => render.build = render.build.stack_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
             Long("c-header") => render.build = render.build.c_header(parser.value()?),
             Long("c-prefix") => render.build = render.build.c_prefix(parser.value()?.string()?),
@@ -177,6 +180,7 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--portable",
         "--inline-limit",
         "--scratch-limit",
+        "--stack-limit",
         "--std",
         "--c-header",
         "--c-prefix",

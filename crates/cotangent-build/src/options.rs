@@ -70,8 +70,10 @@ pub struct Options {
     /// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use
     /// the same instructions, so that what one computes again of another has the same bits.
     pub inline_limit: u64,
-    /// The most bytes of packed operands that a function may have on the stack.
-    pub scratch_limit: usize,
+    /// The most bytes of packed operands that a function may have on the stack; what pays where nothing is said.
+    pub scratch_limit: Option<usize>,
+    /// The most bytes of locals that a function of an op may have on the stack.
+    pub stack_limit: usize,
     /// One file with the runtime in it, which needs no crate.
     pub self_contained: bool,
     /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
@@ -94,7 +96,8 @@ impl Default for Options {
             dtype: DType::F32,
             instruction_sets: InstructionSet::ALL.to_vec(),
             inline_limit: 1024,
-            scratch_limit: usize::MAX,
+            scratch_limit: None,
+            stack_limit: 64 * 1024,
             self_contained: false,
             std: false,
             c_header: None,
@@ -104,6 +107,9 @@ impl Default for Options {
         }
     }
 }
+
+/// Bytes of packed operands that fit a thread of 64 KiB beside all else.
+const SMALL_SCRATCH: usize = 16 * 1024;
 
 impl Options {
     /// Whether kernels are made for these instructions.
@@ -116,6 +122,14 @@ impl Options {
     #[must_use]
     pub fn portable(&self) -> bool {
         InstructionSet::ALL.into_iter().all(|s| s == InstructionSet::Portable || !self.has(s))
+    }
+
+    /// The most bytes of packed operands that a function may have on the stack. Where there is no `std`, or no instruction set to choose, nothing
+    /// says that threads have large stacks.
+    #[must_use]
+    pub fn scratch(&self) -> usize {
+        let small = self.portable() || self.self_contained && !self.std;
+        self.scratch_limit.unwrap_or(if small { SMALL_SCRATCH } else { usize::MAX })
     }
 
     /// Names that Rust would refuse are errors.

@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Compiled};
 use crate::index;
 use crate::library::Library;
-use crate::nest::machine::Machine;
+use crate::nest::machine::{MACHINES, Machine};
 use crate::nest::plan::Limits;
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
@@ -15,7 +15,7 @@ pub use crate::options::Options;
 use crate::plain::{self, Kernel};
 use crate::program;
 use crate::source::{SourceId, Sources};
-use crate::spec::{self, Spec};
+use crate::spec::{self, InstanceSpec, Spec};
 use std::collections::BTreeMap;
 
 /// The file that a crate includes. No op can be called so: `mod` is a keyword.
@@ -104,9 +104,13 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<K
     for instance in &c.spec.instances {
         let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
         if c.op.program.is_some() {
-            nest::plan::plan(&mut kernel, Limits { scratch: options.scratch_limit, ..Limits::default() });
+            nest::plan::plan(&mut kernel, Limits { scratch: options.scratch(), ..Limits::default() });
             // after this: a large program is stages that hand tensors on in a workspace
+        } else if let Some((name, bytes)) = nest::schedule::most_on_stack(&kernel, options.stack_limit) {
+            out.push(too_much(&kernel, instance, name, bytes, options));
+            continue;
         }
+        // after this: what a function keeps on the stack has a limit
         plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
         kernels.push(kernel);
     }
@@ -125,8 +129,10 @@ pub fn schedule<'a>(
         .iter()
         .zip(kernels)
         .map(|(instance, kernel)| {
-            // Every class, so that a schedule asked for is found whatever the build wants.
-            let target = nest::schedule::Target { scratch_limit: options.scratch_limit, ..Default::default() };
+            // A schedule that is asked for is found whatever the build wants.
+            let all = !instance.schedule.is_empty();
+            let machines = MACHINES.into_iter().filter(|m| all || wanted(m, options)).collect();
+            let target = nest::schedule::Target { machines, scratch_limit: options.scratch() };
             let mut scheduled = nest::schedule::schedule(&kernel, &target);
             scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
             for (function, text) in &instance.schedule {
@@ -165,6 +171,17 @@ fn wanted(machine: &Machine, options: &Options) -> bool {
         32 => options.has(InstructionSet::Avx2),
         _ => true,
     }
+}
+
+/// A function whose locals take more of the stack than a thread may have.
+fn too_much(kernel: &Kernel, instance: &InstanceSpec, function: &str, bytes: usize, options: &Options) -> Diagnostic {
+    let name = &kernel.name;
+    let message = format!("`{function}` of `{name}` would keep {bytes} bytes of locals on the stack");
+    let label = format!("at these sizes; the limit is {} bytes", options.stack_limit);
+    Diagnostic::error(Code::TooMuchStack, instance.name.span, message, label).help(
+        "functions of a `program:` work in memory that their caller provides, and a program can call this op; \
+         `Build::stack_limit` (`--stack-limit`) allows more",
+    )
 }
 
 fn with_dtype(mut spec: Spec, options: &Options) -> Spec {

@@ -28,7 +28,7 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let of = |m: &&Machine| nests.iter().find(|n| n.machines.contains(m)).or(widest).map_or(0, scratch);
     Cost {
-        flops: f.steps.iter().flat_map(Step::stmts).map(stmt).sum(),
+        flops: f.steps.iter().map(step).fold(0, u64::saturating_add),
         bytes: size * (read + written * if f.accumulates() { 2 } else { 1 }),
         scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
     }
@@ -64,14 +64,14 @@ fn cheap(e: &Expr) -> bool {
 
 /// The operations of a step.
 pub fn step(s: &Step) -> u64 {
-    s.stmts().into_iter().map(stmt).sum()
+    s.stmts().into_iter().map(stmt).fold(0, u64::saturating_add)
 }
 
 fn stmt(s: &Stmt) -> u64 {
-    let turns = |from: usize, to: usize| s.vars[from..to].iter().map(|v| v.extent as u64).product::<u64>();
+    let turns = |from: usize, to: usize| s.vars[from..to].iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
     let reduced = if s.reduce.is_some() { turns(0, s.vars.len()) } else { 0 };
     let added = if s.accumulate { turns(0, s.free) } else { 0 };
-    turns(0, s.vars.len()) * value(&s.value) + reduced + added
+    turns(0, s.vars.len()).saturating_mul(value(&s.value)).saturating_add(reduced).saturating_add(added)
 }
 
 fn value(e: &Expr) -> u64 {

@@ -656,8 +656,14 @@ fn function_context(
         None => f.steps.iter().flat_map(plain::Step::stmts).map(|s| plain::print::stmt(&kernel.tensors, s)).collect(),
     };
     let mut cost = cost::cost(kernel, f, nests);
-    for stage in &f.stages {
-        let own = cost::cost(kernel, &kernel.functions[*stage], &c.nests[*stage]);
+    let parts = same_as(kernel, f);
+    if !parts.is_empty() {
+        // It does nothing itself.
+        cost.scratch.values_mut().for_each(|n| *n = 0);
+    }
+    let called = kernel.functions.iter().enumerate().filter(|(_, g)| parts.iter().any(|p| std::ptr::eq(*p, *g)));
+    for stage in called.map(|(n, _)| n).chain(f.stages.iter().copied()) {
+        let own = cost::cost(kernel, &kernel.functions[stage], &c.nests[stage]);
         own.scratch.into_iter().for_each(|(m, n)| _ = cost.scratch.entry(m).and_modify(|most| *most = n.max(*most)));
     }
     // A tensor may have the name of a function.
@@ -666,7 +672,7 @@ fn function_context(
         takes: Vec::new(),
         arguments: arguments(kernel, g),
     };
-    let mut calls: Vec<CallContext> = same_as(kernel, f).iter().map(same).chain(call).collect();
+    let mut calls: Vec<CallContext> = parts.iter().map(same).chain(call).collect();
     let runtime = runtime(options);
     let (workspace, run) = staged(kernel, f);
     calls.extend(run);

@@ -16,14 +16,19 @@ pub struct Space {
 }
 
 impl Space {
-    pub fn new(kernel: &plain::Kernel) -> Self {
-        let plain::Kernel { op, name, dtype, extents, tensors, schedule, functions: _ } = kernel;
+    /// For a function that touches these tensors: of the others there is nothing but their numbers.
+    pub fn new(kernel: &plain::Kernel, touched: impl IntoIterator<Item = TensorId>) -> Self {
+        let plain::Kernel { op, name, dtype, extents, tensors: all, schedule, functions: _ } = kernel;
+        let role = crate::index::Role::Local;
+        let none = Tensor { name: String::new(), role, shape: Vec::new(), dims: Vec::new(), order: Vec::new() };
+        let mut tensors = vec![none; all.len()];
+        touched.into_iter().for_each(|t| tensors[t.0] = all[t.0].clone());
         let kernel = plain::Kernel {
             op: op.clone(),
             name: name.clone(),
             dtype: *dtype,
             extents: extents.clone(),
-            tensors: tensors.clone(),
+            tensors,
             functions: Vec::new(),
             schedule: schedule.clone(),
         };
@@ -63,7 +68,8 @@ pub fn accesses(s: &Stmt) -> Vec<&plain::Access> {
     all
 }
 
-/// Joins what can be joined, in statements that run over the same variables. Variables in `fixed` are others' loops.
+/// Joins what can be joined, in statements that run over the same variables. Variables in `fixed` are others' loops. Those that a reduction binds
+/// keep their order, as it is that of the sum.
 pub fn coalesce(space: &mut Space, stmts: &mut [Stmt], fixed: &BTreeSet<usize>) {
     if stmts.iter().any(|s| has_index_test(&s.value)) {
         return;
@@ -79,7 +85,9 @@ pub fn coalesce(space: &mut Space, stmts: &mut [Stmt], fixed: &BTreeSet<usize>) 
             for b in 0..count {
                 let both = a != b && (a < free) == (b < free) && !fixed.contains(&a) && !fixed.contains(&b);
                 let extents = (stmts[0].vars[a].extent, stmts[0].vars[b].extent);
-                let loops = extents.0 > 1 && extents.1 > 1;
+                let between = |v: usize| v > a && v < b && stmts[0].vars[v].extent > 1;
+                let in_order = a < free || a < b && !(free..count).any(between);
+                let loops = extents.0 > 1 && extents.1 > 1 && in_order;
                 let all = |space: &Space| {
                     stmts.iter().flat_map(accesses).all(|x| follows(&space.kernel, x, a, b, extents.1).is_some())
                 };

@@ -7,6 +7,11 @@ use std::collections::BTreeMap;
 
 /// Runs one function; results are updated in place.
 pub fn run(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
+    run_as(k, n, tensors, false);
+}
+
+/// As [`run`]; where `fused`, a product that is added is rounded once, as by instruction sets that can.
+pub fn run_as(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>, fused: bool) {
     for l in &n.locals {
         tensors.insert(l.tensor, vec![f64::NAN; l.shape.iter().product()]);
     }
@@ -14,7 +19,7 @@ pub fn run(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
         tensors.entry(*w).or_insert_with(|| vec![f64::NAN; k.tensor(*w).elements()]);
     }
     let registers = vec![Vec::new(); n.registers.len()];
-    let mut m = Machine { k, n, tensors, registers, env: vec![0; n.vars.len()] };
+    let mut m = Machine { k, n, tensors, registers, env: vec![0; n.vars.len()], fused };
     m.nodes(&n.body);
 }
 
@@ -24,6 +29,7 @@ struct Machine<'a> {
     tensors: &'a mut BTreeMap<TensorId, Vec<f64>>,
     registers: Vec<Vec<f64>>,
     env: Vec<i64>,
+    fused: bool,
 }
 
 fn reduce(op: ReduceOp, a: f64, b: f64) -> f64 {
@@ -66,6 +72,14 @@ impl Machine<'_> {
                     self.nodes(body);
                 }
                 Node::Init { register, value } => self.registers[*register] = self.value(value),
+                Node::Update { place: Place::Element(a), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
+                    let at = self.locate(a);
+                    let sum = self.sum(vec![self.tensors[&a.tensor][at]], value);
+                    self.tensors.get_mut(&a.tensor).expect("results are there")[at] = sum[0];
+                }
+                Node::Update { place: Place::Register(r), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
+                    self.registers[*r] = self.sum(self.registers[*r].clone(), value);
+                }
                 Node::Update { place, how, value } => {
                     let v = self.value(value);
                     let set = |slot: &mut f64, v: f64| {
@@ -106,6 +120,19 @@ impl Machine<'_> {
             }
         }
     }
+    /// A sum with a value added, its products fused, the last term first.
+    fn sum(&self, sum: Vec<f64>, v: &Value) -> Vec<f64> {
+        let product = |a: &Value, b: &Value, sum: Vec<f64>| {
+            let both = self.value(a).into_iter().zip(self.value(b));
+            both.zip(sum).map(|((a, b), sum)| a.mul_add(b, sum)).collect()
+        };
+        match v {
+            Value::Binary(Binary::Add, a, b) => self.sum(self.sum(sum, b), a),
+            Value::Binary(Binary::Mul, a, b) => product(a, b, sum),
+            Value::Powf(a, n) if *n == 2.0 => product(a, a, sum),
+            v => sum.into_iter().zip(self.value(v)).map(|(sum, v)| sum + v).collect(),
+        }
+    }
     fn locate(&self, a: &Access) -> usize {
         let extents = a.extents(self.n.shape(self.k, a.tensor));
         let position = |p: &Position| (p.numerator.eval(&self.env) / p.divisor) as usize;
@@ -133,6 +160,7 @@ impl Machine<'_> {
                 self.value(a).into_iter().zip(self.value(b)).map(|(a, b)| f64::binary(*f, a, b)).collect()
             }
             Value::Powf(a, n) => each(a, &|x| Number::powf(x, *n)),
+            Value::Fused(a, b, c) if self.fused => vec![self.scalar(a).mul_add(self.scalar(b), self.scalar(c))],
             Value::Fused(a, b, c) => vec![self.scalar(a) * self.scalar(b) + self.scalar(c)],
             Value::Each(f, all) => all.iter().map(|a| f64::unary(*f, self.scalar(a))).collect(),
             Value::Lane(r, lane) => vec![self.registers[*r][*lane]],

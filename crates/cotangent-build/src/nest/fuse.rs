@@ -2,7 +2,7 @@
 //! local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not matrices).
 
 use crate::index::TensorId;
-use crate::plain::{Access, Part, Position, Scan, Step, Stmt};
+use crate::plain::{Access, Part, Position, Scan, Step, Stmt, written_once};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many elements of a local stay in the first-level cache, whatever else does.
@@ -251,8 +251,10 @@ impl Fuser {
                     Some(_) => *dims.entry(a.tensor).or_insert(*dim) == *dim,
                 }
             });
+            // What adds to an element in several turns keeps the order of its own loops.
+            let scatters = s.accumulate && written_once(&[s]).is_none();
             // Nor may it overwrite what an earlier step of the run reads in another turn.
-            if !consistent || reads.contains(&s.target.tensor) {
+            if scatters || !consistent || reads.contains(&s.target.tensor) {
                 break;
             }
             shares_local |= touched_written.iter().any(|t| written.contains(t) && self.locals.contains(t));

@@ -14,6 +14,7 @@ use crate::index::TensorId;
 use crate::plain::{Access, Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
 use crate::spec::DType;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// How small what stays together is.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,7 @@ pub fn plan(kernel: &mut Kernel, limits: Limits) {
     for n in 0..kernel.functions.len() {
         let f = kernel.functions[n].clone();
         assert!(f.stages.is_empty(), "{} is planned twice", f.name);
-        let work: u64 = f.steps.iter().map(cost::step).sum();
+        let work: u64 = f.steps.iter().map(cost::step).fold(0, u64::saturating_add);
         let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
         if f.kind == Kind::Stage {
             continue;
@@ -89,6 +90,7 @@ struct Group {
 
 /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
 fn parts(kernel: &Kernel, f: &Function, limits: Limits) -> Vec<Group> {
+    let all = readers(&f.steps);
     let mut trees: Vec<Group> = Vec::new();
     let mut run: Vec<Step> = Vec::new();
     for step in &f.steps {
@@ -96,23 +98,23 @@ fn parts(kernel: &Kernel, f: &Function, limits: Limits) -> Vec<Group> {
             run.push(step.clone());
             continue;
         }
-        trees.extend(fused(kernel, &std::mem::take(&mut run), f, limits));
+        trees.extend(fused(kernel, &std::mem::take(&mut run), f, &all, limits));
         trees.push(Group { steps: vec![step.clone()], tiled: false });
     }
-    trees.extend(fused(kernel, &run, f, limits));
+    trees.extend(fused(kernel, &run, f, &all, limits));
     let mut parts: Vec<(Group, u64)> = Vec::new();
     for tree in trees {
-        let work: u64 = tree.steps.iter().map(cost::step).sum();
+        let work: u64 = tree.steps.iter().map(cost::step).fold(0, u64::saturating_add);
         match parts.last_mut() {
             Some((last, sum))
                 if !last.tiled
                     && !tree.tiled
                     && (open(kernel, f, &last.steps)
                         || alike(&last.steps, &tree.steps)
-                        || *sum + work <= limits.stage) =>
+                        || sum.saturating_add(work) <= limits.stage) =>
             {
                 last.steps.extend(tree.steps);
-                *sum += work;
+                *sum = sum.saturating_add(work);
             }
             _ => parts.push((tree, work)),
         }
@@ -121,7 +123,7 @@ fn parts(kernel: &Kernel, f: &Function, limits: Limits) -> Vec<Group> {
 }
 
 /// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue.
-fn fused(kernel: &Kernel, steps: &[Step], f: &Function, limits: Limits) -> Vec<Group> {
+fn fused(kernel: &Kernel, steps: &[Step], f: &Function, all: &BTreeMap<TensorId, usize>, limits: Limits) -> Vec<Group> {
     fn flat(tree: &Tree, out: &mut Vec<Step>) {
         match tree {
             Tree::Step { step, .. } => out.push(step.clone()),
@@ -138,9 +140,9 @@ fn fused(kernel: &Kernel, steps: &[Step], f: &Function, limits: Limits) -> Vec<G
     for tree in &fuse(steps, &f.locals).trees {
         let own = group(tree);
         let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
-        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end], limits) {
+        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end], all, limits) {
             out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
-            out.extend(fused(kernel, &steps[end..], f, limits));
+            out.extend(fused(kernel, &steps[end..], f, all, limits));
             return out;
         }
         at += own.len();
@@ -149,16 +151,30 @@ fn fused(kernel: &Kernel, steps: &[Step], f: &Function, limits: Limits) -> Vec<G
     out
 }
 
-/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines.
-fn takes_epilogue(kernel: &Kernel, f: &Function, steps: &[Step], limits: Limits) -> bool {
+/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines. `all`: how many steps of the function read each tensor.
+fn takes_epilogue(
+    kernel: &Kernel,
+    f: &Function,
+    steps: &[Step],
+    all: &BTreeMap<TensorId, usize>,
+    limits: Limits,
+) -> bool {
     let (reads, writes) = touched(steps);
-    let count =
-        |steps: &[Step], t: TensorId| steps.iter().filter(|s| touched(std::slice::from_ref(*s)).0.contains(&t)).count();
-    let own = |t: &TensorId| f.locals.contains(t) && count(&f.steps, *t) == count(steps, *t);
+    let here = readers(steps);
+    let own = |t: &TensorId| f.locals.contains(t) && all.get(t) == here.get(t);
     let (locals, writes): (Vec<TensorId>, Vec<TensorId>) = writes.into_iter().partition(own);
     let reads: Vec<TensorId> = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
     let name = format!("{}_", f.name);
     takes_epilogues(kernel, &stage(name, [reads, writes, locals], Vec::new(), steps.to_vec(), true), limits.scratch)
+}
+
+/// How many steps read each tensor.
+fn readers(steps: &[Step]) -> BTreeMap<TensorId, usize> {
+    let mut all = BTreeMap::new();
+    for step in steps {
+        touched(std::slice::from_ref(step)).0.into_iter().for_each(|t| *all.entry(t).or_insert(0) += 1);
+    }
+    all
 }
 
 /// Whether the steps end in one that only prepares, or leave a tensor of which they have written a part.
@@ -266,46 +282,64 @@ fn stage(
 /// Has statements write over what they are the last to read, where each element is computed from the same one: from there on the old tensor stands for
 /// the new one. Gives the pairs.
 fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId)> {
+    // The steps in order, and where each tensor is touched.
+    let at: Vec<(usize, usize)> =
+        parts.iter().enumerate().flat_map(|(n, p)| (0..p.steps.len()).map(move |k| (n, k))).collect();
+    let mut touched: BTreeMap<TensorId, BTreeSet<usize>> = BTreeMap::new();
+    for (step, (n, k)) in at.iter().enumerate() {
+        parts[*n].steps[*k].tensors().into_iter().for_each(|t| _ = touched.entry(t).or_default().insert(step));
+    }
+    let locals: BTreeSet<TensorId> = f.locals.iter().copied().collect();
     let mut over = Vec::new();
+    let mut from = 0;
     for n in 0..parts.len() {
-        for k in 0..parts[n].steps.len() {
-            let Some((new, old)) = written_over(kernel, f, parts, n, k) else { continue };
+        let end = from + parts[n].steps.len();
+        for step in from..end {
+            let Some((new, old)) = written_over(kernel, &locals, &parts[n], &touched, [from, step, end]) else {
+                continue;
+            };
             let renamed = |a: &Access| Access { tensor: if a.tensor == new { old } else { a.tensor }, ..a.clone() };
-            let steps = parts[n..].iter_mut().flat_map(|p| &mut p.steps);
-            steps.flat_map(Step::stmts_mut).for_each(|s| rewrite(s, &mut |a| renamed(a)));
+            let moved = touched.remove(&new).unwrap_or_default();
+            for (n, k) in moved.iter().map(|step| at[*step]) {
+                parts[n].steps[k].stmts_mut().into_iter().for_each(|s| rewrite(s, &mut |a| renamed(a)));
+            }
+            touched.entry(old).or_default().extend(moved);
             over.push((new, old));
         }
+        from = end;
     }
     over
 }
 
-/// The target of a step and the tensor whose place it can have.
-fn written_over(kernel: &Kernel, f: &Function, parts: &[Group], n: usize, k: usize) -> Option<(TensorId, TensorId)> {
-    let Step::Stmt(s) = &parts[n].steps[k] else { return None };
+/// The target of a step and the tensor whose place it can have; `from` and `end` are the steps of its part.
+fn written_over(
+    kernel: &Kernel,
+    locals: &BTreeSet<TensorId>,
+    part: &Group,
+    touched: &BTreeMap<TensorId, BTreeSet<usize>>,
+    [from, step, end]: [usize; 3],
+) -> Option<(TensorId, TensorId)> {
+    let Step::Stmt(s) = &part.steps[step - from] else { return None };
     let new = s.target.tensor;
     let shape = &kernel.tensor(new).shape;
     // What is tried without its branches must be able to run again: its arguments stay.
     let elementwise = s.reduce.is_none() && !s.accumulate && s.covers(shape) && epilogue::cheap(&s.value);
-    if parts[n].tiled || !elementwise {
+    if part.tiled || !elementwise {
         return None;
     }
-    let touches = |steps: &[Step], t: TensorId| steps.iter().any(|step| step.touches(t));
-    let (before, after) = parts[n].steps.split_at(k);
-    let earlier = |t| parts[..n].iter().any(|p| touches(&p.steps, t));
-    let later = |t| parts[n + 1..].iter().any(|p| touches(&p.steps, t));
-    if !f.locals.contains(&new) || earlier(new) || touches(before, new) || !later(new) {
+    let within = |t: TensorId, range: Range<usize>| touched[&t].range(range).next().is_some();
+    if !locals.contains(&new) || within(new, 0..step) || !within(new, end..usize::MAX) {
         return None;
     }
     let mut reads: Vec<&Access> = Vec::new();
     s.value.accesses(&mut |a| reads.push(a));
     let old = reads.iter().map(|a| a.tensor).find(|t| {
-        f.locals.contains(t)
+        locals.contains(t)
             && kernel.tensor(*t).shape == *shape
             && reads.iter().all(|a| a.tensor != *t || a.positions == s.target.positions)
-            && earlier(*t)
-            && !touches(before, *t)
-            && !touches(&after[1..], *t)
-            && !later(*t)
+            && within(*t, 0..from)
+            && !within(*t, from..step)
+            && !within(*t, step + 1..usize::MAX)
     })?;
     Some((new, old))
 }

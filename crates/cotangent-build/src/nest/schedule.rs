@@ -11,7 +11,7 @@ use super::epilogue::{self, Epilogue};
 use super::fuse::{Tree, fuse};
 use super::lower::{or_zero, tests_of};
 use super::machine::{MACHINES, Machine};
-use super::tile::Plan;
+use super::tile::{Order, Orders, Plan};
 use super::*;
 use crate::plain::{self, Function, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,16 +47,25 @@ pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
         let nests = graphs.iter().map(|g| distinct(target.machines.iter().map(|m| g.nest(m)))).collect();
         return Scheduled { nests, unmet };
     }
-    let nests = kernel
+    let straight: Vec<_> = kernel.functions.iter().map(|f| straight::dense(kernel, f)).collect();
+    // Stages have nests of their own.
+    let looped = |(f, g): (&Function, &Option<_>)| g.is_none() && f.stages.is_empty();
+    let prepared: Vec<Option<Prepared>> = kernel
         .functions
         .iter()
-        .map(|f| match straight::dense(kernel, f) {
-            // Its stages have nests of their own.
-            _ if !f.stages.is_empty() => Vec::new(),
-            Some(g) => distinct(target.machines.iter().map(|m| g.nest(m))),
-            None => variants(kernel, f, target, &mut unmet),
-        })
+        .zip(&straight)
+        .map(|(f, g)| looped((f, g)).then(|| Prepared::new(kernel, f, f.tiled)))
         .collect();
+    let mut classes = schedules(&prepared, target);
+    let nests = kernel.functions.iter().zip(straight).enumerate().map(|(n, (f, graph))| match graph {
+        _ if !f.stages.is_empty() => Vec::new(),
+        Some(g) => distinct(target.machines.iter().map(|m| g.nest(m))),
+        None => {
+            let own = classes.iter_mut().map(|class| class[n].take().expect("scheduled for each class")).collect();
+            variants(kernel, f, own, &mut unmet)
+        }
+    });
+    let nests = nests.collect();
     Scheduled { nests, unmet }
 }
 
@@ -72,12 +81,17 @@ fn distinct(nests: impl Iterator<Item = Nest>) -> Vec<Nest> {
     out
 }
 
-/// The nests of a function.
-fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(String, Vec<String>)>) -> Vec<Nest> {
+/// The nests of a function, scheduled for each class.
+fn variants(
+    kernel: &Kernel,
+    f: &Function,
+    schedules: Vec<Scheduler>,
+    unmet: &mut Vec<(String, Vec<String>)>,
+) -> Vec<Nest> {
     let mut all: Vec<Nest> = Vec::new();
     let asked = kernel.schedule.contains_key(&f.name);
     let (mut met, mut missing) = (!asked, false);
-    for Scheduler { mut nest, as_asked, missed, .. } in schedules(kernel, f, target, f.tiled) {
+    for Scheduler { mut nest, as_asked, missed, .. } in schedules {
         missing |= missed;
         distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
         met |= as_asked;
@@ -98,25 +112,107 @@ fn variants(kernel: &Kernel, f: &Function, target: &Target, unmet: &mut Vec<(Str
 /// which keep another's order of summation find them.
 pub fn takes_epilogues(kernel: &Kernel, f: &Function, scratch_limit: usize) -> bool {
     let target = Target { scratch_limit, ..Default::default() };
-    !epilogue::split(&f.steps, &f.locals).1.is_empty() && schedules(kernel, f, &target, true).iter().all(|s| !s.missed)
+    if epilogue::split(&f.steps, &f.locals).1.is_empty() {
+        return false;
+    }
+    let classes = schedules(&[Some(Prepared::new(kernel, f, true))], &target);
+    classes.iter().flatten().flatten().all(|s| !s.missed)
 }
 
-/// The function for each class of machines.
-fn schedules<'a>(kernel: &'a Kernel, f: &Function, target: &Target, epilogues: bool) -> Vec<Scheduler<'a>> {
-    let prepared = Prepared::new(kernel, f, epilogues);
-    // What was taken for each class, for those that keep its order of summation.
-    let mut taken: Vec<(&Machine, Vec<Option<Plan>>)> = Vec::new();
-    let mut out = Vec::new();
-    for machine in target.machines.iter().copied() {
-        let model = machine.keeps.map(|m| match taken.iter().find(|(of, _)| *of == m) {
-            Some((_, plans)) => plans.clone(),
-            None => prepared.scheduled(m, target.scratch_limit, None).chosen,
-        });
-        let s = prepared.scheduled(machine, target.scratch_limit, model);
-        taken.push((machine, s.chosen.clone()));
-        out.push(s);
+/// The function that keeps most bytes of its own tensors on the stack, where that is more than `limit`.
+pub fn most_on_stack(kernel: &Kernel, limit: usize) -> Option<(&str, usize)> {
+    let size = if kernel.dtype == crate::spec::DType::F32 { 4 } else { 8 };
+    let whole = |f: &&Function| f.locals.iter().map(|t| kernel.tensor(*t).elements() * size).sum::<usize>() > limit;
+    let large: Vec<&Function> = kernel.functions.iter().filter(whole).collect();
+    // Straight lines keep numbers, no tensors.
+    if large.is_empty() || straight::graphs(kernel).is_some() {
+        return None;
+    }
+    let kept = |f: &&Function| {
+        let own = Prepared::new(kernel, f, f.tiled).nest.locals;
+        own.iter().map(|l| l.shape.iter().product::<usize>() * size).sum::<usize>()
+    };
+    let each = large.into_iter().map(|f| (f.name.as_str(), kept(&f)));
+    each.filter(|(_, bytes)| *bytes > limit).max_by_key(|(_, bytes)| *bytes)
+}
+
+/// The functions for each class of machines.
+fn schedules<'a>(functions: &[Option<Prepared<'a>>], target: &Target) -> Vec<Vec<Option<Scheduler<'a>>>> {
+    let mut out: Vec<Vec<Option<Scheduler>>> = Vec::new();
+    for (n, machine) in target.machines.iter().copied().enumerate() {
+        let class = match machine.keeps {
+            None => agreed(functions, machine, target.scratch_limit),
+            Some(model) => {
+                // What is taken for the class whose order of summation this one keeps.
+                let known = target.machines[..n].iter().position(|m| *m == model);
+                let own = if known.is_none() { agreed(functions, model, target.scratch_limit) } else { Vec::new() };
+                let models = known.map_or(&own, |n| &out[n]);
+                let like = |(f, m): (&Option<Prepared<'a>>, &Option<Scheduler>)| {
+                    let (f, m) = (f.as_ref()?, m.as_ref()?);
+                    Some(f.scheduled(machine, target.scratch_limit, Some(m.chosen.clone()), &m.demands))
+                };
+                functions.iter().zip(models).map(like).collect()
+            }
+        };
+        out.push(class);
     }
     out
+}
+
+/// The functions of a kernel for one class of machines. A statement that stands in several is summed in one order in all of them: where their
+/// schedules differ, in the one of theirs that costs all of them least, or term by term, which all can. A schedule that is asked for stands aside.
+fn agreed<'a>(
+    functions: &[Option<Prepared<'a>>],
+    machine: &'static Machine,
+    scratch: usize,
+) -> Vec<Option<Scheduler<'a>>> {
+    let scheduled = |n: usize, demands: &BTreeMap<usize, Order>| {
+        let f = functions[n].as_ref()?;
+        let none = BTreeMap::new();
+        Some(f.scheduled(machine, scratch, None, if f.asked() { &none } else { demands }))
+    };
+    let mut demands: BTreeMap<usize, Order> = BTreeMap::new();
+    let mut out: Vec<Option<Scheduler>> = (0..functions.len()).map(|n| scheduled(n, &demands)).collect();
+    loop {
+        // The orders of each statement, in each function where it stands.
+        let mut all: BTreeMap<usize, Vec<(usize, &Vec<Order>)>> = BTreeMap::new();
+        let asked = |n: usize| functions[n].as_ref().is_some_and(Prepared::asked);
+        for (n, s) in out.iter().enumerate().filter(|(n, _)| !asked(*n)) {
+            s.iter().flat_map(|s| &s.orders).for_each(|(number, own)| all.entry(*number).or_default().push((n, own)));
+        }
+        let same = |a: &Vec<Order>, b: &Vec<Order>| a.len() == b.len() && a.iter().all(|o| b.contains(o));
+        let met = |number: usize, own: &Vec<Order>| demands.get(&number).is_none_or(|d| own == std::slice::from_ref(d));
+        let Some((number, own)) =
+            all.into_iter().find(|(n, own)| own.iter().any(|(_, o)| !same(o, own[0].1) || !met(*n, o)))
+        else {
+            return out;
+        };
+        let concerned: Vec<usize> = own.iter().map(|(n, _)| *n).collect();
+        let mut orders: Vec<Order> = Vec::new();
+        // An epilogue runs on what is summed term by term; and what was demanded before and is not met cannot be.
+        let finished = out.iter().flatten().any(|s| s.finished.contains(&number));
+        for (_, own) in own.iter().filter(|_| !finished && !demands.contains_key(&number)) {
+            if let [order @ (Order::Dot(..) | Order::Blocks(..))] = own.as_slice()
+                && !orders.contains(order)
+            {
+                orders.push(order.clone());
+            }
+        }
+        assert!(demands.get(&number) != Some(&Order::Loops), "a sum that cannot run term by term");
+        orders.push(Order::Loops);
+        let tried = orders.into_iter().filter_map(|order| {
+            let demands: BTreeMap<_, _> = demands.clone().into_iter().chain([(number, order.clone())]).collect();
+            let made: Vec<Scheduler> = concerned.iter().filter_map(|n| scheduled(*n, &demands)).collect();
+            let all = made.iter().all(|s| s.orders.get(&number).is_some_and(|own| own == std::slice::from_ref(&order)));
+            let cycles = made.iter().map(|s| s.cycles).sum::<f64>();
+            all.then_some((cycles, order, made))
+        });
+        let best = tried.min_by(|a, b| a.0.total_cmp(&b.0)).expect("all functions can sum term by term");
+        demands.insert(number, best.1);
+        for (n, made) in concerned.into_iter().zip(best.2) {
+            out[n] = Some(made);
+        }
+    }
 }
 
 /// The schedule of a note, without the verdict before and the cost behind.
@@ -144,7 +240,7 @@ impl<'a> Prepared<'a> {
             epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
         let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
         let mut fused = fuse(&steps, &free);
-        let mut space = Space::new(kernel);
+        let mut space = Space::new(kernel, f.reads.iter().chain(&f.writes).chain(&f.locals).copied());
         let mut locals = Vec::new();
         let inner: BTreeSet<TensorId> = epilogues.iter().flat_map(|e| e.inner.iter().copied()).collect();
         let mut kept: BTreeMap<TensorId, Vec<usize>> = BTreeMap::new();
@@ -174,12 +270,18 @@ impl<'a> Prepared<'a> {
         Prepared { source: kernel, trees: fused.trees, space, epilogues, nest }
     }
 
+    /// Whether the instance asks for a schedule.
+    fn asked(&self) -> bool {
+        self.source.schedule.contains_key(&self.nest.name)
+    }
+
     /// The function for one class of machines; `model` is what the class takes whose order of summation it keeps.
     fn scheduled(
         &self,
         machine: &'static Machine,
         scratch_limit: usize,
         model: Option<Vec<Option<Plan>>>,
+        demands: &BTreeMap<usize, Order>,
     ) -> Scheduler<'a> {
         let mut s = Scheduler {
             source: self.source,
@@ -195,6 +297,10 @@ impl<'a> Prepared<'a> {
             as_asked: false,
             epilogues: self.epilogues.clone(),
             missed: false,
+            demands: demands.clone(),
+            orders: Orders::new(),
+            finished: BTreeSet::new(),
+            cycles: 0.0,
         };
         let body = s.trees(&self.trees);
         let body = decide(body, &s.nest.vars);
@@ -261,6 +367,14 @@ pub(super) struct Scheduler<'a> {
     pub epilogues: Vec<Epilogue>,
     /// Some tile does not run its epilogue.
     pub missed: bool,
+    /// The orders in which statements are to be summed.
+    pub demands: BTreeMap<usize, Order>,
+    /// Those in which they are.
+    pub orders: Orders,
+    /// The statements whose tiles run epilogues.
+    pub finished: BTreeSet<usize>,
+    /// What the reductions cost.
+    pub cycles: f64,
 }
 
 /// A statement's variables as linear maps of nest variables: a loop of its own, a fused one, or a piece of one.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The most operations of a function: what does not fit the instruction cache is better a loop, and big functions are slow to compile.
 const MOST: u64 = 2000;
 /// The most elements that results may have.
-const MOST_WRITES: usize = 1024;
+const MOST_WRITES: u64 = 1024;
 /// The most operations that are unrolled to see what remains of them.
 const MOST_UNROLLED: u64 = 40_000;
 /// Straight-line code is taken where it needs at most this part of the operations that loops need, a full vector counted as one, and
@@ -184,8 +184,12 @@ fn cost_of_two(f: Binary) -> u64 {
 impl<'a> Graph<'a> {
     /// A function as a graph; `None` where that is left to loops.
     pub fn of(kernel: &'a Kernel, function: &'a Function) -> Option<Self> {
-        let written: usize = function.writes.iter().map(|t| kernel.tensor(*t).elements()).sum();
-        if in_loops(kernel, function).0 > MOST_UNROLLED || written > MOST_WRITES {
+        let elements = |all: &[TensorId]| all.iter().map(|t| kernel.tensor(*t).elements() as u64).sum::<u64>();
+        let written = elements(&function.writes);
+        if in_loops(kernel, function).0 > MOST_UNROLLED
+            || written > MOST_WRITES
+            || elements(&function.locals) > MOST_UNROLLED
+        {
             return None;
         }
         Graph::new(kernel, function).ok().filter(|g| g.operations() <= MOST)

@@ -36,9 +36,24 @@ const FEW_ROWS: usize = 4;
 const WITHOUT_EPILOGUE: f64 = 1.05;
 /// The most segments that guards may cut a variable into.
 const SEGMENTS: usize = 17;
+/// The most coordinates at the borders of a bound variable that become parts of their own.
+const BORDERS: usize = 16;
 
 /// What makes the nodes of one tile: where it is, and how many rows of each variable it has.
 type OfTile<'a, S> = dyn FnMut(&mut S, Map, &[usize]) -> Vec<Node> + 'a;
+
+/// The order in which an element of a statement is summed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// One term after the other, as the variables stand.
+    Loops,
+    /// So in blocks of a variable, of this size, whose sums are added one after the other.
+    Blocks(String, usize),
+    /// Lanes along a variable: of each vector so many, and so many vectors.
+    Dot(String, usize, usize),
+    /// Parts of a variable one after the other: first coordinate, extent, and the order within.
+    Parts(String, Vec<(usize, usize, Order)>),
+}
 
 /// How a group of statements is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +74,9 @@ pub struct Plan {
     cost: f64,
 }
 
+/// What statements are summed in, by their numbers; several where they are so in parts.
+pub type Orders = BTreeMap<usize, Vec<Order>>;
+
 /// Reads to pack, and a bound variable to split with the size of a block.
 type Packing = (Vec<plain::Access>, Option<(usize, usize)>);
 
@@ -74,7 +92,7 @@ struct Group<'a> {
     /// Variables with loops of their own.
     own: Vec<usize>,
     /// For each variable that a guard depends on, the segments within which it does not.
-    segments: BTreeMap<usize, Vec<(usize, usize)>>,
+    segments: BTreeMap<usize, Segments>,
     part: Part,
 }
 
@@ -123,7 +141,7 @@ impl Group<'_> {
     }
     /// Whether splitting a variable by its guards leaves most of it for lanes.
     fn splits_lanes(&self, v: usize) -> bool {
-        let longest = self.segments[&v].iter().map(|s| s.1).max().unwrap_or(0);
+        let longest = self.segments[&v].longest.1;
         self.splits(v) && longest >= 4 && 2 * longest >= self.extent(v)
     }
     /// The plan to take first, the others by their cost. Of a part that guards cut off the one with the least text is taken that adds in the same
@@ -156,9 +174,9 @@ impl Group<'_> {
         let bound = self.own.iter().copied().filter(|w| !self.is_free(*w) && self.guarded_in(*w));
         // Of several the one that runs fastest.
         bound.rev().filter(|w| free().any(|v| together(v, *w))).find_map(|w| {
-            let (from, extent) = self.segments[&w].iter().copied().max_by_key(|s| s.1)?;
+            let (from, extent) = self.segments[&w].longest;
             let borders = (0..from).chain(from + extent..self.extent(w));
-            (3 * extent >= 2 * self.extent(w))
+            (3 * extent >= 2 * self.extent(w) && self.extent(w) - extent <= BORDERS)
                 .then(|| (w, [(from, extent)].into_iter().chain(borders.map(|at| (at, 1))).collect()))
         })
     }
@@ -174,8 +192,16 @@ impl Group<'_> {
     /// Whether splitting a variable by its guards leaves something to tile.
     fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
-        self.part.cuts < CUTS && (2..=SEGMENTS).contains(&segments.len()) && segments.iter().any(|s| s.1 > 1)
+        self.part.cuts < CUTS && segments.all.len() > 1 && segments.longest.1 > 1
     }
+}
+
+/// A range of a variable cut by guards.
+#[derive(Debug, Default)]
+struct Segments {
+    /// First coordinates and extents; none where they are more than [`SEGMENTS`].
+    all: Vec<(usize, usize)>,
+    longest: (usize, usize),
 }
 
 /// What a guard is at one value of a variable.
@@ -183,8 +209,14 @@ impl Group<'_> {
 enum Segment {
     Met,
     Never,
-    /// It depends on other variables.
-    Alone(usize),
+    /// It depends on other variables, and so does each value from the others.
+    Alone,
+}
+
+/// The coordinates `at` for which `constant + step * at` is at least `end`: from the first on, or before it where the step is negative.
+fn crossing(constant: i64, step: i64, end: i64) -> i64 {
+    let gap = end - constant;
+    if step > 0 { -(-gap).div_euclid(step) } else { gap.div_euclid(step) + 1 }
 }
 
 /// Arithmetic of one term: multiply-adds, other operations, calls of functions; `None` where a lane's value decides what is read.
@@ -261,6 +293,12 @@ fn work(e: &Expr) -> Option<Work> {
     term(e, &mut w).then_some(w)
 }
 
+/// The least divisor of a number within a range.
+fn least_divisor(number: usize, least: usize, greatest: usize) -> Option<usize> {
+    let small = (1..=number.isqrt()).filter(|n| number.is_multiple_of(*n));
+    small.flat_map(|n| [n, number / n]).filter(|n| (least..=greatest).contains(n)).min()
+}
+
 /// How many of the sets of a cache rows so many bytes apart fall into.
 fn sets_apart(step: usize, sets: usize) -> usize {
     let apart = (step / LINE).max(1);
@@ -281,9 +319,13 @@ impl Scheduler<'_> {
         let epilogue = joined.split_off(stmts.len());
         let mut group = self.group(joined, fixed, part);
         group.epilogue = epilogue;
-        if let Some((v, parts)) = group.inner_part() {
+        let asked = stmts.iter().any(|s| self.demands.contains_key(&s.number));
+        if let Some((v, parts)) = group.inner_part().filter(|_| !asked) {
             // Each part adds to what the others left.
             self.missed |= !group.epilogue.is_empty();
+            let before = std::mem::take(&mut self.orders);
+            let mut of_parts: Vec<(usize, usize, Orders)> = Vec::new();
+            let name = group.first().vars[v].name.clone();
             let mut out = Vec::new();
             let of = part.of * parts.len();
             for (n, (from, extent)) in parts.into_iter().enumerate() {
@@ -292,29 +334,62 @@ impl Scheduler<'_> {
                 stmts.iter_mut().for_each(|s| s.accumulate |= n > 0);
                 let share = part.share * extent as f64 / group.extent(v) as f64;
                 out.extend(self.region(&stmts, &[], fixed, Part { cuts: part.cuts + 1, share, of }));
+                of_parts.push((from, extent, std::mem::take(&mut self.orders)));
+            }
+            self.orders = before;
+            for s in stmts {
+                // Parts that differ along free variables are not told apart here: the first stands for all.
+                let order = |(from, extent, orders): &(usize, usize, Orders)| {
+                    Some((*from, *extent, orders.get(&s.number)?[0].clone()))
+                };
+                self.record(s, Order::Parts(name.clone(), of_parts.iter().filter_map(order).collect()));
             }
             return out;
         }
         let Some(plan) = self.best(&group) else {
             self.missed |= !group.epilogue.is_empty();
             return match stmts {
-                [one] => self.scalar(one, group.op, fixed),
+                [one] => {
+                    self.record(one, Order::Loops);
+                    // Each term waits for the one before.
+                    self.cycles +=
+                        group.own.iter().map(|v| group.extent(*v) as f64).product::<f64>() * self.machine.latency;
+                    self.scalar(one, group.op, fixed)
+                }
                 several => {
                     several.iter().flat_map(|s| self.region(std::slice::from_ref(s), &[], fixed, part)).collect()
                 }
             };
         };
-        let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else { return self.tile(&group, &plan) };
+        let Some(v) = plan.tile().find(|v| group.guarded_in(*v)) else {
+            stmts.iter().for_each(|s| self.record(s, plan.order(&group)));
+            self.cycles += plan.cost;
+            if !group.epilogue.is_empty() {
+                self.finished.extend(stmts.iter().map(|s| s.number));
+            }
+            return self.tile(&group, &plan);
+        };
         // Each segment is a problem of its own: at a border another tile may fit better.
         let mut out = Vec::new();
-        for (from, extent) in &group.segments[&v] {
+        for (from, extent) in &group.segments[&v].all {
             let [stmts, epilogue]: [Vec<Stmt>; 2] = [&group.stmts, &group.epilogue]
                 .map(|all| all.iter().map(|s| restrict(&self.space.kernel, s, v, *from, *extent)).collect());
             let share = part.share * *extent as f64 / group.extent(v) as f64;
-            let of = part.of * group.segments[&v].len();
+            let of = part.of * group.segments[&v].all.len();
             out.extend(self.region(&stmts, &epilogue, fixed, Part { cuts: part.cuts + 1, share, of }));
         }
         out
+    }
+
+    /// Notes the order of a sum; extrema are the same in any.
+    fn record(&mut self, s: &Stmt, order: Order) {
+        if !matches!(s.reduce, Some(ReduceOp::Sum | ReduceOp::Prod)) {
+            return;
+        }
+        let own = self.orders.entry(s.number).or_default();
+        if !own.contains(&order) {
+            own.push(order);
+        }
     }
 
     fn group<'a>(&self, stmts: Vec<Stmt>, fixed: &'a BTreeMap<usize, usize>, part: Part) -> Group<'a> {
@@ -339,42 +414,59 @@ impl Scheduler<'_> {
     }
 
     /// The ranges of a variable within which every guard that depends on it is always met, or the variable stands still.
-    fn segments(&self, g: &Group, v: usize) -> Vec<(usize, usize)> {
-        // For each value, what the rest of each guarded position may be.
-        let inside = |at: usize| -> Vec<Segment> {
-            let mut all = Vec::new();
-            for a in &g.reads {
-                for (p, size) in a.positions.iter().zip(&self.space.kernel.tensor(a.tensor).shape) {
-                    let c = p.numerator.coefficient(v);
-                    if !p.guard.any() || c == 0 {
-                        continue;
-                    }
-                    let rest =
-                        p.numerator.substitute(&|w| if w == v { Linear::constant(at as i64) } else { Linear::var(w) });
-                    let (lo, hi) = rest.range(&|w| g.extent(w));
-                    let top = (*size as i64 - 1) * p.divisor;
-                    let met = p.divisor == 1 && lo >= 0 && hi <= top;
-                    let never = p.divisor == 1 && (hi < 0 || lo > top);
-                    // What is neither stands alone.
-                    all.push(match (met, never) {
-                        (true, _) => Segment::Met,
-                        (_, true) => Segment::Never,
-                        _ => Segment::Alone(at),
-                    });
+    fn segments(&self, g: &Group, v: usize) -> Segments {
+        // The least and the greatest value of each guarded position at the coordinate 0, its step, and what it may be.
+        let mut guards: Vec<(i64, i64, i64, i64, bool)> = Vec::new();
+        for a in &g.reads {
+            for (p, size) in a.positions.iter().zip(&self.space.kernel.tensor(a.tensor).shape) {
+                let c = p.numerator.coefficient(v);
+                if p.guard.any() && c != 0 {
+                    let (lo, hi) = p.numerator.range(&|w| if w == v { 1 } else { g.extent(w) });
+                    guards.push((lo, hi, c, (*size as i64 - 1) * p.divisor, p.divisor == 1));
                 }
             }
-            all
+        }
+        let inside = |at: usize| -> Vec<Segment> {
+            let one = |(lo, hi, c, top, whole): &(i64, i64, i64, i64, bool)| {
+                let (lo, hi) = (lo + c * at as i64, hi + c * at as i64);
+                match (lo >= 0 && hi <= *top, hi < 0 || lo > *top) {
+                    (true, _) if *whole => Segment::Met,
+                    (_, true) if *whole => Segment::Never,
+                    _ => Segment::Alone,
+                }
+            };
+            guards.iter().map(one).collect()
         };
-        let mut out: Vec<(usize, usize)> = Vec::new();
+        // Where a guard may change.
+        let mut cuts: BTreeSet<i64> = BTreeSet::from([0]);
+        for (lo, hi, c, top, _) in &guards {
+            cuts.extend([(*lo, 0), (*hi, 0), (*lo, top + 1), (*hi, top + 1)].map(|(x, end)| crossing(x, *c, end)));
+        }
+        let extent = g.extent(v);
+        let starts: Vec<usize> =
+            cuts.into_iter().filter(|at| (0..extent as i64).contains(at)).map(|at| at as usize).collect();
+        let mut out = Segments::default();
+        let mut count = 0usize;
         let mut last = None;
-        for at in 0..g.extent(v) {
-            let now = inside(at);
-            if last.as_ref() == Some(&now) {
-                out.last_mut().expect("there is one").1 += 1;
+        for (n, from) in starts.iter().enumerate() {
+            let length = starts.get(n + 1).unwrap_or(&extent) - from;
+            let now = inside(*from);
+            if now.contains(&Segment::Alone) {
+                // One by one.
+                count += length;
+                out.all.extend((*from..from + length.min(SEGMENTS + 1)).map(|at| (at, 1)));
+                last = None;
+            } else if last.as_ref() == Some(&now) {
+                out.all.last_mut().expect("there is one").1 += length;
             } else {
-                out.push((at, 1));
+                count += 1;
+                out.all.push((*from, length));
+                last = Some(now);
             }
-            last = Some(now);
+        }
+        out.longest = out.all.iter().copied().max_by_key(|s| s.1).unwrap_or_default();
+        if count > SEGMENTS {
+            out.all.clear();
         }
         out
     }
@@ -405,9 +497,16 @@ impl Scheduler<'_> {
                 plans.extend(self.plans(g, size).into_iter().filter(same));
                 self.machine = own;
             }
-        } else if g.stmts.len() > 1 {
-            // What runs beside others is summed in the same order as alone, so that it has the same bits in every function.
+        } else {
             for s in &g.stmts {
+                if let Some(demand) = self.demands.get(&s.number) {
+                    plans.retain(|p| p.order(g) == *demand);
+                    continue;
+                }
+                if g.stmts.len() == 1 {
+                    continue;
+                }
+                // What runs beside others is best summed in the same order as alone, as it is in the functions where it stands alone.
                 let alone = self.group(vec![s.clone()], g.fixed, g.part);
                 let mut own = self.plans(&alone, size);
                 alone.rank(&mut own);
@@ -478,6 +577,7 @@ impl Scheduler<'_> {
         }
         // Without vectors lanes are single scalars, but for a dot product, whose lanes are its order of summation.
         let full = |free: bool| (self.machine.keeps.filter(|_| !free).unwrap_or(self.machine).bytes / size).max(1);
+        let block = Some(g).filter(|g| g.op == ReduceOp::Sum).and_then(|g| self.block(g, self.machine.block() / size));
         let own = g.own.clone();
         for lane in own.iter().copied() {
             let free = g.is_free(lane);
@@ -517,7 +617,9 @@ impl Scheduler<'_> {
                 {
                     let registers = self.machine.parts(width, size) * vectors;
                     for rows in self.row_sets(g, lane, registers * g.stmts.len(), &own) {
-                        for (pack, block) in self.packings(g, lane, &strided, &contiguous, vectors * width, size) {
+                        for (pack, block) in
+                            self.packings(g, lane, [&strided, &contiguous], vectors * width, size, block)
+                        {
                             let row_pack = Vec::new();
                             let rows = rows.clone();
                             let plan =
@@ -568,10 +670,10 @@ impl Scheduler<'_> {
         &self,
         g: &Group,
         lane: usize,
-        strided: &[plain::Access],
-        contiguous: &[plain::Access],
+        [strided, contiguous]: [&[plain::Access]; 2],
         lanes: usize,
         size: usize,
+        block: Option<(usize, usize)>,
     ) -> Vec<Packing> {
         if !g.is_free(lane) {
             return vec![(Vec::new(), None)];
@@ -584,15 +686,12 @@ impl Scheduler<'_> {
         for set in sets {
             let elements = |block: Option<(usize, usize)>| -> usize {
                 let rows = |v: usize| block.filter(|(b, _)| *b == v).map_or(g.extent(v), |(_, n)| n);
-                set.iter().map(|a| lanes * bound(g, a).into_iter().map(rows).product::<usize>()).max().unwrap_or(0)
+                let all = |a| bound(g, a).into_iter().map(rows).fold(lanes, usize::saturating_mul);
+                set.iter().map(all).max().unwrap_or(0)
             };
-            let mut blocks = vec![None];
-            if g.op == ReduceOp::Sum {
-                blocks.extend(self.block(g, self.machine.block() / size).map(Some));
-            }
-            out.extend(
-                blocks.into_iter().filter(|b| elements(*b) * size <= self.machine.panel()).map(|b| (set.clone(), b)),
-            );
+            let blocks = std::iter::once(None).chain(block.map(Some));
+            let most = self.machine.panel() / size;
+            out.extend(blocks.filter(|b| elements(*b) <= most).map(|b| (set.clone(), b)));
         }
         out
     }
@@ -605,15 +704,15 @@ impl Scheduler<'_> {
         let (v, turns) = if g.extent(longest) > most {
             (longest, 1)
         } else {
-            (bound[0], bound[1..].iter().map(|v| g.extent(*v)).product())
+            (bound[0], bound[1..].iter().fold(1usize, |n, v| n.saturating_mul(g.extent(*v))))
         };
-        let (extent, all) = (g.extent(v), g.extent(v) * turns);
+        let (extent, all) = (g.extent(v), g.extent(v).saturating_mul(turns));
         // Loops of several variables start again and again: blocks of them pay where all is far beyond the cache.
         if all <= if turns == 1 { most } else { 4 * most } {
             return None;
         }
-        let least = all.div_ceil(most).max(2);
-        (least..=(all * 5 / most).min(extent)).find(|n| extent.is_multiple_of(*n)).map(|n| (v, extent / n))
+        let (least, greatest) = (all.div_ceil(most).max(2), (all.saturating_mul(5) / most).min(extent));
+        least_divisor(extent, least, greatest).map(|n| (v, extent / n))
     }
 
     /// The plan, and where scalars of its rows stand far apart, the plan that packs them.
@@ -641,8 +740,8 @@ impl Scheduler<'_> {
         if most < n.max(16).min(extent) {
             return vec![plan];
         }
-        let even =
-            (1..=most.min(extent)).rev().find(|r| extent.is_multiple_of(*r)).filter(|r| 2 * r >= most.min(extent));
+        let most_rows = most.min(extent);
+        let even = (most_rows.div_ceil(2)..=most_rows).rev().find(|r| extent.is_multiple_of(*r));
         let row_block = even.unwrap_or_else(|| extent.div_ceil(extent.div_ceil(most)));
         vec![plan.clone(), Plan { row_pack, row_block, ..plan }]
     }
@@ -667,7 +766,7 @@ impl Scheduler<'_> {
         if panels > self.scratch {
             return None;
         }
-        let turns: usize = g.own.iter().map(|v| g.extent(*v)).product();
+        let turns = g.own.iter().fold(1usize, |n, v| n.saturating_mul(g.extent(*v)));
         if turns < m.packs_from && panels > IN_REGISTERS {
             return None;
         }
@@ -773,7 +872,7 @@ impl Scheduler<'_> {
         }
         // Every segment is text of its own, and borders run worse than this says.
         let segments: usize =
-            tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| g.segments[v].len()).product();
+            tile.iter().chain([&p.lane]).filter(|v| g.guarded_in(**v)).map(|v| g.segments[v].all.len()).product();
         total *= others * (1.0 + 0.004 * (segments - 1) as f64);
         // Packing: elements moved, by blocks where a bound variable is contiguous.
         let product = |of: &dyn Fn(usize) -> bool| -> f64 {
@@ -1367,7 +1466,6 @@ impl Scheduler<'_> {
         out
     }
 
-    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements.
     /// Whether a tensor is nothing but a register of an epilogue.
     fn inner(&self, t: TensorId) -> bool {
         self.epilogues.iter().any(|e| e.inner.contains(&t))
@@ -1394,6 +1492,7 @@ impl Scheduler<'_> {
         }
     }
 
+    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements.
     fn dot(
         &mut self,
         t: &Tile,
@@ -1532,6 +1631,16 @@ struct Range {
 }
 
 impl Plan {
+    /// The order in which elements are summed.
+    fn order(&self, g: &Group) -> Order {
+        let name = |v: usize| g.first().vars[v].name.clone();
+        match self.block {
+            _ if !g.is_free(self.lane) => Order::Dot(name(self.lane), self.width, self.vectors),
+            Some((v, size)) => Order::Blocks(name(v), size),
+            None => Order::Loops,
+        }
+    }
+
     /// The variables of the tile.
     fn tile(&self) -> impl Iterator<Item = usize> {
         self.rows.iter().map(|(v, _)| *v).chain([self.lane])
@@ -1558,7 +1667,7 @@ impl Plan {
         } else {
             self.vectors
         };
-        let segments = self.tile().find(|v| g.guarded_in(*v)).map_or(1, |v| g.segments[&v].len());
+        let segments = self.tile().find(|v| g.guarded_in(*v)).map_or(1, |v| g.segments[&v].all.len());
         segments * lanes * self.rows.iter().map(|(v, n)| sizes(g.extent(*v), *n)).product::<usize>()
     }
 

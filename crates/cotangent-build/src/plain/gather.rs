@@ -152,14 +152,16 @@ fn split(s: &Stmt, at: usize, (v, c): (usize, i64), (t, d): (usize, i64), tensor
     let window = s.vars[t].extent as i64;
     // Each phase that something reaches has its first t below m/g; p is the remainder there.
     let mut reached = Vec::new();
-    for first in 0..window.min(m / g) {
-        let p = (constant + d * first).rem_euclid(m);
-        if p < size {
-            reached.push((p, first));
+    let mut from = 0;
+    while let Some(first) = next_within(constant + d * from, d, m, size).map(|n| from + n) {
+        if first >= window.min(m / g) {
+            break;
         }
+        reached.push(((constant + d * first).rem_euclid(m), first));
         if reached.len() > MAX_PHASES {
             return None;
         }
+        from = first + 1;
     }
     reached.sort_unstable();
     let counted = |from: i64, to: i64, by: i64| ((to - from) as usize).div_ceil(by as usize);
@@ -183,6 +185,29 @@ fn split(s: &Stmt, at: usize, (v, c): (usize, i64), (t, d): (usize, i64), tensor
         all.push(replaced(s, vars.clone(), &replace, at, line(&[(&q, m)], p), tensors));
     }
     Some(all)
+}
+
+/// The least `n`, not negative, with `start + step * n` in `0..size` modulo `m`; `None` where there is none. As many steps as digits.
+fn next_within(start: i64, step: i64, m: i64, size: i64) -> Option<i64> {
+    let (start, step) = (start.rem_euclid(m), step.rem_euclid(m));
+    if start < size {
+        return Some(0);
+    }
+    // `step * n` in `low..=high` modulo m, where low is above 0.
+    let (low, high) = (m - start, m - start + size - 1);
+    fn least(step: i64, m: i64, low: i64, high: i64) -> Option<i64> {
+        if step == 0 {
+            return None;
+        }
+        let n = (low + step - 1) / step;
+        if n * step <= high {
+            return Some(n);
+        }
+        // No multiple lies within before the first turn: after k turns, `m * k` modulo step has to.
+        let k = least(m % step, step, (-high).rem_euclid(step), (-low).rem_euclid(step))?;
+        Some((low + m * k + step - 1) / step)
+    }
+    least(step, m, low, high)
 }
 
 /// A variable, or its only coordinate.
@@ -260,5 +285,23 @@ fn reorder(s: Stmt) -> Stmt {
         reduce: (order.len() > free).then_some(ReduceOp::Sum),
         value: s.value.renamed(&number),
         ..s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_number_within_is_found_without_trying_all() {
+        for m in 1..24 {
+            for (step, size, start) in (0..m).flat_map(|d| (1..=m).flat_map(move |n| (0..m).map(move |s| (d, n, s)))) {
+                let tried = (0..m).find(|n| (start + step * n) % m < size);
+                assert_eq!(next_within(start, step, m, size), tried, "{start} + {step} * n mod {m} < {size}");
+                assert_eq!(next_within(start - m, step - m, m, size), tried);
+            }
+        }
+        let far = next_within(999_999_999, 2, 1_000_000_007, 1);
+        assert_eq!(far, Some(4));
     }
 }

@@ -151,6 +151,8 @@ pub struct Var {
 /// As [`crate::index::Stmt`], each variable one dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stmt {
+    /// Of the statement of the index IR that it is, or is a part of: one number in all functions of a kernel.
+    pub number: usize,
     pub target: Access,
     pub accumulate: bool,
     /// Free variables first (`free` of them), then those that the reduction binds.
@@ -463,9 +465,19 @@ impl Step {
             Step::Scan(scan) => scan.segments.iter().flat_map(|s| &s.body).map(|p| &p.stmt).collect(),
         }
     }
-    /// Whether it writes the tensor.
-    pub fn writes(&self, t: TensorId) -> bool {
-        *self == Step::Fill(t) || self.stmts().iter().any(|s| s.target.tensor == t)
+    /// Every tensor that it touches, some more than once.
+    pub fn tensors(&self) -> Vec<TensorId> {
+        let mut all = if let Step::Fill(t) = self { vec![*t] } else { Vec::new() };
+        for s in self.stmts() {
+            all.push(s.target.tensor);
+            s.value.accesses(&mut |a| all.push(a.tensor));
+        }
+        all
+    }
+    /// The tensors that it writes.
+    pub fn writes(&self) -> Vec<TensorId> {
+        let fill = if let Step::Fill(t) = self { Some(*t) } else { None };
+        fill.into_iter().chain(self.stmts().into_iter().map(|s| s.target.tensor)).collect()
     }
     /// Whether it reads or writes the tensor, or asks for the place of an element.
     pub fn touches(&self, t: TensorId) -> bool {

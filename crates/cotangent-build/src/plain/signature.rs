@@ -86,7 +86,8 @@ fn steps(f: &Function) -> Result<(), Broken> {
             return Err(("is read and not declared", unknown));
         }
     }
-    match f.locals.iter().find(|t| !f.steps.iter().any(|s| s.writes(**t))) {
+    let written: BTreeSet<TensorId> = f.steps.iter().flat_map(Step::writes).collect();
+    match f.locals.iter().find(|t| !written.contains(t)) {
         Some(t) => Err(("is a local that no step writes", Some(*t))),
         None => Ok(()),
     }

@@ -8,7 +8,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::Binding;
 use crate::index::{self, Affine, Entry, Op, VarId, scan};
 use crate::spec::InstanceSpec;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.
 const MOST_DENSE: usize = 64;
@@ -20,7 +20,8 @@ const MAX_TRIED: usize = 1 << 22;
 pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Kernel> {
     let binding = bind(op, instance, out)?;
     let tensors = layout(op, instance, &binding, out)?;
-    let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, out };
+    let numbers = Numbers::default();
+    let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, numbers, out };
     let functions = s.functions()?;
     let kernel = Kernel {
         op: op.name.clone(),
@@ -39,7 +40,41 @@ struct Specialiser<'a> {
     instance: &'a InstanceSpec,
     binding: &'a Binding,
     tensors: &'a [Tensor],
+    numbers: Numbers,
     out: &'a mut Diagnostics,
+}
+
+/// The numbers of statements: what says the same has the same, in whichever function it stands.
+#[derive(Default)]
+struct Numbers {
+    known: BTreeMap<TensorId, Vec<(index::Stmt, usize)>>,
+    merged: BTreeMap<(usize, usize), usize>,
+    next: usize,
+}
+
+impl Numbers {
+    fn of(&mut self, s: &index::Stmt) -> usize {
+        let axes = |s: &index::Stmt| s.vars.iter().map(|v| v.axis).collect::<Vec<_>>();
+        let alike = |o: &index::Stmt| {
+            (&o.index, o.free, &o.reduce, &o.value) == (&s.index, s.free, &s.reduce, &s.value) && axes(o) == axes(s)
+        };
+        let known = self.known.entry(s.target).or_default();
+        if let Some((_, number)) = known.iter().find(|(o, _)| alike(o)) {
+            return *number;
+        }
+        self.next += 1;
+        known.push((s.clone(), self.next));
+        self.next
+    }
+
+    /// Of two statements in one.
+    fn both(&mut self, a: usize, b: usize) -> usize {
+        let next = &mut self.next;
+        *self.merged.entry((a, b)).or_insert_with(|| {
+            *next += 1;
+            *next
+        })
+    }
 }
 
 impl Specialiser<'_> {
@@ -176,7 +211,8 @@ impl Specialiser<'_> {
             steps.extend(results.iter().filter(|t| !begun.contains(t)).map(|t| Step::Fill(*t)));
         }
         let steps = inline::inline(needed(steps, results), &locals, self.tensors);
-        let locals = locals.into_iter().filter(|t| steps.iter().any(|s| s.writes(*t))).collect();
+        let written: BTreeSet<TensorId> = steps.iter().flat_map(Step::writes).collect();
+        let locals = locals.into_iter().filter(|t| written.contains(t)).collect();
         // Order of arguments: inputs, their tangents, outputs, cotangents.
         let mut reads = reads;
         reads.sort_by_key(|t| match self.op.tensor(*t).role {
@@ -225,7 +261,10 @@ impl Specialiser<'_> {
                     let (plain, var) = (self.stmt(s)?, (turns > 1).then(|| self.turn(s)));
                     match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last)))
                     {
-                        Some((both, last)) => *last = both,
+                        Some((both, last)) => {
+                            let number = self.numbers.both(last.number, plain.number);
+                            *last = Stmt { number, ..both };
+                        }
                         None => body.push((var, plain)),
                     }
                 }
@@ -237,7 +276,8 @@ impl Specialiser<'_> {
                 if let Some(Item::Stmts(last)) = items.last_mut()
                     && let Some(both) = merge::merge(&last[0], &plain, self.tensors)
                 {
-                    last[0] = both;
+                    let number = self.numbers.both(last[0].number, plain.number);
+                    last[0] = Stmt { number, ..both };
                 } else {
                     items.push(Item::Stmts(vec![plain]));
                 }
@@ -312,6 +352,7 @@ impl Specialiser<'_> {
         value.accesses(&mut |a| guarded |= a.guarded());
         let trivial = vars.len() == free && !(guarded && s.reduce.is_some_and(ReduceOp::skips_outside));
         let stmt = Stmt {
+            number: self.numbers.of(s),
             target,
             accumulate: s.accumulate,
             free,
@@ -406,7 +447,7 @@ fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
     let mut needed: BTreeSet<TensorId> = results.iter().copied().collect();
     let mut kept: Vec<Step> = Vec::new();
     for step in steps.into_iter().rev() {
-        if needed.iter().any(|t| step.writes(*t)) {
+        if step.writes().iter().any(|t| needed.contains(t)) {
             step.stmts().iter().for_each(|s| s.value.reads(&mut |a| _ = needed.insert(a.tensor)));
             kept.push(step);
         }

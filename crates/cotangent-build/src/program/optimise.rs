@@ -5,8 +5,8 @@
 
 use crate::derive;
 use crate::index::*;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Add, Div, Mul, Neg, Range, Sub};
 
 /// What the results need, made small.
 pub(super) fn optimise(op: &mut Op, stmts: &[Stmt], results: &[TensorId]) -> Vec<Stmt> {
@@ -15,7 +15,7 @@ pub(super) fn optimise(op: &mut Op, stmts: &[Stmt], results: &[TensorId]) -> Vec
     loop {
         let before = stmts.len();
         shared(op, &mut stmts, &wanted);
-        while inlined(op, &mut stmts, &wanted) {}
+        inlined(op, &mut stmts, &wanted);
         stmts = derive::live(&stmts, &wanted);
         if stmts.len() == before {
             scan::renumber(op, &mut stmts);
@@ -59,94 +59,125 @@ fn makers(op: &Op, stmts: &[Stmt], results: &BTreeSet<TensorId>) -> Vec<(usize, 
 
 /// What two statements make alike is made once.
 fn shared(op: &Op, stmts: &mut [Stmt], results: &BTreeSet<TensorId>) {
-    let mut first: Vec<usize> = Vec::new();
-    for (n, _) in makers(op, stmts, results) {
+    let mut first: HashMap<String, Vec<usize>> = HashMap::new();
+    // What was made before, for each tensor that is no longer read.
+    let mut renamed: BTreeMap<TensorId, TensorId> = BTreeMap::new();
+    let writers = writers(stmts);
+    let makers: BTreeSet<usize> = makers(op, stmts, results).into_iter().map(|(n, _)| n).collect();
+    for n in 0..stmts.len() {
+        if derive::reads(&stmts[n]).iter().chain(&asked(&stmts[n])).any(|t| renamed.contains_key(t)) {
+            let put = |e: &Expr| match e {
+                Expr::Read(t, index) => renamed.get(t).map(|to| Expr::Read(*to, index.clone())),
+                _ => None,
+            };
+            stmts[n] = with_value(&stmts[n], &put);
+            stmts[n].value = inside_of(&stmts[n].value, &renamed);
+        }
         let s = &stmts[n];
-        if s.accumulate {
+        if !makers.contains(&n) || s.accumulate {
             continue;
         }
-        let axes = |s: &Stmt| s.vars.iter().map(|v| v.axis).collect::<Vec<_>>();
-        let same = |m: &&usize| {
-            let o: &Stmt = &stmts[**m];
-            let alike = (&o.index, o.free, &o.reduce, &o.value) == (&s.index, s.free, &s.reduce, &s.value);
-            let steady = |t: &TensorId| !stmts[**m + 1..n].iter().any(|w| w.target == *t);
-            alike && axes(o) == axes(s) && derive::reads(s).iter().all(steady)
-        };
-        match first.iter().find(same) {
-            Some(m) => {
-                let (from, to) = (s.target, stmts[*m].target);
-                for s in &mut stmts[n + 1..] {
-                    let renamed = |e: &Expr| match e {
-                        Expr::Read(t, index) if *t == from => Some(Expr::Read(to, index.clone())),
-                        _ => None,
-                    };
-                    *s = with_value(s, &renamed);
-                    s.value = inside_of(&s.value, from, to);
-                }
-            }
-            None => first.push(n),
+        let axes: Vec<AxisId> = s.vars.iter().map(|v| v.axis).collect();
+        let steady = |m: usize| derive::reads(s).iter().all(|t| !between(&writers, *t, m + 1..n));
+        let alike = first.entry(format!("{:?}", (&s.index, s.free, &s.reduce, &s.value, axes))).or_default();
+        match alike.iter().find(|m| steady(**m)) {
+            Some(m) => _ = renamed.insert(s.target, stmts[*m].target),
+            None => alike.push(n),
         }
     }
 }
 
+/// The statements that write each tensor, in order.
+fn writers(stmts: &[Stmt]) -> BTreeMap<TensorId, Vec<usize>> {
+    let mut all: BTreeMap<TensorId, Vec<usize>> = BTreeMap::new();
+    stmts.iter().enumerate().for_each(|(n, s)| all.entry(s.target).or_default().push(n));
+    all
+}
+
+/// Whether one of the statements writes the tensor.
+fn between(writers: &BTreeMap<TensorId, Vec<usize>>, t: TensorId, range: Range<usize>) -> bool {
+    let all = writers.get(&t).map_or(&[][..], Vec::as_slice);
+    all.get(all.partition_point(|n| *n < range.start)).is_some_and(|n| *n < range.end)
+}
+
 /// Conditions on the bounds of a tensor, asked of another of the same axes.
-fn inside_of(e: &Expr, from: TensorId, to: TensorId) -> Expr {
-    fn cond(c: &Cond, from: TensorId, to: TensorId) -> Cond {
+fn inside_of(e: &Expr, renamed: &BTreeMap<TensorId, TensorId>) -> Expr {
+    fn cond(c: &Cond, renamed: &BTreeMap<TensorId, TensorId>) -> Cond {
+        let go = |c: &Cond| Box::new(cond(c, renamed));
         match c {
-            Cond::Inside(t, index) if *t == from => Cond::Inside(to, index.clone()),
-            Cond::And(a, b) => Cond::And(Box::new(cond(a, from, to)), Box::new(cond(b, from, to))),
-            Cond::Or(a, b) => Cond::Or(Box::new(cond(a, from, to)), Box::new(cond(b, from, to))),
-            Cond::Not(a) => Cond::Not(Box::new(cond(a, from, to))),
+            Cond::Inside(t, index) => Cond::Inside(renamed.get(t).copied().unwrap_or(*t), index.clone()),
+            Cond::And(a, b) => Cond::And(go(a), go(b)),
+            Cond::Or(a, b) => Cond::Or(go(a), go(b)),
+            Cond::Not(a) => Cond::Not(go(a)),
             c => c.clone(),
         }
     }
     e.map(&Affine::clone, &mut |e| match e {
-        Expr::Where(c, a, b) => Expr::Where(Box::new(cond(&c, from, to)), a, b),
+        Expr::Where(c, a, b) => Expr::Where(Box::new(cond(&c, renamed)), a, b),
         e => e,
     })
 }
 
-/// Puts one step into those that read it; whether there was one.
-fn inlined(op: &Op, stmts: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) -> bool {
-    for (n, vars) in makers(op, stmts, results) {
-        let s = &stmts[n];
-        if s.reduce.is_some() || !within(op, s) {
-            continue;
-        }
-        let readers: Vec<usize> =
-            (n + 1..stmts.len()).filter(|m| derive::reads(&stmts[*m]).contains(&s.target)).collect();
-        let Some(last) = readers.last() else { continue };
-        let steady = derive::reads(s).iter().all(|t| !stmts[n + 1..=*last].iter().any(|w| w.target == *t));
+/// Values of more nodes than this are not put into others: who reads the output, and who compiles it, goes in as deep as they are.
+const LARGEST: usize = 200;
+
+fn nodes(e: &Expr) -> usize {
+    let mut count = 0;
+    e.visit(&mut |_| count += 1);
+    count
+}
+
+/// Puts steps into those that read them, as long as there are some.
+fn inlined(op: &Op, all: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) {
+    let makers: BTreeMap<usize, Vec<VarId>> = makers(op, all, results).into_iter().collect();
+    let made: BTreeMap<TensorId, usize> = makers.keys().map(|n| (all[*n].target, *n)).collect();
+    let writers = writers(all);
+    // A step that is put into another asks for nothing that was not asked before.
+    let asked: BTreeSet<TensorId> = all.iter().flat_map(asked).collect();
+    let mut readers: BTreeMap<TensorId, BTreeSet<usize>> = BTreeMap::new();
+    for (n, s) in all.iter().enumerate() {
+        derive::reads(s).into_iter().for_each(|t| _ = readers.entry(t).or_default().insert(n));
+    }
+    let mut stmts: Vec<Option<Stmt>> = std::mem::take(all).into_iter().map(Some).collect();
+    let mut open: BTreeSet<usize> = makers.keys().copied().collect();
+    while let Some(n) = open.pop_first() {
+        let fits = |s: &&Stmt| s.reduce.is_none() && !asked.contains(&s.target) && within(op, s);
+        let Some(s) = stmts[n].as_ref().filter(fits) else { continue };
+        let own: Vec<usize> =
+            readers.get(&s.target).map_or(Vec::new(), |all| all.iter().copied().filter(|m| *m > n).collect());
+        let Some(last) = own.last() else { continue };
+        let reads = derive::reads(s);
+        let at = |m: usize| stmts[m].as_ref().expect("who reads is there");
         let places = |m: usize| {
             let mut all = Vec::new();
-            stmts[m].value.reads(&mut |t, index| all.extend((t == s.target).then(|| index.to_vec())));
+            at(m).value.reads(&mut |t, index| all.extend((t == s.target).then(|| index.to_vec())));
             all
         };
-        let mut asked = false;
-        stmts.iter().for_each(|o| asks(&o.value, s.target, &mut asked));
         let axes = &op.tensor(s.target).axes;
         let inside = |m: usize| {
-            let own = |a: &Affine, axis: &AxisId| a.as_var().is_some_and(|v| stmts[m].vars[v.0].axis == *axis);
+            let own = |a: &Affine, axis: &AxisId| a.as_var().is_some_and(|v| at(m).vars[v.0].axis == *axis);
             places(m).iter().all(|index| index.iter().zip(axes).all(|(a, axis)| own(a, axis)))
         };
-        if !steady || asked || readers.iter().any(|m| stmts[*m].scan.is_some() || !inside(*m)) {
+        let steady = reads.iter().all(|t| !between(&writers, *t, n + 1..last + 1));
+        if !steady || own.iter().any(|m| at(*m).scan.is_some() || !inside(*m)) {
             continue;
         }
         let free = matches!(&s.value, Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..));
         // Read once for each of its elements by one other step: nothing is computed twice.
-        let once = || match (readers.as_slice(), places(readers[0]).as_slice()) {
+        let once = || match (own.as_slice(), places(own[0]).as_slice()) {
             ([m], [index]) => {
-                index.iter().filter_map(Affine::as_var).collect::<BTreeSet<_>>().len() == stmts[*m].vars.len()
+                let whole = index.iter().filter_map(Affine::as_var).collect::<BTreeSet<_>>().len() == at(*m).vars.len();
+                whole && nodes(&s.value) + nodes(&at(*m).value) <= LARGEST
             }
             _ => false,
         };
         if !free && !once() {
             continue;
         }
-        let (value, target) = (s.value.clone(), s.target);
-        for m in readers {
+        let (vars, s) = (&makers[&n], stmts[n].take().expect("it is there"));
+        for m in own {
             let put = |e: &Expr| match e {
-                Expr::Read(t, index) if *t == target => {
+                Expr::Read(t, index) if *t == s.target => {
                     let at = |v: VarId| {
                         let place = vars
                             .iter()
@@ -154,16 +185,26 @@ fn inlined(op: &Op, stmts: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) -> bool
                             .expect("the variables of a step without a sum are its indices");
                         index[place].as_var().expect("checked above")
                     };
-                    Some(value.map(&|a| a.rename(&at), &mut |e| e))
+                    Some(s.value.map(&|a| a.rename(&at), &mut |e| e))
                 }
                 _ => None,
             };
-            stmts[m] = with_value(&stmts[m], &put);
+            let before = stmts[m].take().expect("who reads is there");
+            let after = with_value(&before, &put);
+            let (old, new) = (derive::reads(&before), derive::reads(&after));
+            old.difference(&new).for_each(|t| _ = readers.entry(*t).or_default().remove(&m));
+            new.difference(&old).for_each(|t| _ = readers.entry(*t).or_default().insert(m));
+            // What it reads has other readers now, or is read otherwise.
+            open.extend(old.union(&new).filter_map(|t| made.get(t)));
+            open.extend(makers.contains_key(&m).then_some(m));
+            stmts[m] = Some(after);
         }
-        stmts.remove(n);
-        return true;
+        for t in reads {
+            readers.entry(t).or_default().remove(&n);
+            open.extend(made.get(&t));
+        }
     }
-    false
+    *all = stmts.into_iter().flatten().collect();
 }
 
 /// Whether every element that the step reads is there, whatever the sizes.
@@ -176,24 +217,26 @@ fn within(op: &Op, s: &Stmt) -> bool {
     all
 }
 
-/// Whether a condition asks for the bounds of a tensor.
-fn asks(e: &Expr, of: TensorId, found: &mut bool) {
-    fn cond(c: &Cond, of: TensorId, found: &mut bool) {
+/// The tensors whose bounds conditions of a statement ask for.
+fn asked(s: &Stmt) -> BTreeSet<TensorId> {
+    fn cond(c: &Cond, found: &mut BTreeSet<TensorId>) {
         match c {
-            Cond::Inside(t, _) => *found |= *t == of,
+            Cond::Inside(t, _) => _ = found.insert(*t),
             Cond::And(a, b) | Cond::Or(a, b) => {
-                cond(a, of, found);
-                cond(b, of, found);
+                cond(a, found);
+                cond(b, found);
             }
-            Cond::Not(a) => cond(a, of, found),
+            Cond::Not(a) => cond(a, found),
             Cond::Index(..) | Cond::Value(..) => {}
         }
     }
-    e.visit(&mut |e| {
+    let mut found = BTreeSet::new();
+    s.value.visit(&mut |e| {
         if let Expr::Where(c, ..) = e {
-            cond(c, of, found);
+            cond(c, &mut found);
         }
     });
+    found
 }
 
 /// The way back, with locals of the forward formula computed again where a checkpoint asks for that, or where that costs less than keeping them:
