@@ -38,14 +38,13 @@ fn main() {
         let named = list.lines().filter(|l| l.contains("name:"));
         let named: Vec<&str> = named.take(if debug { 1 } else { usize::MAX }).collect();
         let text = format!("{declaration}{INSTANCES}\n{}\n", named.join("\n"));
+        let options = Options { stack_limit: 1 << 20, ..Options::default() };
         let (mut sources, mut errors) = (Sources::default(), Diagnostics::default());
         let id = sources.add(&format!("{op}.yaml"), text);
         let certified = pipeline::certified(id, &sources, &mut errors).expect("a bundled op");
-        let kernels = pipeline::kernels(&certified, &Options::default(), &mut errors);
+        let kernels = pipeline::kernels(&certified, &options, &mut errors);
         let mut all = String::new();
-        for (line, compiled) in
-            named.iter().zip(pipeline::schedule(&certified, kernels, &Options::default(), &mut errors))
-        {
+        for (line, compiled) in named.iter().zip(pipeline::schedule(&certified, kernels, &options, &mut errors)) {
             // By number, the schedule of each function.
             let mut numbered: BTreeMap<usize, Vec<String>> = BTreeMap::new();
             for nest in compiled.nests.iter().flatten().filter(|n| n.machines.contains(machine)) {
@@ -74,7 +73,8 @@ fn main() {
             .expect("OUT_DIR can be written");
     }
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
-    let build = cotangent_build::Build::new().ops("specs").instruction_sets([set]).cargo_metadata(false);
+    let build =
+        cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).instruction_sets([set]).cargo_metadata(false);
     if let Err(failure) = build.try_compile() {
         eprintln!("{failure}");
         std::process::exit(1);
