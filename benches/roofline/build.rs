@@ -27,7 +27,9 @@ fn main() {
     // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not watch them, which
     // `compile` would ask it to.
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
-    if let Err(failure) = cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).cargo_metadata(false).try_compile() {
+    if let Err(failure) =
+        cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).cargo_metadata(false).try_compile()
+    {
         eprintln!("{failure}");
         std::process::exit(1);
     }
