@@ -132,7 +132,7 @@ impl Build {
     }
 
     /// The most bytes of locals of its formula that a function of an op may keep on the stack: 64 KiB unless said otherwise. An op that needs more is
-    /// an error (E044). Functions of programs keep at most 4 KiB, and work in a workspace that their caller provides.
+    /// an error (E045). Functions of programs keep at most 4 KiB, and work in a workspace that their caller provides.
     #[must_use]
     pub fn stack_limit(mut self, bytes: usize) -> Self {
         self.options.stack_limit = bytes;
