@@ -169,7 +169,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 14] = [
+    const LONG: [&str; 15] = [
         "--output",
         "--tests",
         "--check",
