@@ -24,6 +24,7 @@ pub mod shipped;
 pub mod source;
 pub mod spec;
 pub mod syntax;
+pub mod validate;
 
 pub use diagnostic::Report;
 pub use options::{InstructionSet, Options};
@@ -136,6 +137,14 @@ impl Build {
     #[must_use]
     pub fn stack_limit(mut self, bytes: usize) -> Self {
         self.options.stack_limit = bytes;
+        self
+    }
+
+    /// Whether the loops of every kernel are run while it is built, and compared with the formulas that were certified. True unless said otherwise; a
+    /// build without it is a little faster, and trusts the scheduler.
+    #[must_use]
+    pub fn validate(mut self, yes: bool) -> Self {
+        self.options.validate = yes;
         self
     }
 

@@ -29,6 +29,7 @@ Options of render:
   --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
+  --no-validate              do not compare the loops with the formulas
   --scratch-limit BYTES      a function's packed operands take at most so much of the stack
                              (what pays; without --std and with --portable 16384)
   --stack-limit BYTES        an op's locals take at most so much of the stack (65536)
@@ -126,6 +127,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             }
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
+            Long("no-validate") => render.build = render.build.validate(false),
             Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
             Long("stack-limit") => render.build = render.build.stack_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
@@ -169,7 +171,7 @@ fn parse() -> Result<Command, lexopt::Error> {
 /// The name of an option that only `render` has.
 fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
     use lexopt::prelude::*;
-    const LONG: [&str; 15] = [
+    const LONG: [&str; 16] = [
         "--output",
         "--tests",
         "--check",
@@ -181,6 +183,7 @@ fn render_option(arg: &lexopt::Arg) -> Option<&'static str> {
         "--inline-limit",
         "--scratch-limit",
         "--stack-limit",
+        "--no-validate",
         "--std",
         "--c-header",
         "--c-prefix",

@@ -74,6 +74,8 @@ pub struct Options {
     pub scratch_limit: Option<usize>,
     /// The most bytes of locals that a function of an op may have on the stack.
     pub stack_limit: usize,
+    /// Whether the nests of each kernel are run and compared with its formulas.
+    pub validate: bool,
     /// One file with the runtime in it, which needs no crate.
     pub self_contained: bool,
     /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
@@ -98,6 +100,7 @@ impl Default for Options {
             inline_limit: 1024,
             scratch_limit: None,
             stack_limit: 64 * 1024,
+            validate: true,
             self_contained: false,
             std: false,
             c_header: None,

@@ -16,6 +16,7 @@ use crate::plain::{self, Kernel};
 use crate::program;
 use crate::source::{SourceId, Sources};
 use crate::spec::{self, InstanceSpec, Spec};
+use crate::validate;
 use std::collections::BTreeMap;
 
 /// The file that a crate includes. No op can be called so: `mod` is a keyword.
@@ -44,8 +45,12 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
         return None;
     }
     let scheduled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, options, out)));
-    let compiled: Vec<(&Certified, Vec<Compiled>)> = scheduled.collect();
+    let mut compiled: Vec<(&Certified, Vec<Compiled>)> = scheduled.collect();
     // after this: order, accumulators and scratch of every function are decided
+    if options.validate && !out.has_errors() {
+        validate::all(&mut compiled);
+        // after this: what is decided computes what was certified
+    }
     emit::c::distinct(compiled.iter().map(|(_, kernels)| kernels.as_slice()), options, out);
     if out.has_errors() {
         return None;
@@ -155,7 +160,7 @@ pub fn schedule<'a>(
                 nests.iter_mut().for_each(|n| n.machines.retain(|m| wanted(m, options)));
                 nests.retain(|n| !n.machines.is_empty());
             }
-            Compiled { certified: c, instance, kernel, nests: scheduled.nests }
+            Compiled { certified: c, instance, kernel, nests: scheduled.nests, validation: None }
         })
         .collect()
 }

@@ -176,6 +176,16 @@ pub enum DType {
     F64,
 }
 
+impl DType {
+    /// Of one scalar.
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 => 4,
+            DType::F64 => 8,
+        }
+    }
+}
+
 /// `28` or `[28, 28]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Numbers {

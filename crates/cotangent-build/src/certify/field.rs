@@ -44,12 +44,8 @@ impl Number for M61 {
         let fraction = bits & ((1 << 52) - 1);
         let (mantissa, exponent) =
             if exponent == 0 { (fraction, -1074) } else { (fraction | 1 << 52, exponent - 1075) };
-        let two = M61(2);
-        let scale = if exponent >= 0 {
-            two.power(exponent as u64)
-        } else {
-            two.inverse().power(exponent.unsigned_abs().into())
-        };
+        // 2^61 is 1: a power of two depends on its exponent modulo 61.
+        let scale = M61(1 << exponent.rem_euclid(61));
         let size = M61::new(mantissa).mul(scale);
         if value < 0.0 { M61(0).sub(size) } else { size }
     }

@@ -288,7 +288,7 @@ fn targets(op: &Op, side: Side) -> Vec<TensorId> {
 }
 
 /// Whether the field can evaluate it.
-fn rational(stmts: &[Stmt]) -> bool {
+pub(crate) fn rational(stmts: &[Stmt]) -> bool {
     stmts.iter().all(|s| {
         let mut ok = matches!(s.reduce, None | Some(ReduceOp::Sum | ReduceOp::Prod));
         let mut cond_ok = true;
@@ -440,7 +440,7 @@ impl Wrong {
 /// The most numbers of a point in a message.
 const MAX_TOLD: usize = 24;
 
-trait Close: Number {
+pub(crate) trait Close: Number {
     /// Equal, given the largest magnitude among the elements compared.
     fn close(self, other: Self, scale: f64) -> bool;
     fn magnitude(self) -> f64;

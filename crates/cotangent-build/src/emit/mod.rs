@@ -23,6 +23,7 @@ use crate::plain::{self, Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
 use crate::spec::{DType, InstanceSpec};
+use crate::validate::Validation;
 use serde::Serialize;
 use tera::{Context, Tera};
 
@@ -33,6 +34,8 @@ pub struct Compiled<'a> {
     pub kernel: Kernel,
     /// The nests of each function, for different machines.
     pub nests: Vec<Vec<Nest>>,
+    /// How the nests were validated, if they were.
+    pub validation: Option<Validation>,
 }
 
 /// What `kernels.rs.tera` sees.
@@ -92,6 +95,8 @@ struct KernelContext {
     adjoint: Vec<StepContext>,
     tangent: Vec<StepContext>,
     certificate: String,
+    /// How what runs was compared with what was certified; nothing where it was not.
+    validation: Option<String>,
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
     /// The types of dense derivatives.
@@ -496,6 +501,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         adjoint: steps(&op.written.adjoint, &op.adjoint.stmts),
         tangent: steps(&op.written.tangent, &op.tangent.stmts),
         certificate: c.certified.certificate.adjoint.to_string(),
+        validation: c.validation.map(|v| v.to_string()),
         axes: op
             .axes
             .iter()
@@ -760,7 +766,8 @@ fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallC
     let place = |(t, at): (&TensorId, &usize)| {
         let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
         let bytes = tensor.elements() * size;
-        let over = f.workspace.over.iter().filter(|(_, old)| old == t).map(|(new, _)| kernel.tensor(*new).name.clone());
+        let over =
+            f.workspace.over.iter().filter(|(_, old, _)| old == t).map(|(new, ..)| kernel.tensor(*new).name.clone());
         let tensors = std::iter::once(tensor.name.clone()).chain(over).collect();
         PlaceContext { tensors, shape: tensor.shape.clone(), offset: *at, bytes, first, last }
     };

@@ -17,6 +17,10 @@ pub trait Number: Copy + PartialEq + std::fmt::Debug {
     fn unary(f: Unary, a: Self) -> Self;
     fn binary(f: Binary, a: Self, b: Self) -> Self;
     fn powf(self, n: f64) -> Self;
+    /// `self * factor + term`, rounded once where numbers are rounded.
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        self.mul(factor).add(term)
+    }
     fn compare(op: Compare, a: Self, b: Self) -> bool;
 }
 
@@ -89,6 +93,9 @@ impl Number for f64 {
     fn powf(self, n: f64) -> f64 {
         if n.fract() == 0.0 && n.abs() < 64.0 { self.powi(n as i32) } else { f64::powf(self, n) }
     }
+    fn mul_add(self, factor: f64, term: f64) -> f64 {
+        f64::mul_add(self, factor, term)
+    }
     fn compare(op: Compare, a: f64, b: f64) -> bool {
         op.holds(&a, &b)
     }
@@ -145,30 +152,10 @@ impl<'a, N: Number> Machine<'a, N> {
             env[slot] = at;
         }
         let outside = Cell::new(false);
-        let frame = Frame { tensors: &self.tensors, outside: &outside };
+        let frame = Frame { source: &self.tensors, outside: &outside };
         odometer(&s.extents, &s.free, &mut env, &mut |env| {
             let Some(at) = target.locate(env) else { return };
-            let v = match s.reduce {
-                None => frame.eval(value, env).unwrap_or(zero),
-                Some(r) => {
-                    let mut total = N::from_f64(r.identity());
-                    odometer(&s.extents, bound, env, &mut |env| {
-                        outside.set(false);
-                        let v = frame.eval(value, env);
-                        if r.skips_outside() && outside.get() {
-                            return;
-                        }
-                        total = match (r, v) {
-                            (ReduceOp::Sum, None) => total,
-                            (ReduceOp::Sum, Some(v)) => total.add(v),
-                            (ReduceOp::Prod, v) => total.mul(v.unwrap_or(zero)),
-                            (ReduceOp::Max, v) => N::binary(Binary::Max, total, v.unwrap_or(zero)),
-                            (ReduceOp::Min, v) => N::binary(Binary::Min, total, v.unwrap_or(zero)),
-                        };
-                    });
-                    total
-                }
-            };
+            let v = frame.result(s.reduce, value, &s.extents, bound, env);
             results.push((at, v));
         });
         // A statement of a recurrence may read its own target, so it is written when all is read.
@@ -200,20 +187,21 @@ struct Unit<N> {
     steps: Vec<Step<N>>,
 }
 
-struct Step<N> {
-    target: Element,
-    value: Code<N>,
-    reduce: Option<ReduceOp>,
-    accumulate: bool,
-    span: Span,
+/// A statement with its indices turned into numbers.
+pub(super) struct Step<N> {
+    pub target: Element,
+    pub value: Code<N>,
+    pub reduce: Option<ReduceOp>,
+    pub accumulate: bool,
+    pub span: Span,
     /// Of each slot of the environment.
-    extents: Vec<usize>,
+    pub extents: Vec<usize>,
     /// The slot of the variable of a recurrence.
-    still: Option<usize>,
-    free: Vec<usize>,
-    bound: Vec<usize>,
+    pub still: Option<usize>,
+    pub free: Vec<usize>,
+    pub bound: Vec<usize>,
     /// Elements of the target.
-    size: usize,
+    pub size: usize,
 }
 
 impl<N: Number> Prepared<N> {
@@ -228,7 +216,7 @@ impl<N: Number> Prepared<N> {
 }
 
 impl<N: Number> Step<N> {
-    fn new(op: &Op, binding: &Binding, s: &Stmt) -> Self {
+    pub fn new(op: &Op, binding: &Binding, s: &Stmt) -> Self {
         let code = Compiler::new(op, binding, s);
         let still = s.scan.map(|t| code.first[t.var.0]);
         Step {
@@ -267,33 +255,33 @@ fn odometer(extents: &[usize], slots: &[usize], env: &mut [i64], f: &mut impl Fn
 }
 
 /// A statement with its coefficients turned into numbers: each dimension of each variable has a slot of the environment.
-struct Compiler<'a> {
+pub(super) struct Compiler<'a> {
     op: &'a Op,
     binding: &'a Binding,
     /// First slot of each variable.
     first: Vec<usize>,
     /// Of each slot.
-    extents: Vec<usize>,
+    pub extents: Vec<usize>,
 }
 
-struct Linear {
-    terms: Vec<(i64, usize)>,
-    constant: i64,
-    divisor: i64,
+pub(super) struct Linear {
+    pub terms: Vec<(i64, usize)>,
+    pub constant: i64,
+    pub divisor: i64,
 }
 
-struct Position {
-    linear: Linear,
-    extent: i64,
-    stride: usize,
+pub(super) struct Position {
+    pub linear: Linear,
+    pub extent: i64,
+    pub stride: usize,
 }
 
-struct Element {
-    tensor: TensorId,
-    positions: Vec<Position>,
+pub(super) struct Element {
+    pub tensor: TensorId,
+    pub positions: Vec<Position>,
 }
 
-enum Code<N> {
+pub(super) enum Code<N> {
     Const(N),
     Read(Element),
     Unary(Unary, Box<Code<N>>),
@@ -302,7 +290,7 @@ enum Code<N> {
     Where(Box<Test<N>>, Box<Code<N>>, Box<Code<N>>),
 }
 
-enum Test<N> {
+pub(super) enum Test<N> {
     /// In every dimension (`all`), or in some.
     Index(Compare, bool, Vec<(Linear, Linear)>),
     Value(Compare, Code<N>, Code<N>),
@@ -313,7 +301,7 @@ enum Test<N> {
 }
 
 impl<'a> Compiler<'a> {
-    fn new(op: &'a Op, binding: &'a Binding, s: &Stmt) -> Self {
+    pub fn new(op: &'a Op, binding: &'a Binding, s: &Stmt) -> Self {
         let mut first = Vec::new();
         let mut extents = Vec::new();
         for v in &s.vars {
@@ -322,7 +310,7 @@ impl<'a> Compiler<'a> {
         }
         Compiler { op, binding, first, extents }
     }
-    fn slots(&self, vars: std::ops::Range<usize>) -> std::ops::Range<usize> {
+    pub fn slots(&self, vars: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let at = |v: usize| self.first.get(v).copied().unwrap_or(self.extents.len());
         at(vars.start)..at(vars.end)
     }
@@ -334,7 +322,7 @@ impl<'a> Compiler<'a> {
             divisor: number(&a.divisor),
         }
     }
-    fn access(&self, tensor: TensorId, index: &[Affine]) -> Element {
+    pub fn access(&self, tensor: TensorId, index: &[Affine]) -> Element {
         let mut stride = self.binding.elements(self.op, tensor);
         let mut positions = Vec::new();
         for (a, axis) in index.iter().zip(&self.op.tensor(tensor).axes) {
@@ -345,7 +333,7 @@ impl<'a> Compiler<'a> {
         }
         Element { tensor, positions }
     }
-    fn expr<N: Number>(&self, e: &Expr) -> Code<N> {
+    pub fn expr<N: Number>(&self, e: &Expr) -> Code<N> {
         match e {
             Expr::Const(c) => Code::Const(N::from_f64(*c)),
             Expr::Param(p) => Code::Const(N::from_f64(self.binding.real(*p))),
@@ -405,21 +393,66 @@ impl Element {
     }
 }
 
-struct Frame<'a, N> {
-    tensors: &'a BTreeMap<TensorId, Vec<N>>,
-    /// Set when a read falls outside.
-    outside: &'a Cell<bool>,
+/// What formulas read from: an element by its flat index.
+pub(super) trait Source<N> {
+    fn read(&self, tensor: TensorId, at: usize) -> N;
 }
 
-impl<N: Number> Frame<'_, N> {
+impl<N: Number> Source<N> for BTreeMap<TensorId, Vec<N>> {
+    /// A tensor that nothing wrote is zero.
+    fn read(&self, tensor: TensorId, at: usize) -> N {
+        self.get(&tensor).map_or(N::from_f64(0.0), |t| t[at])
+    }
+}
+
+pub(super) struct Frame<'a, S> {
+    pub source: &'a S,
+    /// Set when a read falls outside.
+    pub outside: &'a Cell<bool>,
+}
+
+impl<S> Frame<'_, S> {
+    /// What a statement comes to at a setting of its free variables.
+    pub fn result<N: Number>(
+        &self,
+        reduce: Option<ReduceOp>,
+        value: &Code<N>,
+        extents: &[usize],
+        bound: &[usize],
+        env: &mut [i64],
+    ) -> N
+    where
+        S: Source<N>,
+    {
+        let zero = N::from_f64(0.0);
+        let Some(r) = reduce else { return self.eval(value, env).unwrap_or(zero) };
+        let mut total = N::from_f64(r.identity());
+        odometer(extents, bound, env, &mut |env| {
+            self.outside.set(false);
+            let v = self.eval(value, env);
+            if r.skips_outside() && self.outside.get() {
+                return;
+            }
+            total = match (r, v) {
+                (ReduceOp::Sum, None) => total,
+                (ReduceOp::Sum, Some(v)) => total.add(v),
+                (ReduceOp::Prod, v) => total.mul(v.unwrap_or(zero)),
+                (ReduceOp::Max, v) => N::binary(Binary::Max, total, v.unwrap_or(zero)),
+                (ReduceOp::Min, v) => N::binary(Binary::Min, total, v.unwrap_or(zero)),
+            };
+        });
+        total
+    }
     /// `None`: an absent zero.
-    fn eval(&self, code: &Code<N>, env: &[i64]) -> Option<N> {
+    pub fn eval<N: Number>(&self, code: &Code<N>, env: &[i64]) -> Option<N>
+    where
+        S: Source<N>,
+    {
         let number = |v: Option<N>| v.unwrap_or(N::from_f64(0.0));
         match code {
             Code::Const(c) => Some(*c),
             Code::Read(e) => match e.locate(env) {
-                // A tensor that nothing wrote is zero.
-                Some(at) => Some(self.tensors.get(&e.tensor).map_or(N::from_f64(0.0), |t| t[at])),
+                Some(at) => Some(self.source.read(e.tensor, at)),
                 None => {
                     self.outside.set(true);
                     None
@@ -441,7 +474,10 @@ impl<N: Number> Frame<'_, N> {
             Code::Where(c, a, b) => self.eval(if self.test(c, env) { a } else { b }, env),
         }
     }
-    fn test(&self, test: &Test<N>, env: &[i64]) -> bool {
+    fn test<N: Number>(&self, test: &Test<N>, env: &[i64]) -> bool
+    where
+        S: Source<N>,
+    {
         let number = |v: Option<N>| v.unwrap_or(N::from_f64(0.0));
         match test {
             Test::Index(op, all, sides) => {

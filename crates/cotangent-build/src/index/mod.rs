@@ -6,6 +6,7 @@
 
 pub mod bind;
 pub mod check;
+pub mod element;
 pub mod eval;
 pub mod print;
 pub mod resolve;

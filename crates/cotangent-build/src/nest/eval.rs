@@ -1,11 +1,11 @@
-//! The interpreter of nests: takes a nest and its arguments in storage order, runs it in `f64` just as the generated code would.
+//! The interpreter of nests: takes a nest, numbers and a memory that holds its tensors in storage order; runs it just as the generated code would.
 
 use super::*;
 use crate::index::eval::Number;
 use crate::plain::Kernel;
 use std::collections::BTreeMap;
 
-/// Runs one function; results are updated in place.
+/// Runs one function in `f64`; results are updated in place.
 pub fn run(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
     run_as(k, n, tensors, false);
 }
@@ -18,48 +18,130 @@ pub fn run_as(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>, 
     for w in &n.writes {
         tensors.entry(*w).or_insert_with(|| vec![f64::NAN; k.tensor(*w).elements()]);
     }
-    let registers = vec![Vec::new(); n.registers.len()];
-    let mut m = Machine { k, n, tensors, registers, env: vec![0; n.vars.len()], fused };
+    run_in(k, n, tensors, fused);
+}
+
+/// Runs one function in a memory; `fused` as of [`run_as`].
+pub fn run_in<N: Number>(k: &Kernel, n: &Nest, memory: &mut impl Memory<N>, fused: bool) {
+    // A register that nothing set holds a number that nothing expects.
+    let registers = n.registers.iter().map(|r| Lanes::all(N::from_f64(0x5eed as f64), r.lanes.unwrap_or(1))).collect();
+    let mut m = Interpreter { k, n, memory, registers, env: vec![None; n.vars.len()], fused };
     m.nodes(&n.body);
 }
 
-struct Machine<'a> {
+/// What holds the tensors, by their flat index in storage order, and says what runs.
+pub trait Memory<N> {
+    fn read(&mut self, t: TensorId, at: usize) -> N;
+    fn write(&mut self, t: TensorId, at: usize, how: Update, value: N);
+    /// Sets every element.
+    fn fill(&mut self, t: TensorId, value: N);
+    /// Which turns of a loop run, given where the loops around it stand; `None`: all.
+    fn turns(&mut self, _var: VarId, _body: &[Node], _env: &[Option<i64>]) -> Option<Vec<i64>> {
+        None
+    }
+}
+
+impl Memory<f64> for BTreeMap<TensorId, Vec<f64>> {
+    fn read(&mut self, t: TensorId, at: usize) -> f64 {
+        self[&t][at]
+    }
+    fn write(&mut self, t: TensorId, at: usize, how: Update, value: f64) {
+        let slot = &mut self.get_mut(&t).expect("results are there")[at];
+        *slot = updated(how, *slot, value);
+    }
+    fn fill(&mut self, t: TensorId, value: f64) {
+        self.get_mut(&t).expect("results are there").fill(value);
+    }
+}
+
+/// What an update makes of a number that is there.
+pub fn updated<N: Number>(how: Update, old: N, new: N) -> N {
+    match how {
+        Update::Set => new,
+        Update::Reduce(op) => reduce(op, old, new),
+    }
+}
+
+fn reduce<N: Number>(op: ReduceOp, a: N, b: N) -> N {
+    match op {
+        ReduceOp::Sum => a.add(b),
+        ReduceOp::Prod => a.mul(b),
+        ReduceOp::Max => N::binary(Binary::Max, a, b),
+        ReduceOp::Min => N::binary(Binary::Min, a, b),
+    }
+}
+
+fn fold<N: Number>(op: ReduceOp, lanes: &Lanes<N>) -> N {
+    let mut lanes = *lanes;
+    while lanes.count > 1 {
+        lanes.count /= 2;
+        for l in 0..lanes.count {
+            lanes.values[l] = reduce(op, lanes.values[l], lanes.values[l + lanes.count]);
+        }
+    }
+    lanes.values[0]
+}
+
+/// The most lanes of a register.
+const MOST_LANES: usize = 16;
+
+/// As many values as lanes, or one.
+#[derive(Clone, Copy)]
+struct Lanes<N> {
+    count: usize,
+    values: [N; MOST_LANES],
+}
+
+impl<N: Number> Lanes<N> {
+    fn all(value: N, count: usize) -> Self {
+        assert!(count <= MOST_LANES, "{count} lanes");
+        Lanes { count, values: [value; MOST_LANES] }
+    }
+    fn one(value: N) -> Self {
+        Lanes::all(value, 1)
+    }
+    fn from_fn(count: usize, mut f: impl FnMut(usize) -> N) -> Self {
+        let mut lanes = Lanes::all(f(0), count);
+        for l in 1..count {
+            lanes.values[l] = f(l);
+        }
+        lanes
+    }
+    fn each(mut self, f: impl Fn(N) -> N) -> Self {
+        for l in 0..self.count {
+            self.values[l] = f(self.values[l]);
+        }
+        self
+    }
+    fn zip(mut self, other: &Self, f: impl Fn(N, N) -> N) -> Self {
+        for l in 0..self.count {
+            self.values[l] = f(self.values[l], other.values[l]);
+        }
+        self
+    }
+}
+
+struct Interpreter<'a, N, M> {
     k: &'a Kernel,
     n: &'a Nest,
-    tensors: &'a mut BTreeMap<TensorId, Vec<f64>>,
-    registers: Vec<Vec<f64>>,
-    env: Vec<i64>,
+    memory: &'a mut M,
+    registers: Vec<Lanes<N>>,
+    /// Where the loops stand that run.
+    env: Vec<Option<i64>>,
     fused: bool,
 }
 
-fn reduce(op: ReduceOp, a: f64, b: f64) -> f64 {
-    match op {
-        ReduceOp::Sum => a + b,
-        ReduceOp::Prod => a * b,
-        ReduceOp::Max => f64::binary(Binary::Max, a, b),
-        ReduceOp::Min => f64::binary(Binary::Min, a, b),
-    }
-}
-
-fn fold(op: ReduceOp, lanes: &[f64]) -> f64 {
-    let mut lanes = lanes.to_vec();
-    while lanes.len() > 1 {
-        let half = lanes.len() / 2;
-        lanes = (0..half).map(|l| reduce(op, lanes[l], lanes[l + half])).collect();
-    }
-    lanes[0]
-}
-
-impl Machine<'_> {
+impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
     fn nodes(&mut self, nodes: &[Node]) {
         for node in nodes {
             match node {
                 Node::Comment(..) => {}
                 Node::Loop { var, body } => {
-                    for i in 0..self.n.vars[*var].extent {
-                        self.env[*var] = i as i64;
-                        self.nodes(body);
+                    match self.memory.turns(*var, body, &self.env) {
+                        Some(turns) => turns.into_iter().for_each(|i| self.turn(*var, i, body)),
+                        None => (0..self.n.vars[*var].extent).for_each(|i| self.turn(*var, i as i64, body)),
                     }
+                    self.env[*var] = None;
                 }
                 Node::If { tests, body } => {
                     if tests.iter().all(|t| self.test(t)) {
@@ -74,114 +156,140 @@ impl Machine<'_> {
                 Node::Init { register, value } => self.registers[*register] = self.value(value),
                 Node::Update { place: Place::Element(a), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
                     let at = self.locate(a);
-                    let sum = self.sum(vec![self.tensors[&a.tensor][at]], value);
-                    self.tensors.get_mut(&a.tensor).expect("results are there")[at] = sum[0];
+                    let sum = Lanes::one(self.memory.read(a.tensor, at));
+                    let sum = self.sum(sum, value);
+                    self.memory.write(a.tensor, at, Update::Set, sum.values[0]);
                 }
                 Node::Update { place: Place::Register(r), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
-                    self.registers[*r] = self.sum(self.registers[*r].clone(), value);
+                    self.registers[*r] = self.sum(self.registers[*r], value);
                 }
                 Node::Update { place, how, value } => {
                     let v = self.value(value);
-                    let set = |slot: &mut f64, v: f64| {
-                        *slot = match how {
-                            Update::Set => v,
-                            Update::Reduce(op) => reduce(*op, *slot, v),
-                        }
-                    };
                     match place {
                         Place::Element(a) => {
                             let at = self.locate(a);
-                            set(&mut self.tensors.get_mut(&a.tensor).expect("results are there")[at], v[0]);
+                            self.memory.write(a.tensor, at, *how, v.values[0]);
                         }
                         Place::Lanes(a, lanes) => {
                             let at = self.locate(a);
-                            let to = self.tensors.get_mut(&a.tensor).expect("results are there");
-                            lanes.clone().for_each(|l| set(&mut to[at + l], v[l]));
+                            lanes.clone().for_each(|l| self.memory.write(a.tensor, at + l, *how, v.values[l]));
                         }
-                        Place::Register(r) => self.registers[*r].iter_mut().zip(v).for_each(|(x, v)| set(x, v)),
+                        Place::Register(r) => {
+                            self.registers[*r] = self.registers[*r].zip(&v, |old, new| updated(*how, old, new));
+                        }
                     }
                 }
                 Node::Transpose { from, to } => {
-                    let rows: Vec<Vec<f64>> = from.iter().map(|a| self.elements(a, to.len())).collect();
+                    let rows: Vec<Vec<N>> = from
+                        .iter()
+                        .map(|a| {
+                            let at = self.locate(a);
+                            (0..to.len()).map(|l| self.memory.read(a.tensor, at + l)).collect()
+                        })
+                        .collect();
                     for (i, a) in to.iter().enumerate() {
                         let at = self.locate(a);
-                        let to = self.tensors.get_mut(&a.tensor).expect("results are there");
-                        rows.iter().enumerate().for_each(|(j, row)| to[at + j] = row[i]);
+                        for (j, row) in rows.iter().enumerate() {
+                            self.memory.write(a.tensor, at + j, Update::Set, row[i]);
+                        }
                     }
                 }
                 Node::Fold { into, from, op } => {
                     let folded = fold(*op, &self.registers[*from]);
-                    self.registers[*into][0] = reduce(*op, self.registers[*into][0], folded);
+                    let into = &mut self.registers[*into].values[0];
+                    *into = reduce(*op, *into, folded);
                 }
                 Node::Sums { into, from } => {
-                    self.registers[*into] = from.iter().map(|r| fold(ReduceOp::Sum, &self.registers[*r])).collect();
+                    let sums = |l: usize| fold(ReduceOp::Sum, &self.registers[from[l]]);
+                    self.registers[*into] = Lanes::from_fn(from.len(), sums);
                 }
-                Node::Fill(t) => self.tensors.get_mut(t).expect("results are there").fill(0.0),
+                Node::Fill(t) => self.memory.fill(*t, N::from_f64(0.0)),
             }
         }
     }
     /// A sum with a value added, its products fused, the last term first.
-    fn sum(&self, sum: Vec<f64>, v: &Value) -> Vec<f64> {
-        let product = |a: &Value, b: &Value, sum: Vec<f64>| {
-            let both = self.value(a).into_iter().zip(self.value(b));
-            both.zip(sum).map(|((a, b), sum)| a.mul_add(b, sum)).collect()
-        };
+    fn sum(&mut self, sum: Lanes<N>, v: &Value) -> Lanes<N> {
+        let product =
+            |a: Lanes<N>, b: &Lanes<N>| Lanes::from_fn(sum.count, |l| a.values[l].mul_add(b.values[l], sum.values[l]));
         match v {
-            Value::Binary(Binary::Add, a, b) => self.sum(self.sum(sum, b), a),
-            Value::Binary(Binary::Mul, a, b) => product(a, b, sum),
-            Value::Powf(a, n) if *n == 2.0 => product(a, a, sum),
-            v => sum.into_iter().zip(self.value(v)).map(|(sum, v)| sum + v).collect(),
+            Value::Binary(Binary::Add, a, b) => {
+                let sum = self.sum(sum, b);
+                self.sum(sum, a)
+            }
+            Value::Binary(Binary::Mul, a, b) => product(self.value(a), &self.value(b)),
+            Value::Powf(a, n) if *n == 2.0 => {
+                let a = self.value(a);
+                product(a, &a)
+            }
+            v => sum.zip(&self.value(v), N::add),
         }
+    }
+    fn turn(&mut self, var: VarId, i: i64, body: &[Node]) {
+        self.env[var] = Some(i);
+        self.nodes(body);
+    }
+    fn linear(&self, l: &Linear) -> i64 {
+        l.terms.iter().fold(l.constant, |sum, (v, c)| sum + c * self.env[*v].expect("a variable is used in its loop"))
     }
     fn locate(&self, a: &Access) -> usize {
-        let extents = a.extents(self.n.shape(self.k, a.tensor));
-        let position = |p: &Position| (p.numerator.eval(&self.env) / p.divisor) as usize;
-        a.positions.iter().zip(extents).fold(0, |at, (p, n)| at * n + position(p))
+        let mut rest = self.n.shape(self.k, a.tensor);
+        let mut at = 0;
+        for (p, joined) in a.positions.iter().zip(&a.joined) {
+            let (these, after) = rest.split_at(*joined);
+            rest = after;
+            at = at * these.iter().product::<usize>() + (self.linear(&p.numerator) / p.divisor) as usize;
+        }
+        at
     }
-    fn elements(&self, a: &Access, count: usize) -> Vec<f64> {
-        let at = self.locate(a);
-        self.tensors[&a.tensor][at..at + count].to_vec()
-    }
-    /// As many values as lanes, or one.
-    fn value(&self, v: &Value) -> Vec<f64> {
-        let each = |a: &Value, f: &dyn Fn(f64) -> f64| self.value(a).into_iter().map(f).collect();
+    fn value(&mut self, v: &Value) -> Lanes<N> {
         match v {
-            Value::Const(c) => vec![*c],
-            Value::Load(a) => self.elements(a, 1),
+            Value::Const(c) => Lanes::one(N::from_f64(*c)),
+            Value::Load(a) => {
+                let at = self.locate(a);
+                Lanes::one(self.memory.read(a.tensor, at))
+            }
             Value::Lanes(a, width, count) => {
-                let mut lanes = self.elements(a, *count);
-                lanes.resize(*width, 0.0);
-                lanes
+                let at = self.locate(a);
+                let zero = N::from_f64(0.0);
+                Lanes::from_fn(*width, |l| if l < *count { self.memory.read(a.tensor, at + l) } else { zero })
             }
-            Value::Splat(a, width) => vec![self.scalar(a); *width],
-            Value::Register(r) => self.registers[*r].clone(),
-            Value::Unary(f, a) => each(a, &|x| f64::unary(*f, x)),
+            Value::Splat(a, width) => Lanes::all(self.scalar(a), *width),
+            Value::Register(r) => self.registers[*r],
+            Value::Unary(f, a) => self.value(a).each(|x| N::unary(*f, x)),
             Value::Binary(f, a, b) => {
-                self.value(a).into_iter().zip(self.value(b)).map(|(a, b)| f64::binary(*f, a, b)).collect()
+                let (a, b) = (self.value(a), self.value(b));
+                a.zip(&b, |a, b| N::binary(*f, a, b))
             }
-            Value::Powf(a, n) => each(a, &|x| Number::powf(x, *n)),
-            Value::Fused(a, b, c) if self.fused => vec![self.scalar(a).mul_add(self.scalar(b), self.scalar(c))],
-            Value::Fused(a, b, c) => vec![self.scalar(a) * self.scalar(b) + self.scalar(c)],
-            Value::Each(f, all) => all.iter().map(|a| f64::unary(*f, self.scalar(a))).collect(),
-            Value::Lane(r, lane) => vec![self.registers[*r][*lane]],
+            Value::Powf(a, n) => self.value(a).each(|x| x.powf(*n)),
+            Value::Fused(a, b, c) if self.fused => Lanes::one(self.scalar(a).mul_add(self.scalar(b), self.scalar(c))),
+            Value::Fused(a, b, c) => Lanes::one(self.scalar(a).mul(self.scalar(b)).add(self.scalar(c))),
+            Value::Each(f, all) => Lanes::from_fn(all.len(), |l| N::unary(*f, self.scalar(&all[l]))),
+            Value::Lane(r, lane) => Lanes::one(self.registers[*r].values[*lane]),
             Value::Choose(op, all) => {
                 let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
-                (0..a.len()).map(|l| if op.holds(&a[l], &b[l]) { yes[l] } else { no[l] }).collect()
+                let holds = |l: usize| N::compare(*op, a.values[l], b.values[l]);
+                Lanes::from_fn(a.count, |l| if holds(l) { yes.values[l] } else { no.values[l] })
             }
-            Value::Select(t, a, b) => self.value(if self.test(t) { a } else { b }),
+            Value::Select(t, a, b) => {
+                let taken = if self.test(t) { a } else { b };
+                self.value(taken)
+            }
         }
     }
-    fn scalar(&self, v: &Value) -> f64 {
-        self.value(v)[0]
+    fn scalar(&mut self, v: &Value) -> N {
+        self.value(v).values[0]
     }
-    fn test(&self, t: &Test) -> bool {
+    fn test(&mut self, t: &Test) -> bool {
         match t {
             Test::Within { numerator, divisor, extent } => {
-                let n = numerator.eval(&self.env);
+                let n = self.linear(numerator);
                 n % divisor == 0 && (0..*extent as i64).contains(&(n / divisor))
             }
-            Test::Index(op, a, b) => op.holds(&a.eval(&self.env), &b.eval(&self.env)),
-            Test::Value(op, a, b) => op.holds(&self.scalar(a), &self.scalar(b)),
+            Test::Index(op, a, b) => op.holds(&self.linear(a), &self.linear(b)),
+            Test::Value(op, a, b) => {
+                let (a, b) = (self.scalar(a), self.scalar(b));
+                N::compare(*op, a, b)
+            }
             Test::And(ts) => ts.iter().all(|t| self.test(t)),
             Test::Or(ts) => ts.iter().any(|t| self.test(t)),
             Test::Not(t) => !self.test(t),

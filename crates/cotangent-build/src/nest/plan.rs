@@ -280,8 +280,8 @@ fn stage(
 }
 
 /// Has statements write over what they are the last to read, where each element is computed from the same one: from there on the old tensor stands for
-/// the new one. Gives the pairs.
-fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId)> {
+/// the new one. Gives the pairs, and the stage that writes.
+fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId, usize)> {
     // The steps in order, and where each tensor is touched.
     let at: Vec<(usize, usize)> =
         parts.iter().enumerate().flat_map(|(n, p)| (0..p.steps.len()).map(move |k| (n, k))).collect();
@@ -304,7 +304,7 @@ fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId
                 parts[n].steps[k].stmts_mut().into_iter().for_each(|s| rewrite(s, &mut |a| renamed(a)));
             }
             touched.entry(old).or_default().extend(moved);
-            over.push((new, old));
+            over.push((new, old, n));
         }
         from = end;
     }

@@ -17,6 +17,7 @@ mod turns;
 
 pub use instance::bind;
 
+use crate::index::bind::ParamValue;
 use crate::index::{Binary, Compare, ReduceOp, Role, TensorId, Unary};
 use crate::source::Span;
 use crate::spec::DType;
@@ -29,6 +30,8 @@ pub struct Kernel {
     pub dtype: DType,
     /// The extents of each axis of the op.
     pub extents: Vec<Vec<usize>>,
+    /// The numbers of the op's parameters.
+    pub params: Vec<ParamValue>,
     /// By the ids of the op.
     pub tensors: Vec<Tensor>,
     pub functions: Vec<Function>,
@@ -72,8 +75,8 @@ pub struct Workspace {
     pub places: std::collections::BTreeMap<TensorId, usize>,
     /// The first and the last stage that needs each.
     pub lives: std::collections::BTreeMap<TensorId, (usize, usize)>,
-    /// Tensors that are written over the ones beside them, and have no place of their own.
-    pub over: Vec<(TensorId, TensorId)>,
+    /// Tensors that are written over the ones beside them in the stage of that number, and have no place of their own.
+    pub over: Vec<(TensorId, TensorId, usize)>,
     /// Of the whole.
     pub bytes: usize,
     /// Of the tensors that are needed at the same time, where these are most.
@@ -100,6 +103,22 @@ pub struct Function {
     pub stages: Vec<usize>,
     /// Of the stages.
     pub workspace: Workspace,
+}
+
+impl Kind {
+    /// What an entry point is called; of an op the functions by one input too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Forward => "forward",
+            Kind::Jvp => "jvp",
+            Kind::Vjp { .. } => "vjp",
+            Kind::ValueAndGrad => "value_and_grad",
+            Kind::Hvp => "hvp",
+            Kind::Jacobian => "jacobian",
+            Kind::Hessian => "hessian",
+            Kind::Stage => "stage",
+        }
+    }
 }
 
 impl Function {

@@ -28,6 +28,7 @@ pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Op
         name: instance.name.value.clone(),
         dtype: instance.dtype.unwrap_or_default(),
         extents: binding.extents.clone(),
+        params: binding.params.clone(),
         tensors,
         functions,
         schedule: instance.schedule.iter().map(|(f, s)| (f.value.clone(), s.value.clone())).collect(),
