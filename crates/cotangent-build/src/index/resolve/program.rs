@@ -7,6 +7,8 @@ impl Resolver<'_> {
     /// After `forward` has been read.
     pub(super) fn program(&mut self, spec: &ProgramSpec) -> Program {
         let inputs = self.op.inputs();
+        let lists = [("wrt", &spec.wrt), ("functions", &spec.functions)];
+        lists.into_iter().for_each(|(key, names)| self.once(key, names.as_ref().map_or(&[], |names| &names.value)));
         let wrt = match &spec.wrt {
             None => inputs.clone(),
             Some(names) => names.value.iter().filter_map(|name| self.input(name, &inputs)).collect(),
@@ -39,6 +41,17 @@ impl Resolver<'_> {
         }
         let asked = spec.functions.as_ref().map(|names| names.value.iter().filter_map(|n| self.entry(n)).collect());
         Program { wrt, checkpoints, asked, functions: Vec::new() }
+    }
+
+    /// No name of a list stands there twice: what is made of it would be made twice.
+    fn once(&mut self, key: &str, names: &[At<String>]) {
+        for (n, name) in names.iter().enumerate() {
+            if let Some(first) = names[..n].iter().find(|first| first.value == name.value) {
+                let message = format!("`{}` stands twice in `{key}`", name.value.escape_debug());
+                let d = Diagnostic::error(Code::Duplicate, name.span, message, "again here");
+                self.out.push(d.label(first.span, "first here").help("leave one of them out"));
+            }
+        }
     }
 
     fn input(&mut self, name: &At<String>, inputs: &[TensorId]) -> Option<TensorId> {
