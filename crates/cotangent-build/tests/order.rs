@@ -204,7 +204,7 @@ fn results(k: &Kernel, nests: &[Vec<Nest>], f: usize, machine: &Machine, given: 
 }
 
 /// Turns of a kernel beyond which it is too slow to interpret.
-const MOST: u64 = 60_000;
+const MOST: u64 = 300_000;
 
 /// Demands that all functions of a kernel compute outputs with the same bits; gives how many were compared.
 fn compared(k: &Kernel, what: &str) -> usize {

@@ -44,11 +44,14 @@ impl Default for Target {
 pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
     let mut unmet = Vec::new();
     if let Some(graphs) = straight::graphs(kernel) {
-        let nests = graphs.iter().map(|g| distinct(target.machines.iter().map(|m| g.nest(m)))).collect();
-        return Scheduled { nests, unmet };
+        let nests = graphs.iter().zip(&kernel.functions).map(|(g, f)| match f.stages.is_empty() {
+            true => distinct(target.machines.iter().map(|m| g.nest(m))),
+            // Its stages have nests of their own.
+            false => Vec::new(),
+        });
+        return Scheduled { nests: nests.collect(), unmet };
     }
     let straight: Vec<_> = kernel.functions.iter().map(|f| straight::dense(kernel, f)).collect();
-    // Stages have nests of their own.
     let looped = |(f, g): (&Function, &Option<_>)| g.is_none() && f.stages.is_empty();
     let prepared: Vec<Option<Prepared>> = kernel
         .functions
