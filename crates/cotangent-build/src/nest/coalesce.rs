@@ -22,7 +22,9 @@ impl Space {
         let role = crate::index::Role::Local;
         let none = Tensor { name: String::new(), role, shape: Vec::new(), dims: Vec::new(), order: Vec::new() };
         let mut tensors = vec![none; all.len()];
-        touched.into_iter().for_each(|t| tensors[t.0] = all[t.0].clone());
+        for t in touched.into_iter().collect::<BTreeSet<_>>() {
+            tensors[t.0] = all[t.0].clone();
+        }
         let kernel = plain::Kernel {
             op: op.clone(),
             name: name.clone(),

@@ -243,7 +243,9 @@ impl<'a> Prepared<'a> {
             epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
         let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
         let mut fused = fuse(&steps, &free);
-        let mut space = Space::new(kernel, f.reads.iter().chain(&f.writes).chain(&f.locals).copied());
+        // A condition may ask for a place in a tensor that is no argument.
+        let own = f.reads.iter().chain(&f.writes).chain(&f.locals).copied();
+        let mut space = Space::new(kernel, own.chain(f.steps.iter().flat_map(Step::tensors)));
         let mut locals = Vec::new();
         let inner: BTreeSet<TensorId> = epilogues.iter().flat_map(|e| e.inner.iter().copied()).collect();
         let mut kept: BTreeMap<TensorId, Vec<usize>> = BTreeMap::new();
