@@ -30,6 +30,15 @@ pub struct Label {
     pub primary: bool,
 }
 
+/// What a help would have written in the spec. The help itself says it to the reader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Suggestion {
+    /// What is replaced; empty where the text is inserted.
+    pub span: Span,
+    /// By what.
+    pub text: String,
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
@@ -45,6 +54,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to write instead.
     pub helps: Vec<String>,
+    /// The edits that the helps name, each for itself: whoever applies one to the letter is rid of this finding.
+    pub suggestions: Vec<Suggestion>,
 }
 
 impl Diagnostic {
@@ -57,6 +68,7 @@ impl Diagnostic {
             labels: vec![Label { span, text: label.into(), primary: true }],
             notes: Vec::new(),
             helps: Vec::new(),
+            suggestions: Vec::new(),
         }
     }
 
@@ -69,6 +81,7 @@ impl Diagnostic {
             labels: Vec::new(),
             notes: Vec::new(),
             helps: Vec::new(),
+            suggestions: Vec::new(),
         }
     }
 
@@ -96,6 +109,28 @@ impl Diagnostic {
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.helps.push(text.into());
         self
+    }
+
+    /// Adds an edit that a help names. Of several a user chooses one.
+    #[must_use]
+    pub fn suggest(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.suggestions.push(Suggestion { span, text: text.into() });
+        self
+    }
+
+    /// Adds "did you mean" for a name, with the edit, when a candidate is near; else says which there are.
+    #[must_use]
+    pub fn did_you_mean(self, word: &str, span: Span, candidates: &[&str], what: &str) -> Self {
+        match did_you_mean(word, candidates.iter().copied()) {
+            Some(m) => self.help(format!("did you mean `{m}`?")).suggest(span, m),
+            None => {
+                let all: Vec<_> = candidates.iter().map(|n| format!("`{n}`")).collect();
+                match all.as_slice() {
+                    [] => self.help(format!("there are no {what}")),
+                    _ => self.help(format!("the {what} are {}", all.join(", "))),
+                }
+            }
+        }
     }
 
     /// File and byte by which diagnostics are sorted.

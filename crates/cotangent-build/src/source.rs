@@ -57,6 +57,25 @@ impl Span {
     pub fn to(self, other: Span) -> Span {
         Span { source: self.source, start: self.start, end: other.end.max(self.start) }
     }
+
+    /// The place before it.
+    #[must_use]
+    pub fn before(self) -> Span {
+        Span { end: self.start, ..self }
+    }
+
+    /// The place behind it.
+    #[must_use]
+    pub fn behind(self) -> Span {
+        Span { start: self.end, ..self }
+    }
+
+    /// The place before its last byte, a closing bracket.
+    #[must_use]
+    pub fn inside_end(self) -> Span {
+        let at = self.end.saturating_sub(1).max(self.start);
+        Span { start: at, end: at, ..self }
+    }
 }
 
 /// A value and where it was written.

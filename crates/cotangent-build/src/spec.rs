@@ -311,7 +311,7 @@ pub fn all(files: &[SourceId], sources: &Sources, out: &mut Diagnostics) -> Vec<
             shipped.sort_unstable();
             let own = ops.iter().map(|(_, spec)| spec.op.as_str());
             out.push(match did_you_mean(name, own.chain(shipped.iter().copied())) {
-                Some(word) => d.help(format!("did you mean `{word}`?")),
+                Some(word) => d.help(format!("did you mean `{word}`?")).suggest(used.op.span, word),
                 None => d.help(format!("the shipped ops are {}", shipped.join(", "))),
             });
         }
@@ -542,7 +542,8 @@ fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) 
             let at = Span { end: at.start + interval.len() as u32, ..at };
             let message = "not valid YAML: an interval whose brackets differ";
             return Diagnostic::error(Code::Yaml, at, message, "YAML reads these brackets as lists")
-                .help(format!("quote it: `\"{interval}\"`"));
+                .help(format!("quote it: `\"{interval}\"`"))
+                .suggest(at, format!("\"{interval}\""));
         }
     }
     let mut diagnostic = Diagnostic::error(Code::Yaml, span, message, label);
@@ -1076,7 +1077,7 @@ impl Decoder<'_> {
             "unknown key",
         );
         let d = match did_you_mean(&key.value, known.iter().copied()) {
-            Some(word) => d.help(format!("did you mean `{word}`?")),
+            Some(word) => d.help(format!("did you mean `{word}`?")).suggest(key.span, word),
             None => d.help(format!("the keys are {}", known.join(", "))),
         };
         self.error(d);
@@ -1100,6 +1101,23 @@ impl Decoder<'_> {
         }
     }
 
+    /// A number where the kind of a parameter stands: it is a value, which instances state.
+    fn value_for_kind(&mut self, name: &At<String>, value: &Node) -> bool {
+        let Kind::Scalar(scalar) = &value.kind else { return false };
+        let text = scalar.text.trim();
+        let Ok(number) = text.parse::<f64>() else { return false };
+        let kind = if number.fract() == 0.0 && !text.contains(['.', 'e', 'E']) { "`int` or `real`" } else { "`real`" };
+        self.broken = true;
+        let message = format!("the parameter `{}` is declared by its kind, not by a value", name.value.escape_debug());
+        let help = format!(
+            "here stands its kind, {kind}, and in each entry of `instances` `{}: {}`; a number that never changes may stand in the formula itself",
+            name.value.escape_debug(),
+            text.escape_debug()
+        );
+        self.error(Diagnostic::error(Code::WrongType, value.span, message, "a value").help(help));
+        true
+    }
+
     fn params(&mut self, node: Node) -> Vec<(At<String>, At<String>)> {
         let help = "for example `params: {stride: S}`: one number per dimension of S";
         let Some(entries) = self.entries("`params`", help, node) else {
@@ -1108,6 +1126,9 @@ impl Decoder<'_> {
         let mut params = Vec::new();
         for (name, value) in entries {
             self.lower_name(&name, "a parameter", true);
+            if self.value_for_kind(&name, &value) {
+                continue;
+            }
             let what = format!("the parameter `{}`", name.value);
             if let Some(axis) = self.text(&what, "an axis, `int` or `real`", value) {
                 if !matches!(axis.as_str(), "int" | "real") {
@@ -1134,12 +1155,15 @@ impl Decoder<'_> {
         for (name, value) in entries {
             self.lower_name(&name, "a tensor", true);
             let what = format!("the axes of `{}`", name.value);
-            let help = match &value.kind {
-                Kind::Scalar(s) if !value.is_nothing() => {
-                    format!("write `{}: [{}]`", name.value, s.text.trim())
-                }
-                _ => format!("a scalar has no axes: write `{}: []`", name.value),
-            };
+            if let Kind::Scalar(s) = &value.kind
+                && !value.is_nothing()
+            {
+                let list = format!("[{}]", s.text.trim());
+                let d = self.wrong_type(&what, "a list", &value).help(format!("write `{}: {list}`", name.value));
+                self.error(d.suggest(value.span, list));
+                continue;
+            }
+            let help = format!("a scalar has no axes: write `{}: []`", name.value);
             let Some(items) = self.list(&what, &help, value) else {
                 continue;
             };

@@ -353,16 +353,20 @@ fn lex(f: &Formula) -> Parsed<Vec<Lexeme>> {
                 '≤' => "<=",
                 '≥' => ">=",
                 '≠' => "!=",
-                'Σ' | '∑' => "sum(j)",
-                'Π' | '∏' => "prod(j)",
+                'Σ' | '∑' => return Err(failure.help("a sum over an index is written `sum(j) x[j]`")),
+                'Π' | '∏' => return Err(failure.help("a product over an index is written `prod(j) x[j]`")),
+                '√' => return Err(failure.help("a root is written `sqrt(x)`")),
+                '?' => return Err(failure.help("`c ? a : b` is written `where(c, a, b)`")),
                 'π' => "pi",
                 '∞' => "inf",
-                '√' => "sqrt(x)",
                 '²' => "^2",
                 '³' => "^3",
+                c if c.is_alphabetic() => {
+                    return Err(failure.help("names are of the letters a to z, digits and `_`: spell it out"));
+                }
                 _ => return Err(failure),
             };
-            return Err(failure.help(format!("write `{instead}`")));
+            return Err(Failure(Box::new(failure.0.help(format!("write `{instead}`")).suggest(span, instead))));
         };
         tokens.push(Lexeme { token, start: at, end: at + len });
         if tokens.len() > MAX_TOKENS {
@@ -452,7 +456,9 @@ impl Parser<'_> {
             Token::Sign("&&") => failure.help("write `and`"),
             Token::Sign("||") => failure.help("write `or`"),
             Token::Sign("!") => failure.help("write `not`"),
-            Token::Sign("%") => failure.help("there is no remainder; use an affine index instead"),
+            Token::Sign("%") => failure.help(
+                "there is no remainder; to flatten an index, write the position on the left: `y[i*J + j] = x[i,j]`",
+            ),
             Token::Sign("{" | "}") => failure.help("group with `(` and `)`"),
             Token::Name | Token::Number(_) if self.ends_operand() => failure.help("a product is written with `*`"),
             Token::Sign("(") if self.ends_operand() => failure.help("a product is written with `*`"),
@@ -765,8 +771,18 @@ impl Parser<'_> {
         let mut args = Vec::new();
         if !matches!(self.peek(), Token::Sign(")" | ";")) {
             args.push(self.expr()?);
-            while self.accept(",").is_some() {
+            while let Some(comma) = self.accept(",") {
                 args.push(self.expr()?);
+                let named = matches!(args.last(), Some(Expr { kind: ExprKind::Name(_), .. }));
+                if named && self.peek() == Token::Sign("=") {
+                    let help = "axes and parameters of an op stand after `;`: write `;` for the comma before the first of them; \
+                                a comparison is written `==`";
+                    let equals = self.span(self.lexeme());
+                    let failure = self.unexpected("an operator or `)`").0;
+                    return Err(Failure(Box::new(
+                        failure.help(help).suggest(self.span(comma), ";").suggest(equals, "=="),
+                    )));
+                }
             }
         }
         let mut given = Vec::new();

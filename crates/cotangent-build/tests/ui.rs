@@ -4,7 +4,7 @@
 //! the library makes the compiler panic. `BLESS=1 cargo test --test ui` rewrites the texts; read them before committing.
 
 use cotangent_build::Options;
-use cotangent_build::diagnostic::{Code, Diagnostics};
+use cotangent_build::diagnostic::{Code, Diagnostic, Diagnostics};
 use cotangent_build::library::Library;
 use cotangent_build::source::{Sources, shipped_ops};
 use cotangent_build::{pipeline, spec};
@@ -130,6 +130,76 @@ fn every_code_is_shown() {
             Some((_, why)) => assert!(!shown.contains(code), "{code} is shown, but: {why}"),
         }
     }
+}
+
+/// Helps that name what to write are edits too, except where they show a pattern.
+fn names_an_edit(help: &str) -> bool {
+    let pattern = ["..", "(j)", " in I", "(k", "for example", "after `;`"].iter().any(|p| help.contains(p));
+    ["did you mean `", "it is called `", "write `", "quote it: `", "add `", "say which, after the tensors:"]
+        .iter()
+        .any(|start| help.starts_with(start))
+        && !pattern
+}
+
+/// Helps of that kind that no single edit follows, and why.
+const NO_EDIT: [(&str, &str); 8] = [
+    ("write `+=` if the contributions add up", "a choice of what the op is to mean"),
+    ("write `pow(a, b)`", "an example"),
+    ("write `save`, or `recompute` to compute it again on the way back", "two words, each explained"),
+    ("write `(` or `)` at an infinite end", "the end is in a word of another place"),
+    ("write `inside(x[i - 1])`", "an example"),
+    ("write `+=` to add to it, or a new local", "a choice, and of the second the name is the user's"),
+    ("write `+=` to add to it, or correct the position", "a choice, and of the second the position is the user's"),
+    ("write `+=`, which may meet an element twice", "a choice of what the op is to mean"),
+];
+
+/// Whoever applies a suggestion to the letter is rid of the finding, and meets no new one before it.
+#[test]
+fn every_suggestion_applied_to_the_letter_mends_what_it_stands_beside() {
+    let mut wrong = Vec::new();
+    let mut applied = 0;
+    for Case { name, files, .. } in cases() {
+        let (before, sources, _) = run(&files);
+        for d in &before {
+            for help in &d.helps {
+                if names_an_edit(help) && d.suggestions.is_empty() && NO_EDIT.iter().all(|(text, _)| text != help) {
+                    wrong.push(format!("{name}: {} names an edit without giving it: {help}", d.code));
+                }
+            }
+            for s in &d.suggestions {
+                let range = s.span.start as usize..s.span.end as usize;
+                let mut edited = files.clone();
+                let path = sources.path(s.span.source).to_owned();
+                let (_, text) = edited.iter_mut().find(|(p, _)| *p == path).expect("an edit is of a file of the build");
+                text.replace_range(range.clone(), &s.text);
+                applied += 1;
+                let text = text.clone();
+                let (after, sources, _) = run(&edited);
+                let place = |d: &Diagnostic| d.labels.iter().find(|l| l.primary).expect("a place").span.start as usize;
+                // The same slip behind may have been hidden by this one.
+                let same = |all: &Diagnostics| {
+                    let same = all.iter().filter(|o| (o.code, &o.message) == (d.code, &d.message));
+                    same.filter(|o| place(o) <= place(d)).count()
+                };
+                let known = |o: &Diagnostic| before.iter().any(|b| (b.code, &b.message) == (o.code, &o.message));
+                // New findings stand in the line of the edit, or behind; those of the same place are another matter.
+                let start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
+                let earlier = |o: &Diagnostic| o.labels[0].span.source == s.span.source && place(o) < start;
+                let show = |what: &str| {
+                    format!("{name}: {what} after `{}` for {}:\n{text}\n{}", s.text, d.code, after.render(&sources))
+                };
+                if same(&after) >= same(&before) {
+                    wrong.push(show("the finding is still there"));
+                }
+                if after.iter().any(|o| !known(o) && earlier(o)) {
+                    wrong.push(show("an earlier finding"));
+                }
+            }
+        }
+    }
+    println!("{applied} suggestions applied");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n----\n"));
+    assert!(applied > 40);
 }
 
 /// A generator of its own (Steele, Lea and Flood, SplitMix64, 2014), so that a failure can be repeated.

@@ -151,12 +151,12 @@ impl<'a> Reader<'a> {
             self.spans[slot] = Some(stated);
         }
         let all = || names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-        let help = match near {
-            Some(m) => format!("did you mean `{m}`?"),
-            None => format!("an instance states `name`, `dtype`, `layout`, `schedule` and {}", all()),
-        };
         let message = format!("`{}` is neither an axis nor a parameter of `{}`", key.value, op.name);
-        self.out.push(Diagnostic::error(Code::UnknownInstanceKey, key.span, message, "unknown key").help(help));
+        let d = Diagnostic::error(Code::UnknownInstanceKey, key.span, message, "unknown key");
+        self.out.push(match near {
+            Some(m) => d.help(format!("did you mean `{m}`?")).suggest(key.span, m),
+            None => d.help(format!("an instance states `name`, `dtype`, `layout`, `schedule` and {}", all())),
+        });
     }
 
     fn missing_params(&mut self) {
@@ -170,10 +170,10 @@ impl<'a> Reader<'a> {
             let example = match param.kind {
                 ParamKind::PerDim(a) => {
                     let axis = &self.op.axis(a).name;
-                    format!("add `{name}: 1` (or a list, one number for each dimension of {axis})")
+                    format!("state it, as in `{name}: 1` (or a list, one number for each dimension of {axis})")
                 }
-                ParamKind::Int => format!("add `{name}: 1`"),
-                ParamKind::Real => format!("add `{name}: 0.5`"),
+                ParamKind::Int => format!("state it, as in `{name}: 1`"),
+                ParamKind::Real => format!("state it, as in `{name}: 0.5`"),
             };
             self.out.push(d.label(param.span, "declared here").help(example));
         }
@@ -200,7 +200,10 @@ impl<'a> Reader<'a> {
         } else {
             "each a number, or a list for several dimensions"
         };
-        self.out.push(d.help(format!("add `{example}` ({s}, `[]` for none)")));
+        self.out.push(d.help(format!(
+            "state {}, as in `{example}` ({s}, `[]` for none)",
+            if names.len() == 1 { "it" } else { "them" }
+        )));
     }
 
     /// Parameters that divide are above zero.

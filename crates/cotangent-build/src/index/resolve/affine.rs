@@ -60,9 +60,10 @@ impl Resolver<'_> {
         let known = self.axis_named(&axis.value);
         if known.is_none() {
             let axes: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
-            let help = suggestion(&axis.value, &axes, "axes");
             let message = format!("no axis `{}`", axis.value);
-            self.out.push(Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis").help(help));
+            let d = Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis");
+            let d = d.did_you_mean(&axis.value, axis.span, &axes, "axes");
+            self.once(&axis.value, d);
         }
         known
     }
@@ -89,7 +90,8 @@ impl Resolver<'_> {
                     format!("`{name}` is the size of the axis: no element stands there"),
                     "not an index",
                 )
-                .help(format!("the index of the axis is `{index}`")),
+                .help(format!("the index of the axis is `{index}`"))
+                .suggest(arg.expr.span, index.clone()),
             );
         }
         fine
@@ -98,27 +100,35 @@ impl Resolver<'_> {
     pub(super) fn unknown_index(&mut self, name: &str, span: Span, scope: &Scope) {
         let indices: Vec<_> = self.op.axes.iter().map(|a| a.index.as_str()).collect();
         let in_scope = scope.names.iter().map(|(n, _)| n.as_str());
-        let help = did_you_mean(
+        let near = did_you_mean(
             name,
             indices.iter().copied().chain(in_scope).chain(self.op.params.iter().map(|p| p.name.as_str())),
-        )
-        .map_or_else(
-            || {
-                format!(
-                    "the axes are {}; a further index of an axis is bound by a reduction or on the left: `{name} in {}`",
-                    list(self.op.axes.iter().map(|a| a.name.as_str())),
-                    self.an_axis(name)
-                )
-            },
-            |m| format!("did you mean `{m}`?"),
         );
         let mut d = Diagnostic::error(
             Code::UnknownIndex,
             span,
             format!("index `{name}` has no axis here"),
             "not an index of any axis",
-        )
-        .help(help);
+        );
+        d = match near {
+            Some(near) => d.help(format!("did you mean `{near}`?")).suggest(span, near),
+            None => {
+                // Which axis it is of, the author alone knows.
+                let own = match name {
+                    // What only a slip of the shift key or a letter that no axis begins with could be.
+                    name if name.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                        let mut axis = name.to_string();
+                        axis[..1].make_ascii_uppercase();
+                        format!("; for an axis of its own declare `{axis}` under `sizes:` or in a tensor")
+                    }
+                    _ => String::new(),
+                };
+                d.help(format!(
+                    "the axes are {}; a further index of one of them is bound on the left or by a reduction, `{name} in ..`{own}",
+                    self.axis_names()
+                ))
+            }
+        };
         if let Some(first) = self.op.axes.first() {
             d = d.label(
                 first.span,
@@ -128,7 +138,14 @@ impl Resolver<'_> {
                 ),
             );
         }
-        self.out.push(d);
+        self.once(name, d);
+    }
+
+    /// Of a name that nothing has only the first place is shown, unless the error says what to write at each.
+    pub(super) fn once(&mut self, name: &str, d: Diagnostic) {
+        if !d.suggestions.is_empty() || self.told.insert((d.code, name.to_owned())) {
+            self.out.push(d);
+        }
     }
 
     /// An index expression. `declare`: names of free indices are bound by standing here (a left side).

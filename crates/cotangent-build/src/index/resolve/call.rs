@@ -46,6 +46,64 @@ enum Slot {
     Position(usize, usize),
 }
 
+/// Choices that a help lists at most: one that reads more gives up.
+const MOST_CHOICES: usize = 8;
+
+/// Where a call may say more.
+struct SaidSoFar<'a> {
+    f: &'a At<String>,
+    call: Span,
+    /// It says something already.
+    any: bool,
+}
+
+impl SaidSoFar<'_> {
+    /// The edit that lets the call say so.
+    fn insert(&self, d: Diagnostic, given: &str) -> Diagnostic {
+        let comma = if self.any { "," } else { ";" };
+        d.suggest(self.call.inside_end(), format!("{comma} {given}"))
+    }
+}
+
+/// What an op does along an axis.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// The same for each of its indices.
+    Apart,
+    /// Reduces over it; the result has it or not.
+    Reduces,
+    /// Reads it elsewhere, as a window or a recurrence does.
+    Mixes,
+}
+
+impl Effect {
+    /// Before the name of an axis.
+    fn of(self) -> &'static str {
+        match self {
+            Effect::Apart => "for each",
+            Effect::Reduces => "reduces over",
+            Effect::Mixes => "runs along",
+        }
+    }
+}
+
+fn effect(callee: &Op, a: AxisId) -> Effect {
+    let is = |s: &Stmt, v: usize| s.vars[v].axis == a;
+    let reduced = callee.forward.iter().any(|s| (s.free..s.vars.len()).any(|v| is(s, v)));
+    let runs = callee.forward.iter().any(|s| s.scan.is_some_and(|turn| is(s, turn.var.0)));
+    let mut moved = false;
+    for s in &callee.forward {
+        s.value.reads(&mut |_, index| {
+            moved |= index.iter().any(|i| i.as_var().is_none() && i.vars().any(|v| is(s, v.0)));
+        });
+    }
+    match (reduced, runs || moved) {
+        (_, true) => Effect::Mixes,
+        (true, _) => Effect::Reduces,
+        _ => Effect::Apart,
+    }
+}
+
 impl Resolver<'_> {
     /// Whether a step calls an op; scalars in the arguments of what is a function too mean the function.
     pub(super) fn is_call(&self, step: &syntax::Step) -> bool {
@@ -114,20 +172,21 @@ impl Resolver<'_> {
             self.out.push(Diagnostic::error(Code::TooLarge, f.span, message, label));
             return None;
         }
-        let mut binding = self.binding(&callee, f, given, &args, known)?;
+        let said = SaidSoFar { f, call: call.span, any: !given.is_empty() };
+        let mut binding = self.binding(&callee, &said, given, &args, known)?;
         binding.result.clone_from(&name.value);
         self.complete(&callee, f, &mut binding, known)?;
         // after this: every axis and parameter of the op has something that stands for it
         let mut places: BTreeMap<TensorId, Place> = BTreeMap::new();
         for (input, arg) in inputs.iter().zip(&args) {
-            let place = self.place(&callee, f, &binding, *input, *arg)?;
+            let place = self.place(&callee, &said, &binding, *input, *arg)?;
             places.insert(*input, place);
         }
         let target = known.unwrap_or_else(|| {
             let axes = binding.all(&callee, output);
             self.op.add_tensor(&name.value, axes, Role::Local, name.span)
         });
-        let place = self.place(&callee, f, &binding, output, target)?;
+        let place = self.place(&callee, &said, &binding, output, target)?;
         places.insert(output, place);
         self.turns(&callee, f, &binding)?;
         // after this: recurrences run along one axis
@@ -157,7 +216,7 @@ impl Resolver<'_> {
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 let message = format!("there is no op `{}` to call", f.value);
                 let d = Diagnostic::error(Code::UnknownOp, f.span, message, "neither in this build nor shipped");
-                self.out.push(d.help(suggestion(&f.value, &names, "ops")));
+                self.out.push(d.did_you_mean(&f.value, f.span, &names, "ops"));
             }
             Err(Missing::Deep(depth)) => {
                 let message = format!("`{}` is too large: its calls go more than {depth} ops deep", self.op.name);
@@ -197,11 +256,12 @@ impl Resolver<'_> {
     fn binding(
         &mut self,
         callee: &Op,
-        f: &At<String>,
+        said_so_far: &SaidSoFar,
         given: &[Given],
         args: &[TensorId],
         known: Option<TensorId>,
     ) -> Option<Binding> {
+        let f = said_so_far.f;
         let mut b = Binding {
             result: String::new(),
             axes: vec![None; callee.axes.len()],
@@ -213,11 +273,27 @@ impl Resolver<'_> {
             self.given(callee, f, g, &mut b)?;
         }
         let missing: Vec<_> =
-            callee.params.iter().zip(&b.params).filter(|(_, v)| v.is_none()).map(|(p, _)| p.name.as_str()).collect();
-        if let Some(first) = missing.first() {
-            let message = format!("the call does not say {} of `{}`", list(missing.iter().copied()), f.value);
-            let d = Diagnostic::error(Code::BadCall, f.span, message, "parameters are missing");
-            self.out.push(d.help(format!("after the tensors: `{}(...; {first} = 1)`", f.value)));
+            callee.params.iter().zip(&b.params).filter(|(_, v)| v.is_none()).map(|(p, _)| p).collect();
+        if !missing.is_empty() {
+            let names: Vec<_> = missing.iter().map(|p| p.name.as_str()).collect();
+            let message = format!("the call does not say {} of `{}`", list(names.into_iter()), f.value);
+            let label = format!("{} missing", plural(missing.len(), "a parameter is", "parameters are"));
+            let d = Diagnostic::error(Code::BadCall, f.span, message, label);
+            let all: Vec<_> = missing.iter().map(|p| format!("{} = ..", p.name)).collect();
+            let kind = |real: bool| {
+                let of: Vec<_> = missing.iter().filter(|p| (p.kind == ParamKind::Real) == real).collect();
+                let what = if real { "a number" } else { "a whole number" };
+                (!of.is_empty()).then(|| format!("{} {what}", list(of.iter().map(|p| p.name.as_str()))))
+            };
+            let kinds: Vec<_> = [kind(false), kind(true)].into_iter().flatten().collect();
+            let help = format!(
+                "say {} after the tensors: `{}(...; {})`; {}, or a parameter of this op",
+                plural(missing.len(), "it", "all of them"),
+                f.value,
+                all.join(", "),
+                kinds.join(", ")
+            );
+            self.out.push(d.help(help));
             return None;
         }
         let inputs = callee.inputs();
@@ -242,6 +318,7 @@ impl Resolver<'_> {
             }
         }
         let first = b.axes.clone();
+        let mut undecided: Vec<(AxisId, Vec<AxisId>)> = Vec::new();
         for c in own {
             if first.iter().flatten().any(|axes| axes.contains(&c)) {
                 continue;
@@ -256,20 +333,15 @@ impl Resolver<'_> {
             if candidates.len() > 1 {
                 candidates.retain(|a| first[a.0].is_none());
             }
-            let name = &self.op.axis(c).name;
             match candidates.as_slice() {
                 &[a] => b.axes[a.0].get_or_insert_default().push(c),
                 [] => b.kept.push(c),
-                several => {
-                    let names: Vec<_> = several.iter().map(|a| callee.axis(*a).name.as_str()).collect();
-                    let message = format!("`{name}` may stand for {} of `{}`", either(&names), f.value);
-                    let d = Diagnostic::error(Code::BadCall, f.span, message, "the names do not decide");
-                    let last = names.last().expect("several");
-                    self.out
-                        .push(d.help(format!("say which, after the tensors: `{}(...; {last} = [{name}])`", f.value)));
-                    return None;
-                }
+                _ => undecided.push((c, candidates)),
             }
+        }
+        if !undecided.is_empty() {
+            self.undecided(callee, said_so_far, args, &undecided);
+            return None;
         }
         // An axis of the inputs that nothing stands for has no dimensions.
         for a in (0..callee.axes.len()).map(AxisId) {
@@ -278,6 +350,74 @@ impl Resolver<'_> {
             }
         }
         Some(b)
+    }
+
+    /// Axes that may stand for several of the op's, which the user alone can decide: lists what could be said, and what it would mean.
+    fn undecided(&mut self, callee: &Op, said: &SaidSoFar, args: &[TensorId], undecided: &[(AxisId, Vec<AxisId>)]) {
+        let f = said.f;
+        let (c, candidates) = &undecided[0];
+        let names: Vec<_> = candidates.iter().map(|a| callee.axis(*a).name.as_str()).collect();
+        let message = format!("`{}` may stand for {} of `{}`", self.op.axis(*c).name, either(&names), f.value);
+        let mut d = Diagnostic::error(Code::BadCall, f.span, message, "the names do not decide");
+        let open: Vec<AxisId> = undecided.iter().filter(|(_, all)| all == candidates).map(|(c, _)| *c).collect();
+        let effects: Vec<Effect> = candidates.iter().map(|a| effect(callee, *a)).collect();
+        // For each of the undecided axes the place of its candidate; as many ways as the candidates to the power of the axes.
+        let count = u32::try_from(open.len()).ok().and_then(|n| candidates.len().checked_pow(n));
+        let ways = count.filter(|n| *n <= MOST_CHOICES * MOST_CHOICES).unwrap_or(0);
+        let mut ways: Vec<Vec<usize>> = (0..ways)
+            .map(|n| (0..open.len()).map(|d| n / candidates.len().pow(d as u32) % candidates.len()).collect())
+            .collect();
+        let works = |way: &Vec<usize>| (0..effects.len()).all(|e| effects[e] == Effect::Apart || way.contains(&e));
+        if ways.iter().filter(|w| works(w)).count() > 1 {
+            // An op that reduces over nothing is not what a call is for.
+            ways.retain(works);
+        }
+        // Those that work over the fewest first, of them those that do so over the last axis.
+        let working = |way: &[usize]| way.iter().filter(|e| effects[**e] != Effect::Apart).count();
+        ways.sort_by_key(|way| {
+            (working(way), std::cmp::Reverse(way.iter().rposition(|e| effects[*e] != Effect::Apart)))
+        });
+        let args: Vec<_> = args.iter().map(|t| self.op.tensor(*t).name.as_str()).collect();
+        if ways.is_empty() || ways.len() > MOST_CHOICES {
+            let all: Vec<_> = open.iter().map(|c| self.op.axis(*c).name.as_str()).collect();
+            let all = list(all.into_iter());
+            let given: Vec<_> = names.iter().map(|n| format!("{n} = [..]")).collect();
+            d = d.help(format!(
+                "say for which {all} stand, after the tensors: `{}(...; {})`",
+                f.value,
+                given.join(", ")
+            ));
+            for (name, effect) in names.iter().zip(&effects) {
+                d = d.note(format!("`{}` {} `{name}`", f.value, effect.of()));
+            }
+            self.out.push(d);
+            return;
+        }
+        let mut lines = Vec::new();
+        for way in &ways {
+            let of = |e: usize| -> Vec<&str> {
+                let own = open.iter().zip(way).filter(|(_, w)| **w == e);
+                own.map(|(c, _)| self.op.axis(*c).name.as_str()).collect()
+            };
+            // The last one that is not said is decided by the others.
+            let untold = effects.iter().position(|e| *e == Effect::Apart).unwrap_or(0);
+            let told = (0..names.len()).filter(|e| *e != untold || names.len() == 1);
+            let given: Vec<_> = told.map(|e| format!("{} = [{}]", names[e], of(e).join(", "))).collect();
+            let given = given.join(", ");
+            let meaning: Vec<_> = effects
+                .iter()
+                .enumerate()
+                .filter(|(e, _)| !of(*e).is_empty())
+                .map(|(e, effect)| {
+                    (*effect, format!("{} {}", effect.of(), list(of(e).into_iter()).replace(", ", " and ")))
+                })
+                .collect();
+            let (apart, over): (Vec<_>, Vec<_>) = meaning.into_iter().partition(|(e, _)| *e == Effect::Apart);
+            let meaning: Vec<_> = over.into_iter().chain(apart).map(|(_, text)| text).collect();
+            lines.push(format!("`{}({}; {given})` {}", f.value, args.join(", "), meaning.join(", ")));
+            d = said.insert(d, &given);
+        }
+        self.out.push(d.help(format!("say which, after the tensors:\n{}", lines.join("\n"))));
     }
 
     fn given(&mut self, callee: &Op, f: &At<String>, g: &Given, b: &mut Binding) -> Option<()> {
@@ -290,7 +430,11 @@ impl Resolver<'_> {
                 GivenValue::Value(e) => {
                     let message = format!("`{}` is an axis of `{}`: axes stand for it", g.name.value, f.value);
                     let d = Diagnostic::error(Code::BadCall, e.span, message, "not an axis");
-                    self.out.push(d.help(format!("write `{} = [D]`", g.name.value)));
+                    let names = self.axis_names();
+                    self.out.push(d.help(format!(
+                        "`{} = [..]` lists axes of this op, which are {names}; `[]` is none",
+                        g.name.value
+                    )));
                     return None;
                 }
             };
@@ -302,9 +446,10 @@ impl Resolver<'_> {
             for axis in &axes {
                 let Some(id) = self.axis_named(&axis.value) else {
                     let names: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).collect();
-                    let help = suggestion(&axis.value, &names, "axes");
                     let message = format!("there is no axis `{}` here", axis.value);
-                    self.out.push(Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis").help(help));
+                    let d = Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis");
+                    let d = d.did_you_mean(&axis.value, axis.span, &names, "axes");
+                    self.out.push(d);
                     return None;
                 };
                 ids.push(id);
@@ -316,8 +461,8 @@ impl Resolver<'_> {
             let axes = callee.axes.iter().map(|a| a.name.as_str());
             let names: Vec<_> = axes.chain(callee.params.iter().map(|p| p.name.as_str())).collect();
             let message = format!("`{}` has no axis and no parameter `{}`", f.value, g.name.value);
-            let help = suggestion(&g.name.value, &names, "axes and parameters");
-            self.out.push(Diagnostic::error(Code::BadCall, g.name.span, message, "unknown").help(help));
+            let d = Diagnostic::error(Code::BadCall, g.name.span, message, "unknown");
+            self.out.push(d.did_you_mean(&g.name.value, g.name.span, &names, "axes and parameters"));
             return None;
         };
         let real = callee.params[p].kind == ParamKind::Real;
@@ -371,7 +516,11 @@ impl Resolver<'_> {
                 let message =
                     format!("the call does not say what stands for the axis `{}` of `{}`", axis.name, f.value);
                 let d = Diagnostic::error(Code::BadCall, f.span, message, "no input has it");
-                let help = format!("after the tensors: `{}(...; {} = [D])`", f.value, axis.name);
+                let names = self.axis_names();
+                let help = format!(
+                    "say it after the tensors: `{}(...; {} = [..])`; the axes here are {names}",
+                    f.value, axis.name
+                );
                 self.out.push(d.help(help));
                 return None;
             };
@@ -440,8 +589,11 @@ impl Resolver<'_> {
                         y.len()
                     );
                     let d = Diagnostic::error(Code::BadCall, f.span, message, "as many must stand for both");
-                    self.out
-                        .push(d.help(format!("say it after the tensors: `{}(...; {a} = [D], {o} = [E])`", f.value)));
+                    let names = self.axis_names();
+                    self.out.push(d.help(format!(
+                        "say what stands for each after the tensors: `{}(...; {a} = [..], {o} = [..])`; the axes here are {names}",
+                        f.value
+                    )));
                     return None;
                 }
                 x.into_iter().zip(y).for_each(|(x, y)| self.same_rank(x, y));
@@ -466,6 +618,11 @@ impl Resolver<'_> {
         Some(())
     }
 
+    /// All axes, for a message.
+    pub(super) fn axis_names(&self) -> String {
+        list(self.op.axes.iter().map(|a| a.name.as_str()))
+    }
+
     fn new_axis(&mut self, name: &str, size: Size, span: Span) -> AxisId {
         let free = |n: &String| {
             let index = n.to_lowercase();
@@ -481,7 +638,8 @@ impl Resolver<'_> {
     }
 
     /// Where the positions of an access to one of the op's tensors stand in the caller's.
-    fn place(&mut self, callee: &Op, f: &At<String>, b: &Binding, of: TensorId, tensor: TensorId) -> Option<Place> {
+    fn place(&mut self, callee: &Op, said: &SaidSoFar, b: &Binding, of: TensorId, tensor: TensorId) -> Option<Place> {
+        let f = said.f;
         let axes = &callee.tensor(of).axes;
         let own = self.op.tensor(tensor);
         // Each stands for one axis of the tensor: of an axis that the tensor has twice the first for the first.
@@ -515,15 +673,25 @@ impl Resolver<'_> {
         let axes: Vec<_> = axes.iter().map(|a| callee.axis(*a).name.as_str()).collect();
         let twice = own.axes.iter().enumerate().find(|(n, c)| own.axes[..*n].contains(c)).map(|(_, c)| *c);
         let mut help = format!("`{part}` of `{}` has the axes [{}]", f.value, axes.join(", "));
+        let mut edit = None;
         if let Some(c) = twice {
             let name = &self.op.axis(c).name;
-            // One axis of the op takes all, several one each.
-            let count = if axes.len() == 1 { own.axes.iter().filter(|o| **o == c).count() } else { 1 };
-            let list = vec![name.as_str(); count].join(", ");
+            let count = own.axes.iter().filter(|o| **o == c).count();
+            help += &format!("; say after the tensors for which `{name}` stands: ");
+            // One axis of the op takes all, as many as there are one each; which of others is the user's to say.
+            let list = match axes.len() {
+                1 if count == own.axes.len() => vec![name.as_str(); count].join(", "),
+                n if n == count && count == own.axes.len() => name.clone(),
+                _ => "..".into(),
+            };
             let given: Vec<_> = axes.iter().map(|a| format!("{a} = [{list}]")).collect();
-            help +=
-                &format!("; say after the tensors for which `{name}` stands: `{}(...; {})`", f.value, given.join(", "));
+            help += &format!("`{}(...; {})`", f.value, given.join(", "));
+            edit = (list != "..").then(|| given.join(", "));
         }
+        let d = match edit.filter(|_| !said.any) {
+            Some(edit) => said.insert(d, &edit),
+            None => d,
+        };
         self.out.push(d.help(help));
         None
     }

@@ -74,7 +74,7 @@ impl Resolver<'_> {
                         format!("`{}` is not an input", name.value),
                         "no such input",
                     );
-                    self.out.push(d.help(suggestion(&name.value, &inputs, "inputs")));
+                    self.out.push(d.did_you_mean(&name.value, name.span, &inputs, "inputs"));
                 }
             }
         }
@@ -152,6 +152,10 @@ impl Resolver<'_> {
 
     /// An axis that stands in sizes only must at least be iterated over or counted: otherwise it is a slip of the pen.
     pub(super) fn check_free_axes(&mut self) {
+        // A step that could not be read may be over any axis.
+        if !self.failed.is_empty() {
+            return;
+        }
         for a in self.free_axes.clone() {
             let id = AxisId(a);
             let counted = |e: &Expr| {
@@ -164,16 +168,9 @@ impl Resolver<'_> {
             }
             let Axis { name, span, .. } = self.op.axis(id).clone();
             let others: Vec<_> = self.op.axes.iter().map(|a| a.name.as_str()).filter(|n| *n != name).collect();
-            let help = suggestion(&name, &others, "axes");
-            self.out.push(
-                Diagnostic::error(
-                    Code::UnknownAxis,
-                    span,
-                    format!("no tensor and no step has an axis `{name}`"),
-                    "unknown axis",
-                )
-                .help(help),
-            );
+            let message = format!("no tensor and no step has an axis `{name}`");
+            let d = Diagnostic::error(Code::UnknownAxis, span, message, "unknown axis");
+            self.out.push(d.did_you_mean(&name, span, &others, "axes"));
         }
     }
 
@@ -237,16 +234,9 @@ impl Resolver<'_> {
                 let given =
                     self.op.axes.iter().map(|a| a.name.as_str()).filter(|n| !self.derived.iter().any(|d| d == n));
                 let candidates: Vec<_> = given.chain(self.op.params.iter().map(|p| p.name.as_str())).collect();
-                let help = suggestion(name, &candidates, "sizes and parameters");
-                self.out.push(
-                    Diagnostic::error(
-                        Code::UnknownName,
-                        span,
-                        format!("`{name}` is neither an axis nor a parameter"),
-                        "unknown size",
-                    )
-                    .help(help),
-                );
+                let message = format!("`{name}` is neither an axis nor a parameter");
+                let d = Diagnostic::error(Code::UnknownName, span, message, "unknown size");
+                self.out.push(d.did_you_mean(name, span, &candidates, "sizes and parameters"));
                 None
             }
         }

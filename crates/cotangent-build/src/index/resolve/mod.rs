@@ -103,6 +103,8 @@ struct Resolver<'a> {
     early: Vec<recurrence::Early>,
     /// Names whose step is in error: what follows from that is not said.
     failed: Vec<String>,
+    /// Names that nothing has, each reported where it first stands.
+    told: BTreeSet<(Code, String)>,
 }
 
 #[derive(Default)]
@@ -184,6 +186,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         current: 0,
         early: Vec::new(),
         failed: Vec::new(),
+        told: BTreeSet::new(),
     };
     r.declare(spec);
     let (forward, written) = r.section(Section::Forward, &spec.forward);
@@ -232,12 +235,4 @@ fn plural<'a>(n: usize, one: &'a str, many: &'a str) -> &'a str {
 
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// "did you mean" when a candidate is near, else all of them.
-fn suggestion(word: &str, candidates: &[&str], what: &str) -> String {
-    did_you_mean(word, candidates.iter().copied()).map_or_else(
-        || format!("the {what} are {}", list(candidates.iter().copied())),
-        |m| format!("did you mean `{m}`?"),
-    )
 }

@@ -24,7 +24,11 @@ impl Resolver<'_> {
                 let message = format!("`{}` is no local of `forward`", name.value.escape_debug());
                 let names: Vec<&str> = locals.iter().map(|t| self.op.tensor(*t).name.as_str()).collect();
                 let d = Diagnostic::error(Code::BadProgram, name.span, message, "unknown local");
-                self.out.push(d.help(suggestion(&name.value, &names, "locals")));
+                self.out.push(if self.op.outputs().iter().any(|t| self.op.tensor(*t).name == name.value) {
+                    d.help(format!("`{}` is an output, which its caller keeps: leave it out here", name.value))
+                } else {
+                    d.did_you_mean(&name.value, name.span, &names, "locals")
+                });
                 continue;
             };
             let checkpoint = match how.as_str() {
@@ -60,7 +64,7 @@ impl Resolver<'_> {
             let message = format!("`{}` is not an input", name.value.escape_debug());
             let names: Vec<&str> = inputs.iter().map(|t| self.op.tensor(*t).name.as_str()).collect();
             let d = Diagnostic::error(Code::BadProgram, name.span, message, "no such input");
-            self.out.push(d.help(suggestion(&name.value, &names, "inputs")));
+            self.out.push(d.did_you_mean(&name.value, name.span, &names, "inputs"));
         }
         found
     }
@@ -70,7 +74,7 @@ impl Resolver<'_> {
             let message = format!("a program has no function `{}`", name.value.escape_debug());
             let names: Vec<&str> = Entry::ALL.iter().map(|e| e.name()).collect();
             let d = Diagnostic::error(Code::BadProgram, name.span, message, "unknown function");
-            self.out.push(d.help(suggestion(&name.value, &names, "functions")));
+            self.out.push(d.did_you_mean(&name.value, name.span, &names, "functions"));
             return None;
         };
         let outputs = self.op.outputs();

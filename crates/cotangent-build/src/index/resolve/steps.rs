@@ -194,6 +194,7 @@ impl Resolver<'_> {
             Section::Tangent if of_local("_dot") => true,
             _ => !name.value.ends_with("_bar") && !name.value.ends_with("_dot"),
         };
+        let mut near: Vec<String> = Vec::new();
         let (what, help) = match (self.section, role) {
             (_, None) if free_name => {
                 if self.op.params.iter().any(|p| p.name == name.value) {
@@ -217,7 +218,8 @@ impl Resolver<'_> {
                 let bars: Vec<_> =
                     self.op.inputs().iter().map(|t| format!("{}_bar", self.op.tensor(*t).name)).collect();
                 let bars: Vec<_> = bars.iter().map(String::as_str).collect();
-                ("not a target of an adjoint rule", suggestion(&name.value, &bars, "targets"))
+                near = bars.iter().map(|b| (*b).to_owned()).collect();
+                ("not a target of an adjoint rule", String::new())
             }
             (Section::Tangent, Some(_)) => {
                 let outputs = self.op.outputs();
@@ -228,22 +230,25 @@ impl Resolver<'_> {
                 let dots: Vec<_> =
                     self.op.outputs().iter().map(|t| format!("{}_dot", self.op.tensor(*t).name)).collect();
                 let dots: Vec<_> = dots.iter().map(String::as_str).collect();
-                ("not a target of a tangent rule", suggestion(&name.value, &dots, "targets"))
+                near = dots.iter().map(|b| (*b).to_owned()).collect();
+                ("not a target of a tangent rule", String::new())
             }
             (Section::Forward, _) => (
                 "not a target of a forward step",
                 "write an output or a new local; names ending in `_bar` or `_dot` belong to derivatives".into(),
             ),
         };
-        self.out.push(
-            Diagnostic::error(
-                Code::AssignMode,
-                name.span,
-                format!("`{}`: {what}", name.value),
-                "cannot be written here",
-            )
-            .help(help),
+        let d = Diagnostic::error(
+            Code::AssignMode,
+            name.span,
+            format!("`{}`: {what}", name.value),
+            "cannot be written here",
         );
+        let near: Vec<_> = near.iter().map(String::as_str).collect();
+        self.out.push(match help.is_empty() {
+            true => d.did_you_mean(name, name.span, &near, "targets"),
+            false => d.help(help),
+        });
         None
     }
 
@@ -328,7 +333,8 @@ impl Resolver<'_> {
                     format!("`{name}` accumulates: several uses of a tensor add up"),
                     "`=` would lose what is there",
                 )
-                .help("write `+=`"),
+                .help("write `+=`")
+                .suggest(assign.span, "+="),
             ),
             (Assign::Set, _, Some(first)) => {
                 let numbers = |w: &Touch| w.index.iter().any(|a| a.as_int().is_some());

@@ -110,16 +110,21 @@ impl Resolver<'_> {
                 let locals = self.locals.keys().map(String::as_str);
                 let params = self.op.params.iter().map(|p| p.name.as_str());
                 let names: Vec<_> = tensors.chain(locals).chain(params).collect();
-                let help = suggestion(name, &names, "names in scope");
-                self.out.push(
-                    Diagnostic::error(
-                        Code::UnknownName,
-                        span,
-                        format!("no tensor or parameter `{name}`"),
-                        "unknown name",
-                    )
-                    .help(help),
-                );
+                let message = format!("no tensor or parameter `{name}`");
+                let d = Diagnostic::error(Code::UnknownName, span, message, "unknown name");
+                let local = |suffix: &str| name.strip_suffix(suffix).filter(|stem| self.locals.contains_key(*stem));
+                let d = match (self.section, local("_bar"), local("_dot")) {
+                    (Section::Adjoint, Some(stem), _) => d.help(format!(
+                        "nothing declares the cotangent of the local `{stem}`: a step of the adjoint makes it, \
+                         `{name}[..] = ...`, or leave `adjoint` out, and it is derived"
+                    )),
+                    (Section::Tangent, _, Some(stem)) => d.help(format!(
+                        "nothing declares the tangent of the local `{stem}`: a step of the tangent makes it, \
+                         `{name}[..] = ...`, or leave `tangent` out, and it is derived"
+                    )),
+                    _ => d.did_you_mean(name, span, &names, "names in scope"),
+                };
+                self.once(name, d);
                 None
             }
         }
@@ -323,10 +328,11 @@ impl Resolver<'_> {
                 let d =
                     Diagnostic::error(Code::UnknownName, f.span, format!("no function `{name}`"), "unknown function");
                 let known = OTHER_NAMES.iter().find(|(other, _)| *other == name);
-                self.out.push(d.help(match known {
-                    Some((_, own)) => format!("it is called `{own}` here"),
-                    None => suggestion(name, &names, "functions"),
-                }));
+                let d = match known {
+                    Some((_, own)) => d.help(format!("it is called `{own}` here")).suggest(f.span, *own),
+                    None => d.did_you_mean(name, f.span, &names, "functions"),
+                };
+                self.once(name, d);
                 None
             }
         }
