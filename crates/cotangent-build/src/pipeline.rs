@@ -122,7 +122,7 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<K
     kernels
 }
 
-/// Kernels to loop nests. Each kernel is the instance of the same place in the spec. Errors go to `out`.
+/// Kernels to loop nests, each with the instance of its name. Errors go to `out`.
 pub fn schedule<'a>(
     c: &'a Certified,
     kernels: Vec<Kernel>,

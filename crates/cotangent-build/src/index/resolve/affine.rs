@@ -63,7 +63,7 @@ impl Resolver<'_> {
             let message = format!("no axis `{}`", axis.value);
             let d = Diagnostic::error(Code::UnknownAxis, axis.span, message, "unknown axis");
             let d = d.did_you_mean(&axis.value, axis.span, &axes, "axes");
-            self.once(&axis.value, d);
+            self.told_once(&axis.value, d);
         }
         known
     }
@@ -138,11 +138,11 @@ impl Resolver<'_> {
                 ),
             );
         }
-        self.once(name, d);
+        self.told_once(name, d);
     }
 
     /// Of a name that nothing has only the first place is shown, unless the error says what to write at each.
-    pub(super) fn once(&mut self, name: &str, d: Diagnostic) {
+    pub(super) fn told_once(&mut self, name: &str, d: Diagnostic) {
         if !d.suggestions.is_empty() || self.told.insert((d.code, name.to_owned())) {
             self.out.push(d);
         }

@@ -124,7 +124,7 @@ impl Resolver<'_> {
                     )),
                     _ => d.did_you_mean(name, span, &names, "names in scope"),
                 };
-                self.once(name, d);
+                self.told_once(name, d);
                 None
             }
         }
@@ -332,7 +332,7 @@ impl Resolver<'_> {
                     Some((_, own)) => d.help(format!("it is called `{own}` here")).suggest(f.span, *own),
                     None => d.did_you_mean(name, f.span, &names, "functions"),
                 };
-                self.once(name, d);
+                self.told_once(name, d);
                 None
             }
         }
