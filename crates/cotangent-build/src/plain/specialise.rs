@@ -449,6 +449,8 @@ fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
     let mut kept: Vec<Step> = Vec::new();
     for step in steps.into_iter().rev() {
         if step.writes().iter().any(|t| needed.contains(t)) {
+            // A recurrence runs whole: what else it writes has to be there to be written.
+            needed.extend(step.writes());
             step.stmts().iter().for_each(|s| s.value.reads(&mut |a| _ = needed.insert(a.tensor)));
             kept.push(step);
         }
