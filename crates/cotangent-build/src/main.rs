@@ -261,7 +261,9 @@ fn check(paths: &[PathBuf]) -> ExitCode {
         let source = spec.source;
         if let Some(c) = pipeline::certified_spec(spec.clone(), &library, &mut out) {
             ops += 1;
-            kernels += pipeline::kernels(&c, &Options::default(), &mut out).len();
+            let made = pipeline::kernels(&c, &Options::default(), &mut out);
+            kernels += made.len();
+            pipeline::check_schedules(&c, made, &Options::default(), &mut out);
             say(&format!("{:<40} adjoint {}\n", sources.path(source), c.certificate.adjoint));
         }
     }

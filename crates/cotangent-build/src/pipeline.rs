@@ -42,6 +42,7 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, options, out)).collect();
     // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
     if out.has_errors() {
+        ops.iter().zip(kernels).for_each(|(c, kernels)| check_schedules(c, kernels, options, out));
         return None;
     }
     let scheduled = ops.iter().zip(kernels).map(|(c, kernels)| (c, schedule(c, kernels, options, out)));
@@ -122,6 +123,18 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<K
     kernels
 }
 
+/// The instance that a kernel is of. Those in error have none, so that its place among the kernels says nothing.
+fn instance<'a>(c: &'a Certified, kernel: &Kernel) -> &'a InstanceSpec {
+    let found = c.spec.instances.iter().find(|i| i.name.value == kernel.name);
+    found.unwrap_or_else(|| panic!("the kernel `{}` is of no instance", kernel.name))
+}
+
+/// Looks at the schedules that instances ask for, and makes no other nests: for when nothing is to be generated. Errors go to `out`.
+pub fn check_schedules(c: &Certified, kernels: Vec<Kernel>, options: &Options, out: &mut Diagnostics) {
+    let asked = kernels.into_iter().filter(|k| !instance(c, k).schedule.is_empty()).collect();
+    schedule(c, asked, options, out);
+}
+
 /// Kernels to loop nests, each with the instance of its name. Errors go to `out`.
 pub fn schedule<'a>(
     c: &'a Certified,
@@ -129,11 +142,10 @@ pub fn schedule<'a>(
     options: &Options,
     out: &mut Diagnostics,
 ) -> Vec<Compiled<'a>> {
-    c.spec
-        .instances
-        .iter()
-        .zip(kernels)
-        .map(|(instance, kernel)| {
+    kernels
+        .into_iter()
+        .map(|kernel| {
+            let instance = instance(c, &kernel);
             // A schedule that is asked for is found whatever the build wants.
             let all = !instance.schedule.is_empty();
             let machines = MACHINES.into_iter().filter(|m| all || wanted(m, options)).collect();
@@ -152,8 +164,10 @@ pub fn schedule<'a>(
                     let message = format!("no statement of `{}` can have this schedule", function.value);
                     let d = Diagnostic::error(Code::BadSchedule, text.span, message, "no candidate");
                     let some: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
-                    let list = if some.is_empty() { "none".to_string() } else { some.join(", ") };
-                    out.push(d.help(format!("the best candidates of each class of machines are {list}")));
+                    out.push(d.help(match some.as_slice() {
+                        [] => "nothing in it is computed in tiles, so that it has no schedule to choose: leave this out".into(),
+                        some => format!("the best candidates of each class of machines are {}", some.join(", ")),
+                    }));
                 }
             }
             for nests in &mut scheduled.nests {

@@ -51,6 +51,30 @@ const CASES: &[Case] = &[
         rational: true,
     },
     Case {
+        name: "elements by number",
+        declared: "inputs: {u: [T], x0: [D]}\noutputs: {y: [T]}",
+        steps: &[
+            "p[t, k in D] = where(t == 0, x0[k], x[t - 1, k])",
+            "s[t] = p[t,0] * u[t]",
+            "x[t, 0 in D] = p[t,1] + s[t]",
+            "x[t, 1] = p[t,1] * p[t,0] + u[t]",
+            "y[t] = x[t,0] + 2 * x[t,1]",
+        ],
+        unrolled: |t| {
+            let (first, second) = match t {
+                0 => ("x0[0]".to_string(), "x0[1]".to_string()),
+                t => (format!("f{}", t - 1), format!("g{}", t - 1)),
+            };
+            vec![
+                format!("f{t} = {second} + {first} * u[{t}]"),
+                format!("g{t} = {second} * {first} + u[{t}]"),
+                format!("a{t} = f{t} + 2 * g{t}"),
+            ]
+        },
+        outputs: &[("y[t]", "a")],
+        rational: true,
+    },
+    Case {
         name: "backwards",
         declared: "inputs: {x: [T, K]}\noutputs: {h: [T, K]}",
         steps: &["h[t,k] = x[t,k] * h[t + 1, k] + x[t,k] * x[t - 1, k]"],

@@ -200,6 +200,14 @@ fn the_command_line_writes_the_same_file() {
 }
 
 #[test]
+fn check_looks_at_schedules() {
+    let spec = "use: matmul\ninstances: [{name: a, I: 4, J: 4, K: 8, schedule: {forward: nonsense}}]\n";
+    let folder = folder("render_schedule", &[("matmul", spec)]);
+    let (code, _, error) = cotangent(&folder, &["check", "ops"]);
+    assert!(code == Some(1) && error.starts_with("error[E034]"), "{error}");
+}
+
+#[test]
 fn a_wrong_command_line_is_told_so() {
     let folder = folder("render_usage", &OPS[2..]);
     for (arguments, message) in [

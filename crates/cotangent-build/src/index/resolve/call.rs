@@ -243,6 +243,10 @@ impl Resolver<'_> {
             ExprKind::Call(f, ..) if self.calls_op(e) => {
                 self.apply(e, None, &At { value: f.value.clone(), span: e.span }, stmts)
             }
+            ExprKind::Access(a) if self.targets.iter().skip(self.current).any(|t| t.value == a.name.value) => {
+                self.call_within(e.span, e.span, "");
+                None
+            }
             _ => {
                 let message = "an argument of a call is a whole tensor";
                 let d = Diagnostic::error(Code::BadCall, e.span, message, "not the name of a tensor");

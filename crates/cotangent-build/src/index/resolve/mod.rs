@@ -97,6 +97,8 @@ struct Resolver<'a> {
     targets: Vec<At<String>>,
     /// The axes of each of them, where its positions are plain indices.
     ahead: Vec<Option<Vec<AxisId>>>,
+    /// Which of them are calls, and where.
+    called: Vec<Option<Span>>,
     /// Which step is being read.
     current: usize,
     /// What steps of this section read before it is written.
@@ -183,6 +185,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
         derived: spec.sizes.iter().map(|(axis, _)| axis.value.clone()).collect(),
         targets: Vec::new(),
         ahead: Vec::new(),
+        called: Vec::new(),
         current: 0,
         early: Vec::new(),
         failed: Vec::new(),

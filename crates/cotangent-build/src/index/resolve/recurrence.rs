@@ -26,10 +26,10 @@ pub(super) struct Part {
 }
 
 impl Resolver<'_> {
-    /// The axes of a step's target, where its positions are plain indices.
+    /// The axes of a step's target, where its positions are plain indices or numbers along a named axis.
     pub(super) fn target_axes(&self, step: &syntax::Step) -> Option<Vec<AxisId>> {
         let axis = |arg: &syntax::IndexArg| match (&arg.expr.kind, &arg.axis) {
-            (ExprKind::Name(_), Some(axis)) => self.axis_named(&axis.value),
+            (ExprKind::Name(_) | ExprKind::Number(_), Some(axis)) => self.axis_named(&axis.value),
             (ExprKind::Name(name), None) => self.op.axes.iter().position(|a| a.index == *name).map(AxisId),
             _ => None,
         };
@@ -145,14 +145,7 @@ impl Resolver<'_> {
             return None;
         }
         if let Some(call) = parts.iter().find(|p| p.call) {
-            let d = Diagnostic::error(
-                Code::BadRecurrence,
-                call.span,
-                "a call within a recurrence",
-                "not between these steps",
-            );
-            let d = d.label(first.span, "reads what a later step writes");
-            self.out.push(d.help("call it before the recurrence or behind it, or write its formula here"));
+            self.call_within(call.span, first.span, "reads what a later step writes");
             return None;
         }
         let places = self.places(axis, early, stmts);
@@ -177,6 +170,21 @@ impl Resolver<'_> {
         self.op.scans = next;
         result.map_err(|unfit| self.unfit(&unfit, &name, first)).ok()?;
         Some(out)
+    }
+
+    /// What is called takes and makes whole tensors, which a recurrence has one turn at a time.
+    pub(super) fn call_within(&mut self, call: Span, read: Span, why: &str) {
+        let message = "a call within a recurrence";
+        let d = Diagnostic::error(Code::BadRecurrence, call, message, "takes and makes whole tensors");
+        let d = if read == call { d } else { d.label(read, why) };
+        self.out.push(d.help("call it before the recurrence or behind it, or write its formula here"));
+    }
+
+    /// The call that is to make what a step before it reads elsewhere along an axis.
+    pub(super) fn call_ahead(&self, name: &str, index: &[syntax::IndexArg]) -> Option<Span> {
+        let moved = |arg: &syntax::IndexArg| !matches!(arg.expr.kind, ExprKind::Name(_) | ExprKind::Number(_));
+        let step = (self.current..self.targets.len()).find(|n| self.targets[*n].value == name)?;
+        self.called[step].filter(|_| index.iter().any(moved))
     }
 
     /// The position along the axis of each tensor that the statements write, where it has one.

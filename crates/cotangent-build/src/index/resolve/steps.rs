@@ -38,6 +38,8 @@ impl Resolver<'_> {
         }
         self.local_names();
         self.ahead = steps.iter().map(|s| self.target_axes(s)).collect();
+        let call = |s: &syntax::Step| (section == Section::Forward && self.is_call(s)).then_some(s.value.span);
+        self.called = steps.iter().map(call).collect();
         self.early.clear();
         let mut parts = Vec::new();
         for (n, step) in steps.iter().enumerate() {
@@ -99,6 +101,12 @@ impl Resolver<'_> {
     }
 
     pub(super) fn step(&mut self, step: &syntax::Step) -> Option<Stmt> {
+        if !step.target.brackets
+            && let Some((f, span)) = self.op_within(&step.value)
+        {
+            self.not_in_a_formula(f, span);
+            return None;
+        }
         let mut scope = Scope::default();
         let name = &step.target.name;
         let existing = self.writable(name)?;

@@ -11,6 +11,11 @@ impl Resolver<'_> {
         span: Span,
         scope: &mut Scope,
     ) -> Option<(TensorId, Vec<Affine>)> {
+        if let Some(call) = self.call_ahead(name, index) {
+            self.call_within(call, span, "reads what the call makes later");
+            self.failed.push(name.to_owned());
+            return None;
+        }
         let ahead = self.written_ahead(name, index);
         let t = match ahead {
             Some(t) => t,
@@ -25,6 +30,10 @@ impl Resolver<'_> {
                     "`in` binds an index on the left side or in a reduction",
                     "not here",
                 ));
+                continue;
+            }
+            if mentions_value(&arg.expr) {
+                self.position_by_value(t, index, &arg.expr, scope);
                 continue;
             }
             positions.extend(self.affine(&arg.expr, scope, false));
@@ -143,15 +152,62 @@ impl Resolver<'_> {
         }
     }
 
+    /// A position that is computed from elements: there are none such, but products with ones and zeros say the same.
+    fn position_by_value(&mut self, t: TensorId, index: &[syntax::IndexArg], e: &syntax::Expr, scope: &Scope) {
+        let message = "a position is a sum of indices, not a value of a tensor";
+        let d = Diagnostic::error(Code::NotAffine, e.span, message, "a value");
+        let tensor = self.op.tensor(t);
+        let place = index.iter().position(|arg| arg.expr.span == e.span);
+        let axis = place.and_then(|p| tensor.axes.get(p)).map(|a| self.op.axis(*a));
+        let (ExprKind::Access(by), Some(place), Some(axis)) = (&e.kind, place, axis) else {
+            self.out.push(d.help("a position is affine: integers, parameters and sizes times indices, in sum"));
+            return;
+        };
+        // The index of the axis, under another name where this one is taken.
+        let taken = scope.names.iter().any(|(n, _)| *n == axis.index);
+        let (v, bound) = match taken {
+            false => (axis.index.clone(), axis.index.clone()),
+            true => (format!("{}2", axis.index), format!("{0}2 in {1}", axis.index, axis.name)),
+        };
+        let name = |arg: &syntax::IndexArg| match &arg.expr.kind {
+            ExprKind::Name(n) => n.clone(),
+            ExprKind::Number(n) => n.to_string(),
+            _ => "..".to_string(),
+        };
+        let own: Vec<String> =
+            index.iter().enumerate().map(|(p, arg)| if p == place { v.clone() } else { name(arg) }).collect();
+        let mut hot: Vec<String> = by.index.iter().map(name).collect();
+        hot.push(v.clone());
+        let (at, of) = (by.name.value.as_str(), &tensor.name);
+        self.out.push(d.help(format!(
+            "let the caller give `{at}` as an input of ones and zeros, `hot`, with the axis `{}` besides, and sum over that: \
+             `sum({bound}) hot[{}] * {of}[{}]`",
+            axis.name,
+            hot.join(","),
+            own.join(",")
+        )));
+    }
+
     pub(super) fn read_too_early(&mut self, name: &str, span: Span) {
         let message = format!("`{name}` is read before it is written");
         let mut d = Diagnostic::error(Code::ReadBeforeWrite, span, message, "not written yet");
         if let Some(target) = self.targets.iter().find(|t| t.value == name) {
-            // A step that reads its own target has both on one line.
-            d = d.label(target.span, "written here").help(match target.span.start < span.start {
-                true => "a step reads its own target only at a constant distance along an axis, as in `h[t - 1]`",
-                false => "move the step that writes it up",
-            });
+            d = d.label(target.span, "written here");
+            let own = self.targets.get(self.current).is_some_and(|t| t.value == name);
+            d = if own {
+                d.help(format!(
+                    "a step reads its own target only at a constant distance along an axis, as in `{name}[t - 1]`"
+                ))
+                .help(format!(
+                    "to read all elements before, write one step an element, for a size that does not change: \
+                     `{name}[0] = ..`, `{name}[1] = .. {name}[0] ..`"
+                ))
+                .help("a sum over them whose terms are the same for all that read it is a running sum: `s[t] = s[t - 1] + ..`")
+            } else if target.span.start < span.start {
+                d.help("a step reads what comes before it: move this one behind")
+            } else {
+                d.help("move the step that writes it up")
+            };
         }
         self.out.push(d);
     }
@@ -250,7 +306,10 @@ impl Resolver<'_> {
                     format!("index `{name}` is a coordinate, not a value"),
                     "an index",
                 );
-                self.out.push(d.help("indices may be compared with each other: `where(i <= j, a, b)`"));
+                self.out.push(d.help(format!(
+                    "a running sum of ones is a tensor of coordinates: after the step `at[{name}] = 1 + at[{name} - 1]`, \
+                     `at[{name}]` is {name} + 1; indices may also be compared with each other: `where(i <= j, a, b)`"
+                )));
                 return None;
             }
         }
@@ -317,9 +376,7 @@ impl Resolver<'_> {
                 values?.into_iter().reduce(|a, c| Expr::Binary(b, Box::new(a), Box::new(c)))
             }
             _ if self.library.has(name) => {
-                let message = format!("`{name}` is an op: it takes whole tensors and makes one");
-                let d = Diagnostic::error(Code::BadCall, span, message, "not within a formula");
-                self.out.push(d.help(format!("call it in a step of its own, `h = {name}(...)`, and read `h` here")));
+                self.not_in_a_formula(f, span);
                 None
             }
             _ => {
@@ -335,6 +392,31 @@ impl Resolver<'_> {
                 self.told_once(name, d);
                 None
             }
+        }
+    }
+
+    pub(super) fn not_in_a_formula(&mut self, f: &At<String>, span: Span) {
+        let name = &f.value;
+        let message = format!("`{name}` is an op: it takes whole tensors and makes one");
+        let d = Diagnostic::error(Code::BadCall, span, message, "not within a formula");
+        let help = format!(
+            "call it in a step of its own, `h = {name}(...)`, and read elements of `h` here, as in `y[i] = h[i] + b[i]`"
+        );
+        self.out.push(d.help(help));
+    }
+
+    /// An op that is called within a formula.
+    pub(super) fn op_within<'e>(&self, e: &'e syntax::Expr) -> Option<(&'e At<String>, Span)> {
+        match &e.kind {
+            ExprKind::Call(f, args, _) => {
+                let function = Unary::from_name(f).is_some() || Binary::from_name(f).is_some() || f.value == "where";
+                let own = (!function && self.library.has(f)).then_some((f, e.span));
+                own.or_else(|| args.iter().find_map(|a| self.op_within(a)))
+            }
+            ExprKind::Neg(a) | ExprKind::Not(a) => self.op_within(a),
+            ExprKind::Binary(_, a, b) => self.op_within(a).or_else(|| self.op_within(b)),
+            ExprKind::Reduce { body, .. } => self.op_within(body),
+            ExprKind::Number(_) | ExprKind::Name(_) | ExprKind::Access(_) => None,
         }
     }
 
@@ -405,6 +487,14 @@ impl Resolver<'_> {
             ExprKind::Binary(op, a, b) if compare(*op).is_some() => {
                 let op = compare(*op)?;
                 if self.mentions_index(a, scope) || self.mentions_index(b, scope) {
+                    if let Some(value) = [a, b].into_iter().find(|side| mentions_value(side)) {
+                        let message = "an index is compared with indices, not with values";
+                        let d = Diagnostic::error(Code::NotAffine, value.span, message, "a value");
+                        self.out.push(d.help(
+                            "let the caller give what this tells as an input of ones and zeros, and multiply by it",
+                        ));
+                        return None;
+                    }
                     let (x, y) = (self.affine(a, scope, false), self.affine(b, scope, false));
                     let (x, y) = (x?, y?);
                     if !x.divided_by_one() || !y.divided_by_one() {
@@ -452,5 +542,15 @@ impl Resolver<'_> {
             ExprKind::Binary(_, a, b) => self.mentions_index(a, scope) || self.mentions_index(b, scope),
             ExprKind::Number(_) | ExprKind::Access(_) | ExprKind::Call(..) | ExprKind::Reduce { .. } => false,
         }
+    }
+}
+
+/// Whether elements of tensors, functions or reductions stand in what is to be an index.
+fn mentions_value(e: &syntax::Expr) -> bool {
+    match &e.kind {
+        ExprKind::Access(_) | ExprKind::Call(..) | ExprKind::Reduce { .. } => true,
+        ExprKind::Neg(a) => mentions_value(a),
+        ExprKind::Binary(_, a, b) => mentions_value(a) || mentions_value(b),
+        ExprKind::Name(_) | ExprKind::Number(_) | ExprKind::Not(_) => false,
     }
 }
