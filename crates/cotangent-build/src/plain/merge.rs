@@ -9,6 +9,9 @@ use super::*;
 /// The most ways to match the variables of two statements that are compared.
 const MAX_MATCHINGS: usize = 1000;
 
+/// Terms of more nodes than this stay apart: who reads the output, and who compiles it, goes in as deep as a sum is long.
+const LARGEST: usize = 200;
+
 /// Both statements as one; `None` where their loops differ, or where one reads what the other writes.
 ///
 /// Only tangents and cotangents: a rule may compare a value that it computes again with the one that the forward function returned (which
@@ -18,6 +21,9 @@ pub fn merge(a: &Stmt, b: &Stmt, tensors: &[Tensor]) -> Option<Stmt> {
     let derivative = matches!(tensors[target.0].role, Role::Tangent(_) | Role::Cotangent(_));
     let sums = a.reduce == b.reduce && a.reduce.is_none_or(|r| r == ReduceOp::Sum);
     let loops = a.free == b.free && a.vars.len() == b.vars.len();
+    if nodes(&a.value) + nodes(&b.value) > LARGEST {
+        return None;
+    }
     if !derivative || !b.accumulate || !sums || !loops || b.target.tensor != target {
         return None;
     }
@@ -45,6 +51,14 @@ pub fn merge(a: &Stmt, b: &Stmt, tensors: &[Tensor]) -> Option<Stmt> {
 
 fn add(a: &Expr, b: Expr) -> Expr {
     Expr::Binary(Binary::Add, Box::new(a.clone()), Box::new(b))
+}
+
+fn nodes(e: &Expr) -> usize {
+    match e {
+        Expr::Const(_) | Expr::Read(_) => 1,
+        Expr::Unary(_, a) | Expr::Powf(a, _) => 1 + nodes(a),
+        Expr::Binary(_, a, b) | Expr::Where(_, a, b) => 1 + nodes(a) + nodes(b),
+    }
 }
 
 fn is_zero(e: &Expr) -> bool {
