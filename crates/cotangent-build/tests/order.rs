@@ -82,7 +82,7 @@ fn random(random: &mut Sampler) -> String {
             .collect::<Vec<_>>()
             .join(",")
     });
-    let term = [format!("{x}"), format!("{x} * {w}"), format!("sin({x}) * {w}"), format!("({x} - {w})^2")];
+    let term = [x.clone(), format!("{x} * {w}"), format!("sin({x}) * {w}"), format!("({x} - {w})^2")];
     steps.push(format!("m[{free}] = sum({bound}) {}", term[below(4)]));
     steps.push(format!("u[n,i,j] = ({x} - m[{free}]) * {}", [w.as_str(), "0.5"][below(2)]));
     let (then, over) = [("n", "i,j"), ("n,i", "j"), ("j", "n,i"), ("i,j", "n")][below(4)];
