@@ -140,18 +140,36 @@ impl Meaning<'_> {
     /// A function by the plain IR.
     pub fn plain(&self, function: &str, b: &mut Buffers) {
         let k = &self.compiled.kernel;
-        let f = k.functions.iter().find(|f| f.name == function).expect("functions of all stages are the same");
-        self.on(&[&f.reads, &f.writes], b, |tensors| plain::eval::run(k, f, tensors));
+        self.parts(function, b, |n, tensors| plain::eval::run(k, &k.functions[n], tensors));
     }
 
     /// A function by its loop nest for a class of machines.
     pub fn nest(&self, machine: &Machine, function: &str, b: &mut Buffers) {
         let c = &self.compiled;
-        let mut nests = c.nests.iter().flatten();
-        let n = nests
-            .find(|n| n.name == function && n.machines.contains(&machine))
-            .expect("functions of all stages are the same");
-        self.on(&[&n.reads, &n.writes], b, |tensors| nest::eval::run(&c.kernel, n, tensors));
+        self.parts(function, b, |n, tensors| {
+            let mut nests = c.nests[n].iter();
+            let nest = nests.find(|n| n.machines.contains(&machine)).expect("every class of machines has its nest");
+            nest::eval::run(&c.kernel, nest, tensors);
+        });
+    }
+
+    /// Runs a function by its number: itself, or the stages that it is cut into, one after another; what these hand on has no value before.
+    fn parts(&self, function: &str, b: &mut Buffers, run: impl Fn(usize, &mut BTreeMap<TensorId, Vec<f64>>)) {
+        let k = &self.compiled.kernel;
+        let at = k.functions.iter().position(|f| f.name == function).expect("functions of all stages are the same");
+        let f = &k.functions[at];
+        self.on(&[&f.reads, &f.writes], b, |tensors| {
+            if f.stages.is_empty() {
+                return run(at, tensors);
+            }
+            for n in &f.stages {
+                let stage = &k.functions[*n];
+                for t in stage.reads.iter().chain(&stage.writes) {
+                    tensors.entry(*t).or_insert_with(|| vec![f64::NAN; k.tensor(*t).elements()]);
+                }
+                run(*n, tensors);
+            }
+        });
     }
 
     fn on(&self, arguments: &[&Vec<TensorId>], b: &mut Buffers, run: impl FnOnce(&mut BTreeMap<TensorId, Vec<f64>>)) {

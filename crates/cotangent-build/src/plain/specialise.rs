@@ -452,8 +452,6 @@ fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
             // A recurrence runs whole: what else it writes has to be there to be written.
             needed.extend(step.writes());
             step.stmts().iter().for_each(|s| s.value.reads(&mut |a| _ = needed.insert(a.tensor)));
-            // A recurrence stays whole: what it adds to has a value before.
-            needed.extend(step.writes());
             kept.push(step);
         }
     }
