@@ -83,6 +83,7 @@ macro_rules! include_kernels {
 /// environment variable `COTANGENT_TEST_SEED=n` draws other points. Other sets than the build's own are there where
 /// the crate `cotangent` has its feature `std`.
 #[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "the kernels of the crate that calls the macro")]
 macro_rules! test_kernels {
     () => {
         $crate::test_kernels!(crate::kernels);

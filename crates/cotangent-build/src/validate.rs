@@ -70,7 +70,7 @@ pub fn all(ops: &mut [(&Certified, Vec<Compiled>)]) {
     };
     std::thread::scope(|s| {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let spawn = |_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, &work);
+        let spawn = |_| std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, work);
         let threads: Vec<_> = (0..threads).map(spawn).collect();
         for thread in threads {
             let joined = thread.expect("the system gives threads").join();
