@@ -22,6 +22,8 @@ pub mod matvec {
 /// v_bar[j] += sum(i) y_bar[i] * w[i,j]                         <cotangent>/ops/matvec.yaml:14
 /// ```
 ///
+/// Validated: the loops of 8 of 8 functions, 8 of them in the integers modulo 2^61 - 1.
+///
 /// | tensor | dimensions in storage order | type |
 /// | --- | --- | --- |
 /// | `w` | I = 9, J = 14 | `[[f32; 14]; 9]` |
@@ -637,6 +639,8 @@ pub mod softsign {
 /// ```text
 /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2                     vendor/softsign.yaml:8
 /// ```
+///
+/// Validated: the loops of 6 of 6 functions, 0 of them in the integers modulo 2^61 - 1.
 ///
 /// | tensor | dimensions in storage order | type |
 /// | --- | --- | --- |
