@@ -980,6 +980,11 @@ fn emitted_code_computes_its_formula() {
                 println!("{}", cases[0].document.text());
             }
             let outcomes = outcomes(&mut cases, &folder);
+            for (case, outcome) in cases.iter().zip(&outcomes) {
+                if let Outcome::Wrong(kind, what) = outcome {
+                    println!("seed {} fails, {kind}: {}", case.seed, what.lines().next().unwrap_or_default());
+                }
+            }
             all.extend(cases.into_iter().zip(outcomes));
         }
         all
@@ -1003,10 +1008,7 @@ fn emitted_code_computes_its_formula() {
                 tally.add("right", 1);
                 tally.all(&own);
             }
-            Outcome::Wrong(kind, what) => {
-                println!("seed {} fails, {kind}: {}", case.seed, what.lines().next().unwrap_or_default());
-                failures.push((case, kind, what));
-            }
+            Outcome::Wrong(kind, what) => failures.push((case, kind, what)),
         }
     }
     println!("{} of {} specs refused", refused.len(), seeds.len());

@@ -1,5 +1,7 @@
-//! Whole ops made at random: takes a generator of specs, demands that every stage means the same. What the index interpreter computes, the plain
+//! Whole ops made at random: takes those of `specs/`, demands that every stage means the same. What the index interpreter computes, the plain
 //! and the nest interpreters compute; derived tangents are slopes; derived adjoints are their transposes.
+
+mod specs;
 
 use cotangent_build::Options;
 use cotangent_build::certify::rounded::Rounded;
@@ -10,151 +12,11 @@ use cotangent_build::index::eval::{Machine, Number};
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
+use specs::{Style, document};
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 /// Specs made, unless `RANDOM_OPS` says otherwise: a number, or a range of seeds such as `2313..2314`. Some do not resolve (a tensor read before its last write): they count for nothing.
 const ROUNDS: u64 = 200;
-
-struct Generator {
-    random: Sampler,
-    /// Tensors that may be read, with their axes.
-    readable: Vec<(&'static str, &'static [char])>,
-    fresh: usize,
-}
-
-type Scope = Vec<(String, char)>;
-
-impl Generator {
-    fn below(&mut self, n: usize) -> usize {
-        (self.random.bits() % n as u64) as usize
-    }
-
-    fn pick<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())].clone()
-    }
-
-    /// A position of an axis: mostly its own index, now and then moved, spread, mirrored or another's.
-    fn position(&mut self, axis: char, scope: &Scope) -> String {
-        let own: Scope = scope.iter().filter(|(_, a)| *a == axis).cloned().collect();
-        let foreign = own.is_empty() || self.below(6) == 0;
-        let (index, _) = if foreign { self.pick(scope) } else { self.pick(&own) };
-        match self.below(17) {
-            0 => format!("{index} + 1"),
-            1 => format!("{index} - 1"),
-            2 => format!("2*{index}"),
-            3 => format!("{axis} - 1 - {index}"),
-            4 => format!("{index} / 2"),
-            5 => format!("{index} + {} - 1", self.pick(scope).0),
-            6 => format!("2*{index} + {} - 1", self.pick(scope).0),
-            7 => {
-                let (stride, dilation) = (self.pick(&["2", "3", "-2", "4"]), self.pick(&["2*", "3*", "-", "6*"]));
-                let other = self.pick(scope).0;
-                format!("{stride}*{index} + {dilation}{other} + {}", self.pick(&["0", "1", "-2", "3"]))
-            }
-            _ => index,
-        }
-    }
-
-    fn read(&mut self, scope: &Scope) -> String {
-        let (name, axes) = self.pick(&self.readable.clone());
-        if axes.is_empty() {
-            return name.to_string();
-        }
-        if scope.is_empty() {
-            return "s".to_string();
-        }
-        let positions: Vec<_> = axes.iter().map(|a| self.position(*a, scope)).collect();
-        format!("{name}[{}]", positions.join(", "))
-    }
-
-    fn value(&mut self, scope: &Scope, depth: usize) -> String {
-        if depth == 0 {
-            return if self.below(8) == 0 { self.pick(&["0.5", "2"]).to_string() } else { self.read(scope) };
-        }
-        let d = depth - 1;
-        match self.below(12) {
-            0 | 1 => format!("({} + {})", self.value(scope, d), self.value(scope, d)),
-            2 => format!("({} - {})", self.value(scope, d), self.value(scope, d)),
-            3 | 4 => format!("({} * {})", self.value(scope, d), self.value(scope, d)),
-            5 => format!("{}({})", self.pick(&["tanh", "sin", "neg"]), self.value(scope, d)),
-            6 => format!("max({}, {})", self.value(scope, d), self.value(scope, d)),
-            7 => format!("where({}, {}, {})", self.cond(scope, d), self.value(scope, d), self.value(scope, d)),
-            8..=10 => {
-                let axis = self.pick(&['I', 'J', 'K']);
-                self.fresh += 1;
-                let index = format!("q{}", self.fresh);
-                let mut inner = scope.clone();
-                inner.push((index.clone(), axis));
-                let reduction = self.pick(&["sum", "sum", "sum", "mean", "prod", "max", "min"]);
-                format!("({reduction}({index} in {axis}) {})", self.value(&inner, d))
-            }
-            _ => self.read(scope),
-        }
-    }
-
-    fn cond(&mut self, scope: &Scope, depth: usize) -> String {
-        let read = self.read(scope);
-        match self.below(7) {
-            0 if read.contains('[') => format!("inside({read})"),
-            1 if !scope.is_empty() => format!("{} <= {}", self.pick(scope).0, self.pick(scope).0),
-            2 if !scope.is_empty() => format!("{} == {}", self.pick(scope).0, self.pick(scope).0),
-            3 if depth > 0 => format!("{} and {}", self.cond(scope, depth - 1), self.cond(scope, 0)),
-            4 if depth > 0 => format!("({} or {})", self.cond(scope, depth - 1), self.cond(scope, 0)),
-            5 if depth > 0 => format!("not ({})", self.cond(scope, depth - 1)),
-            _ => format!("{read} > 0.25"),
-        }
-    }
-
-    fn spec(&mut self) -> String {
-        self.readable = vec![("u", &['I']), ("v", &['I', 'J']), ("w", &['J', 'K']), ("s", &[])];
-        let scope = |axes: &[char]| -> Scope { axes.iter().map(|a| (a.to_lowercase().to_string(), *a)).collect() };
-        let mut text = String::from(
-            "op: random\ninputs: {u: [I], v: [I, J], w: [J, K], s: []}\noutputs: {y: [I, J], z: [K]}\nforward:\n",
-        );
-        for name in ["a", "b", "c"].into_iter().take(self.below(4)) {
-            let shapes: [&[char]; 5] = [&['I'], &['I', 'J'], &['K', 'I'], &[], &['J']];
-            let axes = self.pick(&shapes);
-            let indices: Vec<_> = axes.iter().map(|a| a.to_lowercase().to_string()).collect();
-            let target = if axes.is_empty() { name.to_string() } else { format!("{name}[{}]", indices.join(",")) };
-            let value = self.value(&scope(axes), 3);
-            let _ = writeln!(text, "  - {target} = {value}");
-            if self.below(4) == 0 {
-                let value = self.value(&scope(axes), 2);
-                let _ = writeln!(text, "  - {target} += {value}");
-            }
-            self.readable.push((name, axes));
-        }
-        let value = self.value(&scope(&['I', 'J']), 3);
-        let _ = writeln!(text, "  - y[i,j] = {value}");
-        if self.below(2) == 0 {
-            let left = self.pick(&[
-                "i,j",
-                "i, j - 1",
-                "2*i, j",
-                "i, i",
-                "i + j - 1, j",
-                "j, i",
-                "2*i + j - 1, 0",
-                "2 - 2*i, 1 + 3*j",
-            ]);
-            let axes: &[char] = if left.contains('j') { &['I', 'J'] } else { &['I'] };
-            let value = self.value(&scope(axes), 2);
-            let _ = writeln!(text, "  - y[{left}] += {value}");
-        }
-        self.readable.push(("y", &['I', 'J']));
-        let value = self.value(&scope(&['K']), 3);
-        let _ = writeln!(text, "  - z[k] = {value}");
-        text.push_str("adjoint: derived\ninstances:\n");
-        for (n, rank) in [1, 1, 2, 0].into_iter().enumerate() {
-            let mut extents =
-                || (0..rank).map(|_| (1 + self.below(5 - rank)).to_string()).collect::<Vec<_>>().join(", ");
-            let (i, j, k) = (extents(), extents(), extents());
-            let _ = writeln!(text, "  - {{name: n{n}, I: [{i}], J: [{j}], K: [{k}], dtype: f64}}");
-        }
-        text
-    }
-}
 
 /// Values of tensors by id, and a place for complaints.
 type Values = BTreeMap<TensorId, Vec<f64>>;
@@ -326,14 +188,13 @@ fn every_stage_means_the_same() {
     let seeds = first.parse().unwrap_or(0)..last.parse().unwrap_or(ROUNDS);
     let rounds = seeds.end - seeds.start;
     for seed in seeds {
-        let mut g = Generator { random: Sampler::new(seed + 1), readable: Vec::new(), fresh: 0 };
-        let text = g.spec();
+        let text = document(seed, Style::Small).0[0].text();
         // A panic of the compiler is a failure like any other, told with its spec.
         let result = std::panic::catch_unwind(|| {
             let mut sources = Sources::default();
             let mut out = Diagnostics::default();
             let mut straight = 0;
-            let id = sources.add("random.yaml", text.clone());
+            let id = sources.add(&format!("spec{seed}.yaml"), text.clone());
             let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut straight));
             (checked, straight)
         });

@@ -837,6 +837,32 @@ impl Generator {
                     _ => sum,
                 }
             }
+            // Functions of what moves with every index, under a sum: nothing of it can be computed before.
+            5 if !scope.is_empty() => {
+                let axis = self.below(3);
+                let index = self.name("q");
+                let mut inner = scope.clone();
+                inner.push((index.clone(), axis));
+                let pair = self.pick(&["# * #", "# - #", "# + #", "# / (2 + #^2)", "# - # / 2", "-# * #"]);
+                let pair = node(pair, [self.touching(&inner, &index, 0), self.touching(&inner, &index, 0)]);
+                let around = self.pick(&[
+                    "exp(-(#)^2)",
+                    "tanh(-(#))",
+                    "logistic(-(#))",
+                    "-exp(-abs(#))",
+                    "sqrt(1 + (#)^2)",
+                    "sin(-(#))",
+                    "1 / (1 + exp(-(#)))",
+                    "max(-(#), 0)",
+                    "log(1 + (#)^2) / 3",
+                    "(#)^2",
+                    "(1.5 - tanh(#)) * (#)",
+                    "softplus(-(#))",
+                ]);
+                let kids = vec![pair; around.matches('#').count()];
+                let kind = self.pick(&["sum", "sum", "sum", "mean", "max"]);
+                node(&format!("({kind}({index} in {}) #)", self.axes[axis].name), [node(around, kids)])
+            }
             // Elementwise steps behind what is there.
             3 | 4 => {
                 let read = self.plain(scope);
