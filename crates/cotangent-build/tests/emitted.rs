@@ -25,6 +25,7 @@ use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{DType, InstructionSet, Options, pipeline, spec};
 use specs::{Document, Style, document};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -177,10 +178,9 @@ fn work(op: &Op, extents: &[Vec<usize>]) -> usize {
     rules.chain(functions).map(turns).sum()
 }
 
-/// What a panic says.
-fn said(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
+thread_local! {
+    /// The last panic, with its place.
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more, or all that there are.
@@ -213,7 +213,7 @@ fn outcomes(cases: &mut [Case], folder: &Path) -> Vec<Outcome> {
         match result {
             Ok(Ok(built)) => good.push((n, built)),
             Ok(Err(diagnostics)) => outcomes[n] = Some(Outcome::Refused(diagnostics)),
-            Err(panic) => outcomes[n] = Some(Outcome::Wrong("panic", said(panic))),
+            Err(_) => outcomes[n] = Some(Outcome::Wrong("panic", PANIC.with_borrow(|what| what.replace('\n', " ")))),
         }
     }
     good.retain_mut(|(n, built)| {
@@ -968,7 +968,7 @@ fn emitted_code_computes_its_formula() {
     let mut failures: Vec<(Case, &'static str, String)> = Vec::new();
     // Failures of the compiler are told once.
     let told_at_once = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|info| PANIC.with_borrow_mut(|what| *what = info.to_string())));
     // Two crates at a time: the first half of rustc runs on one core.
     let next = AtomicUsize::new(0);
     let worker = |n: usize| {
