@@ -920,6 +920,11 @@ impl Named for Function {
     }
 }
 
+/// Of a panic, the place in the source.
+fn place(what: &str) -> Option<&str> {
+    what.strip_prefix("panicked at ")?.split(' ').next()
+}
+
 /// Makes a failing case smaller while it fails in the same way.
 fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case, String) {
     let (mut best, mut why) = (case.clone(), what);
@@ -933,7 +938,7 @@ fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case
             let mut cases: Vec<Case> = some.iter().enumerate().map(named).collect();
             let outcomes = outcomes(&mut cases, folder);
             let failing = outcomes.into_iter().zip(some).find_map(|(o, d)| match o {
-                Outcome::Wrong(k, what) if k == kind => Some((d, what)),
+                Outcome::Wrong(k, what) if k == kind && place(&what) == place(&why) => Some((d, what)),
                 _ => None,
             });
             if let Some((document, what)) = failing {

@@ -55,6 +55,12 @@ const PROGRAMS: &[(&str, &str)] = &[
         "thin",
         "inputs: {x: [I]}\noutputs: {y: []}\nforward:\n  - y = sum(q in I) sin(x[q / 2]) * x[q]\ninstances: [{name: n, I: 5, dtype: f64}]\n",
     ),
+    // Elements read by the index of another axis, which ends before theirs or behind it.
+    (
+        "across",
+        "inputs: {x: [I], z: [J]}\noutputs: {y: []}\nforward:\n  - y = (sum(q in J) x[q]^2) + (sum(q in I) sin(z[q]))\n\
+         instances: [{name: n, I: 5, J: 3, dtype: f64}]\n",
+    ),
     // Windows that overlap, padding, a maximum.
     (
         "net",

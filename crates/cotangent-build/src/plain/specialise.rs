@@ -56,8 +56,11 @@ struct Numbers {
 impl Numbers {
     fn of(&mut self, s: &index::Stmt) -> usize {
         let axes = |s: &index::Stmt| s.vars.iter().map(|v| v.axis).collect::<Vec<_>>();
+        // One sum makes a tensor, if it stores: it is the same sum also where another step's formula stands in it.
+        let whole = |s: &index::Stmt| s.reduce.is_some() && !s.accumulate;
         let alike = |o: &index::Stmt| {
-            (&o.index, o.free, &o.reduce, &o.value) == (&s.index, s.free, &s.reduce, &s.value) && axes(o) == axes(s)
+            let value = o.value == s.value || whole(o) && whole(s);
+            value && (&o.index, o.free, &o.reduce) == (&s.index, s.free, &s.reduce) && axes(o) == axes(s)
         };
         let known = self.known.entry(s.target).or_default();
         if let Some((_, number)) = known.iter().find(|(o, _)| alike(o)) {

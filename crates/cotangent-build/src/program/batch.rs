@@ -106,6 +106,8 @@ impl Batch {
         if matches!(s.reduce, None | Some(ReduceOp::Sum))
             && s.scan.is_none()
             && let Some((pairs, rest)) = taken(&value, &batch)
+            // A variable of another axis ends elsewhere.
+            && pairs.iter().all(|(own, b)| vars[own.0].axis == vars[b.0].axis)
         {
             let same = |v: VarId| pairs.iter().find(|(_, b)| *b == v).map_or(v, |(own, _)| *own);
             let kept = |v: VarId| pairs.iter().find(|(own, _)| *own == v).map_or(v, |(_, batch)| *batch);

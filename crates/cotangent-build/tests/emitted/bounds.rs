@@ -74,6 +74,9 @@ impl Bounded {
     /// A function of one number: what it is at both ends, and a few roundings.
     fn through(self, f: impl Fn(f64) -> f64) -> Self {
         let value = f(self.value);
+        if self.error.is_infinite() {
+            return Bounded { value, error: f64::INFINITY, size: value.abs() };
+        }
         if !self.value.is_finite() || !value.is_finite() && self.error == 0.0 {
             // What an exact number gives is exact if it is infinite.
             return Bounded { value, error: if self.error == 0.0 { 0.0 } else { f64::INFINITY }, size: value.abs() };
