@@ -456,7 +456,12 @@ fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally)
                         Some((mut first, before)) => {
                             for (t, values) in &mut first {
                                 let other = own.get(t).into_iter().flatten();
-                                values.iter_mut().zip(other).for_each(|(a, b)| a.error = a.error.max(b.error));
+                                // What is not a number in one of them alone is not compared.
+                                let either = |(a, b): (&mut Bounded, &Bounded)| {
+                                    let alike = a.value.is_finite() == b.value.is_finite();
+                                    a.error = if alike { a.error.max(b.error) } else { f64::INFINITY };
+                                };
+                                values.iter_mut().zip(other).for_each(either);
                             }
                             (first, before || doubt)
                         }

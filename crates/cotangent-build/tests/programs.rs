@@ -61,6 +61,12 @@ const PROGRAMS: &[(&str, &str)] = &[
         "inputs: {x: [I], z: [J]}\noutputs: {y: []}\nforward:\n  - y = (sum(q in J) x[q]^2) + (sum(q in I) sin(z[q]))\n\
          instances: [{name: n, I: 5, J: 3, dtype: f64}]\n",
     ),
+    // Choices that are made when it is built.
+    (
+        "decided",
+        "inputs: {x: [I]}\noutputs: {y: [I], z: [I]}\nforward:\n  - y[i] = where(1 > 0.25, x[i], 0)\n  - z[i] = where(2 < 1, x[i], 0) + where(1 < 2, x[i]^2, 0)\n\
+         instances: [{name: n, I: 11, dtype: f64}]\n",
+    ),
     // Windows that overlap, padding, a maximum.
     (
         "net",

@@ -87,7 +87,8 @@ impl Scheduler<'_> {
         map[lane] = at.clone();
         let target = self.access(&s.target, &map);
         map[lane] = add(&at, &Linear::var(LANE));
-        let (tests, value) = self.lower_term(&s.value, &map);
+        // A choice that no read decides is one still, and no test around the row.
+        let (tests, value) = self.lower(&s.value, &map);
         assert!(tests.is_empty(), "no access is guarded");
         let value = self.lanes(value, width, None, None);
         let mut out = Vec::new();
