@@ -343,9 +343,8 @@ fn stages(built: &Built, function: &str, given: &dyn Fn(&str) -> Option<Vec<f64>
     let mut all = Vec::new();
     let stmts: Vec<Stmt> = match &op.program {
         Some(p) => {
-            let of = |f: &&cotangent_build::index::ProgramFunction| match function.trim_end_matches("_store") {
-                name => f.entry.name() == name,
-            };
+            let name = function.trim_end_matches("_store");
+            let of = |f: &&cotangent_build::index::ProgramFunction| f.entry.name() == name;
             // Of two Jacobians the kernel has the one of fewer directions: both say the same.
             let functions: Vec<_> = p.functions.iter().filter(of).collect();
             assert!(!functions.is_empty() && (functions.len() == 1 || functions[0].entry == Entry::Jacobian));
