@@ -368,7 +368,7 @@ fn draw(op: &Op, binding: &Binding, double: bool, round: usize, seed: u64) -> Va
     let mut number = |special: bool| match round {
         0 => random.ordinary(None),
         1 => (random.bits() % 9) as f64 / 2.0 - 2.0,
-        _ if special && random.bits() % 5 == 0 => {
+        _ if special && random.bits().is_multiple_of(5) => {
             const ODD: [f64; 12] =
                 [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-39, 1e30, -1e30, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, 100.0];
             ODD[(random.bits() % 12) as usize]

@@ -54,7 +54,7 @@ impl Bounded {
         Bounded { value, error: 0.0, size: value.abs() }
     }
     fn new(value: f64, error: f64, size: f64) -> Self {
-        let huge = value.is_finite() && !(size < most());
+        let huge = value.is_finite() && (size.is_nan() || size >= most());
         Bounded { value, error: if huge || error.is_nan() { f64::INFINITY } else { error }, size }
     }
     /// Of operands that are not finite, exactly so: IEEE 754 says what comes out.

@@ -227,9 +227,9 @@ impl Spec {
                         s.instances[i].extents.iter_mut().for_each(|(_, n)| n.truncate(1));
                     });
                 }
-                for d in 0..own.len() {
-                    for less in [1, own[d] / 2, own[d].saturating_sub(1)] {
-                        if less > 0 && less < own[d] {
+                for (d, &n) in own.iter().enumerate() {
+                    for less in [1, n / 2, n.saturating_sub(1)] {
+                        if less > 0 && less < n {
                             push(&|s| s.instances[i].extents[a].1[d] = less);
                         }
                     }
