@@ -546,6 +546,7 @@ fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) 
                 .suggest(at, format!("\"{interval}\""));
         }
     }
+    let message_of_mapping = message.contains("mapping values");
     let mut diagnostic = Diagnostic::error(Code::Yaml, span, message, label);
     let line = text.lines().nth((place.0 as usize).saturating_sub(1)).unwrap_or("");
     let item = line.trim_start();
@@ -555,8 +556,27 @@ fn yaml_error(source: SourceId, sources: &Sources, error: &serde_saphyr::Error) 
         diagnostic = diagnostic.help("formulas stand one on a line, each after `- `");
     } else if item.starts_with("- ") && item.contains(": ") && item.contains('=') {
         diagnostic = diagnostic.help("quote a formula in which `: ` stands");
+    } else if let Some(at) = text_with_colon(line) {
+        let text = &line[at.clone()];
+        let quoted = format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let from = sources.place(source, place.0 as usize, line[..at.start].chars().count() + 1);
+        let whole = Span { end: from.start + text.len() as u32, ..from };
+        diagnostic = diagnostic.help(format!("quote text in which `: ` stands: `{quoted}`")).suggest(whole, quoted);
+    } else if message_of_mapping && item.contains(": ") {
+        diagnostic = diagnostic.help("text of several lines in which `: ` stands begins with `|` behind its key");
     }
     diagnostic
+}
+
+/// The bytes of a line at which the unquoted text of a key has a `: ` of its own.
+fn text_with_colon(line: &str) -> Option<std::ops::Range<usize>> {
+    let (key, rest) = line.split_once(": ")?;
+    let named = key.trim_start().trim_start_matches("- ");
+    let plain = !rest.trim_start().starts_with(['"', '\'', '[', '{', '|', '>', '&', '*', '!', '#']);
+    let start = line.len() - rest.trim_start().len();
+    let text = line[start..].split(" #").next()?.trim_end();
+    let key = !named.is_empty() && named.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (key && plain && text.contains(": ")).then_some(start..start + text.len())
 }
 
 /// The bytes of a line at which an unquoted `[0, inf)` or, inside a flow mapping, `(-1, 1]` stands.
@@ -897,7 +917,14 @@ impl Decoder<'_> {
                     Some(first.to_ascii_uppercase().to_string() + &part[first.len_utf8()..])
                 })
                 .collect();
-            let help = format!("for example `{repaired}`; its index is the same in lower case");
+            let help = if !name.is_empty() && name.chars().all(|c| c.is_ascii_digit()) {
+                format!(
+                    "give the axis a name, for example `{repaired}`, and the number as its size: `sizes: {{{repaired}: {}}}`",
+                    name.value
+                )
+            } else {
+                format!("for example `{repaired}`; its index is the same in lower case")
+            };
             self.bad_name(name, "an axis", why, help);
         } else if FORMULA_WORDS.contains(&index.as_str()) {
             let why = format!("its index would be `{index}`, a word of the formula language");

@@ -486,6 +486,9 @@ impl Parser<'_> {
             Token::Sign("<" | "<=" | ">" | ">=" | "==" | "!=") => Err(self
                 .unexpected("`and`, `or` or the end of the formula")
                 .help("comparisons do not chain: write `a < b and b < c`")),
+            Token::Sign("[") => Err(self
+                .unexpected("an operator or the end of the formula")
+                .help("elements are read of tensors by name: make what stands before a step of its own, `h = ...`, and read `h[...]` here")),
             _ => Err(self.unexpected("an operator or the end of the formula")),
         }
     }
@@ -841,12 +844,14 @@ impl Parser<'_> {
                 let here = self.lexeme();
                 let axis = self.in_axis()?;
                 if axis.is_some() && !(target && matches!(expr.kind, ExprKind::Name(_) | ExprKind::Number(_))) {
-                    return Err(fail(
-                        self.span(here),
-                        "`in` binds an index in a target or a reduction only",
-                        "not here",
-                    )
-                    .help("write `sum(k in I) x[k]`, or `s[l, m in L] = ...`"));
+                    return Err(if target {
+                        fail(self.span(here), "`in` binds one plain index", "behind more than an index").help(
+                            "an output needs no `in` there, its axes are declared; a local has an axis for each index: `f[a, b]` for `f[a*B + b in F]`",
+                        )
+                    } else {
+                        fail(self.span(here), "`in` binds an index in a target or a reduction only", "not here")
+                            .help("write `sum(k in I) x[k]`, or `s[l, m in L] = ...`")
+                    });
                 }
                 access.index.push(IndexArg { expr, axis });
                 if self.accept(",").is_none() {

@@ -216,7 +216,13 @@ impl Resolver<'_> {
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 let message = format!("there is no op `{}` to call", f.value);
                 let d = Diagnostic::error(Code::UnknownOp, f.span, message, "neither in this build nor shipped");
-                self.out.push(d.did_you_mean(&f.value, f.span, &names, "ops"));
+                let function = Unary::from_name(&f.value).is_some() || Binary::from_name(&f.value).is_some();
+                self.out.push(if function {
+                    let of = "it is a function of elements: make its argument a step of its own, `h = ...`, and write";
+                    d.help(format!("{of} `y[i] = {}(h[i])`", f.value))
+                } else {
+                    d.did_you_mean(&f.value, f.span, &names, "ops")
+                });
             }
             Err(Missing::Deep(depth)) => {
                 let message = format!("`{}` is too large: its calls go more than {depth} ops deep", self.op.name);

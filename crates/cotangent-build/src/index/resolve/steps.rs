@@ -346,8 +346,15 @@ impl Resolver<'_> {
             ),
             (Assign::Set, _, Some(first)) => {
                 let numbers = |w: &Touch| w.index.iter().any(|a| a.as_int().is_some());
+                // The reads of a step are known before its write.
+                let updates = h.reads.iter().any(|r| r.span.start > touch.span.start);
                 let (what, help) = if numbers(first) && numbers(&touch) {
                     ("an element of ", "write `+=` to add to it, or correct the position")
+                } else if updates {
+                    (
+                        "",
+                        "a tensor is no variable that changes: give the result of this step a name of its own, and read that from here on",
+                    )
                 } else {
                     ("", "write `+=` to add to it, or a new local")
                 };

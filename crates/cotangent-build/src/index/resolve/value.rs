@@ -387,6 +387,9 @@ impl Resolver<'_> {
                 let known = OTHER_NAMES.iter().find(|(other, _)| *other == name);
                 let d = match known {
                     Some((_, own)) => d.help(format!("it is called `{own}` here")).suggest(f.span, *own),
+                    None if matches!(name, "stop_gradient" | "stop_grad" | "detach") => d.help(
+                        "make what has no derivative an input of its own, and leave it out of the `wrt:` of a program",
+                    ),
                     None => d.did_you_mean(name, f.span, &names, "functions"),
                 };
                 self.told_once(name, d);
