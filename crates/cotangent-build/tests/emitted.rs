@@ -6,16 +6,14 @@
 //! derivative that the op's rules say; signatures name inputs, outputs and their duals alone. `EMITTED=5000` makes more specs, `EMITTED_SEED=7`
 //! one, with its text. A spec that fails is made smaller until nothing can be left out.
 
-#[path = "emitted/bounds.rs"]
-mod bounds;
 mod generated;
 mod specs;
 
-use bounds::{Bounded, rounded};
 use cotangent_build::certify::{Certified, Sampler};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::{self, Compiled};
 use cotangent_build::index::bind::Binding;
+use cotangent_build::index::bounds::{Bounded, rounded};
 use cotangent_build::index::eval::{Machine, Number};
 use cotangent_build::index::{Entry, Op, Role, Stmt, TensorId};
 use cotangent_build::library::Library;

@@ -444,6 +444,8 @@ pub(crate) trait Close: Number {
     /// Equal, given the largest magnitude among the elements compared.
     fn close(self, other: Self, scale: f64) -> bool;
     fn magnitude(self) -> f64;
+    /// How far apart they are; infinitely so where numbers are not near each other.
+    fn distance(self, other: Self) -> f64;
     fn show(self) -> String;
 }
 
@@ -453,6 +455,9 @@ impl Close for M61 {
     }
     fn magnitude(self) -> f64 {
         0.0
+    }
+    fn distance(self, other: Self) -> f64 {
+        if self == other { 0.0 } else { f64::INFINITY }
     }
     fn show(self) -> String {
         format!("{} (mod 2^61 - 1)", self.signed())
@@ -471,10 +476,20 @@ impl Close for f64 {
     fn magnitude(self) -> f64 {
         if self.is_finite() { self.abs() } else { 0.0 }
     }
+    fn distance(self, other: Self) -> f64 {
+        if self.to_bits() == other.to_bits() { 0.0 } else { (self - other).abs() }
+    }
     fn show(self) -> String {
         let digits = format!("{self:.6}");
         let digits = digits.trim_end_matches('0').trim_end_matches('.').to_string();
-        if digits.parse() == Ok(self) { digits } else { format!("{self:.6}") }
+        let small = self != 0.0 && self.abs() < 1e-3;
+        if digits.parse() == Ok(self) {
+            digits
+        } else if small {
+            format!("{self:e}")
+        } else {
+            format!("{self:.6}")
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! before they are read. Derivatives are statements of the same IR, so they can be differentiated again.
 
 pub mod bind;
+pub mod bounds;
 pub mod check;
 pub mod element;
 pub mod eval;

@@ -1,10 +1,10 @@
-//! Numbers that know how far off the emitted code may be: takes formulas through the index interpreter, gives values in `f64` and a bound of the
+//! Numbers that know how far off another way to compute them may be: takes formulas through an interpreter, gives values in `f64` and a bound of the
 //! error that the same formula has where each operation is rounded, in any order of summation, with or without fused products.
 //!
 //! Holds after it: a bound is infinite where nothing can be said (a jump within the error); a comparison that the error may turn raises a flag.
 
-use cotangent_build::index::eval::Number;
-use cotangent_build::index::{Binary, Compare, Unary};
+use super::eval::Number;
+use super::{Binary, Compare, Unary};
 use std::cell::Cell;
 
 thread_local! {
