@@ -421,6 +421,8 @@ struct Tensors<'a, N> {
     /// Of each loop, by the address of its body.
     loops: HashMap<*const Node, Apart>,
     nest: Option<&'a Nest>,
+    /// How many accesses each tensor has in the nest.
+    touches: BTreeMap<TensorId, usize>,
     steps: u64,
 }
 
@@ -487,6 +489,7 @@ impl<'a, N: Close> Tensors<'a, N> {
             garbage: N::from_f64(0.0),
             whole,
             loops: HashMap::new(),
+            touches: BTreeMap::new(),
             nest: None,
             steps: 0,
         }
@@ -502,6 +505,7 @@ impl<'a, N: Close> Tensors<'a, N> {
 
     fn begin(&mut self, nest: &'a Nest) {
         self.nest = Some(nest);
+        self.touches = touches(&nest.body);
         self.loops.clear();
         self.scratch.clear();
         for l in nest.locals.iter().filter(|l| is_scratch(self.kernel, nest, l.tensor)) {
@@ -572,7 +576,8 @@ impl<N: Close> Memory<N> for Tensors<'_, N> {
             return Some(Vec::new());
         }
         let (kernel, nest) = (self.kernel, self.nest?);
-        let writes = self.loops.entry(body.as_ptr()).or_insert_with(|| apart(kernel, nest, body)).as_ref()?;
+        let writes =
+            self.loops.entry(body.as_ptr()).or_insert_with(|| apart(kernel, nest, body, &self.touches)).as_ref()?;
         let mut turns: BTreeSet<i64> = BTreeSet::new();
         for w in writes {
             let Some(Store::Corners { corners, .. }) = self.stores.get(&w.tensor) else { return None };
@@ -647,7 +652,8 @@ fn each<'a>(nodes: &'a [Node], f: &mut impl FnMut(&'a Node)) {
 }
 
 /// What the turns of a loop write, if a turn may be left out without another noticing, but for what it writes itself.
-fn apart(kernel: &Kernel, n: &Nest, body: &[Node]) -> Apart {
+/// `all`: how many accesses each tensor has in the whole nest.
+fn apart(kernel: &Kernel, n: &Nest, body: &[Node], all: &BTreeMap<TensorId, usize>) -> Apart {
     let (mut begun, mut updated, mut filled) = (BTreeSet::new(), BTreeSet::new(), false);
     each(body, &mut |node| match node {
         Node::Init { register, .. } | Node::Sums { into: register, .. } => _ = begun.insert(*register),
@@ -657,16 +663,17 @@ fn apart(kernel: &Kernel, n: &Nest, body: &[Node]) -> Apart {
     });
     let written = writes(body);
     let (scratch, for_good): (Vec<_>, Vec<_>) = written.into_iter().partition(|w| is_scratch(kernel, n, w.tensor));
-    let inner = |t: TensorId| touches(body, t) == touches(&n.body, t);
-    let alone = !filled && updated.is_subset(&begun) && scratch.iter().all(|w| inner(w.tensor));
+    let here = touches(body);
+    let inner = |w: &Write| here.get(&w.tensor) == all.get(&w.tensor);
+    let alone = !filled && updated.is_subset(&begun) && scratch.iter().all(inner);
     (alone && !for_good.is_empty()).then_some(for_good)
 }
 
-/// How many accesses a tensor has.
-fn touches(nodes: &[Node], t: TensorId) -> usize {
-    let mut count = 0;
+/// How many accesses each tensor has.
+fn touches(nodes: &[Node]) -> BTreeMap<TensorId, usize> {
+    let mut count = BTreeMap::new();
     each(nodes, &mut |node| {
-        let mut see = |a: &Access| count += usize::from(a.tensor == t);
+        let mut see = |a: &Access| *count.entry(a.tensor).or_insert(0) += 1;
         match node {
             Node::Init { value, .. } => value.loads(&mut see),
             Node::Update { place, value, .. } => {
@@ -677,7 +684,7 @@ fn touches(nodes: &[Node], t: TensorId) -> usize {
             }
             Node::If { tests, .. } => tests.iter().for_each(|t| t.loads(&mut see)),
             Node::Transpose { from, to } => from.iter().chain(to).for_each(see),
-            Node::Fill(filled) => count += usize::from(*filled == t),
+            Node::Fill(filled) => *count.entry(*filled).or_insert(0) += 1,
             Node::Comment(..) | Node::Loop { .. } | Node::Trial { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
         }
     });

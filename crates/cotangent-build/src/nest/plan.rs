@@ -223,16 +223,18 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
 fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Vec<Function>, Workspace) {
     let sets: Vec<_> = parts.iter().map(|p| touched(&p.steps)).collect();
     // The stages from the first that touches a local to the last.
+    let locals: BTreeSet<TensorId> = f.locals.iter().copied().collect();
     let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
     for (n, (reads, writes)) in sets.iter().enumerate() {
-        for t in reads.union(writes).filter(|t| f.locals.contains(t)) {
+        for t in reads.union(writes).filter(|t| locals.contains(t)) {
             lives.entry(*t).or_insert((n, n)).1 = n;
         }
     }
     // A stage's own small tensors stay on its stack.
     let mut own: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
-    for (n, Group { steps, tiled }) in parts.iter().enumerate() {
-        let inner: Vec<TensorId> = lives.iter().filter(|(_, l)| **l == (n, n)).map(|(t, _)| *t).collect();
+    let mut inner: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
+    lives.iter().filter(|(_, (first, last))| first == last).for_each(|(t, (n, _))| inner[*n].push(*t));
+    for (n, (Group { steps, tiled }, inner)) in parts.iter().zip(inner).enumerate() {
         let dropped = fuse(steps, &inner).dropped;
         let registers = if *tiled { epilogue::split(steps, &inner).1 } else { Vec::new() };
         let size = |t: &TensorId| {
@@ -349,25 +351,35 @@ fn places(kernel: &Kernel, lives: &BTreeMap<TensorId, (usize, usize)>, stages: u
     let mut order: Vec<TensorId> = lives.keys().copied().collect();
     order.sort_by_key(|t| (std::cmp::Reverse(bytes(kernel, *t)), *t));
     let mut places: BTreeMap<TensorId, usize> = BTreeMap::new();
+    // What has a place, by where it begins: first and last byte, first and last stage.
+    let mut taken: Vec<[usize; 4]> = Vec::new();
     for t in order {
         let (first, last) = lives[&t];
-        let meets = |u: &TensorId| lives[u].0 <= last && first <= lives[u].1;
-        let mut taken: Vec<(usize, usize)> =
-            places.iter().filter(|(u, _)| meets(u)).map(|(u, at)| (*at, at + bytes(kernel, *u))).collect();
-        taken.sort_unstable();
+        let own = bytes(kernel, t);
         let mut at = 0;
-        for (from, to) in taken {
-            if at + bytes(kernel, t) <= from {
+        for [from, to, begins, ends] in &taken {
+            if *begins > last || first > *ends {
+                continue;
+            }
+            if at + own <= *from {
                 break;
             }
-            at = at.max(to);
+            at = at.max(*to);
         }
+        taken.insert(taken.partition_point(|[from, ..]| *from <= at), [at, at + own, first, last]);
         places.insert(t, at);
     }
-    let size = places.iter().map(|(t, at)| at + bytes(kernel, *t)).max().unwrap_or(0);
-    let at_once = |n: usize| {
-        lives.iter().filter(|(_, (from, to))| (*from..=*to).contains(&n)).map(|(t, _)| bytes(kernel, *t)).sum::<usize>()
-    };
-    let needed = (0..stages).map(at_once).max().unwrap_or(0);
+    let size = taken.iter().map(|[_, to, ..]| *to).max().unwrap_or(0);
+    // Bytes that begin to be needed with a stage, and those that end before it.
+    let (mut begin, mut end) = (vec![0; stages + 1], vec![0; stages + 1]);
+    for (t, (first, last)) in lives {
+        begin[*first] += bytes(kernel, *t);
+        end[*last + 1] += bytes(kernel, *t);
+    }
+    let at_once = begin.iter().zip(&end).scan(0, |sum, (begin, end)| {
+        *sum = *sum + begin - end;
+        Some(*sum)
+    });
+    let needed = at_once.max().unwrap_or(0);
     Workspace { places, bytes: size, needed, lives: lives.clone(), over: Vec::new() }
 }

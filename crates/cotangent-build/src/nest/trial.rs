@@ -6,6 +6,7 @@
 
 use super::schedule::Scheduler;
 use super::*;
+use std::collections::BTreeMap;
 
 /// Turns of a block at most: many beside the test at its end, few to do again where an argument is rare.
 const BLOCK: usize = 256;
@@ -120,22 +121,50 @@ fn set(place: Access, value: Value) -> Node {
 
 /// The elements that a turn of the loop over `var` adds to, if its body can be tried and calls a function that has a branch.
 fn sums(var: VarId, body: &[Node]) -> Option<Vec<Access>> {
-    let mut r =
-        Reader { var, targets: Vec::new(), set: Vec::new(), begun: Vec::new(), sums: Vec::new(), branches: false };
+    let mut r = Reader {
+        var,
+        targets: BTreeMap::new(),
+        set: Accesses::default(),
+        begun: Accesses::default(),
+        sums: Accesses::default(),
+        branches: false,
+    };
     r.targets(body)?;
     r.read(body, true)?;
-    r.branches.then_some(r.sums)
+    r.branches.then(|| r.sums.order.into_iter().cloned().collect())
+}
+
+/// Accesses in order, found by their tensor: a body has thousands.
+#[derive(Default)]
+struct Accesses<'a> {
+    order: Vec<&'a Access>,
+    of: BTreeMap<TensorId, Vec<&'a Access>>,
+}
+
+impl<'a> Accesses<'a> {
+    fn push(&mut self, a: &'a Access) {
+        self.order.push(a);
+        self.of.entry(a.tensor).or_default().push(a);
+    }
+    fn contains(&self, a: &Access) -> bool {
+        self.of.get(&a.tensor).is_some_and(|all| all.contains(&a))
+    }
+    fn truncate(&mut self, len: usize) {
+        for a in self.order.drain(len..) {
+            self.of.get_mut(&a.tensor).and_then(Vec::pop);
+        }
+    }
 }
 
 /// Follows a body in its order; `None` from its functions says that it cannot be tried.
 struct Reader<'a> {
     var: VarId,
-    /// Every element that the body writes, and how.
-    targets: Vec<(&'a Access, Update)>,
+    /// Every element that the body writes, and how, by tensor.
+    targets: BTreeMap<TensorId, Vec<(&'a Access, Update)>>,
     /// What is set by now, and what is added to, whatever the tests were.
-    set: Vec<&'a Access>,
-    begun: Vec<&'a Access>,
-    sums: Vec<Access>,
+    set: Accesses<'a>,
+    begun: Accesses<'a>,
+    sums: Accesses<'a>,
     branches: bool,
 }
 
@@ -145,7 +174,7 @@ impl<'a> Reader<'a> {
             Node::Comment(..) => Some(()),
             Node::If { body, .. } => self.targets(body),
             Node::Update { place: Place::Element(a), how, .. } => {
-                self.targets.push((a, *how));
+                self.targets.entry(a.tensor).or_default().push((a, *how));
                 Some(())
             }
             _ => None,
@@ -165,7 +194,7 @@ impl<'a> Reader<'a> {
                         t.loads(&mut |a| ok &= self.readable(a));
                         ok.then_some(())?;
                     }
-                    let known = (self.set.len(), self.begun.len());
+                    let known = (self.set.order.len(), self.begun.order.len());
                     self.read(body, still)?;
                     self.set.truncate(known.0);
                     self.begun.truncate(known.1);
@@ -176,11 +205,11 @@ impl<'a> Reader<'a> {
                     self.branches |= branches(value);
                     match how {
                         Update::Set => self.set.push(a),
-                        Update::Reduce(_) if self.set.contains(&a) || self.begun.contains(&a) => {}
+                        Update::Reduce(_) if self.set.contains(a) || self.begun.contains(a) => {}
                         Update::Reduce(_) => {
                             ok &= still && self.apart(a) && !self.sums.contains(a);
                             self.begun.push(a);
-                            self.sums.push(a.clone());
+                            self.sums.push(a);
                         }
                     }
                     ok.then_some(())?;
@@ -193,14 +222,14 @@ impl<'a> Reader<'a> {
 
     /// Whether a turn reads the same when it runs again.
     fn readable(&self, a: &Access) -> bool {
-        self.targets.iter().all(|(t, _)| t.tensor != a.tensor) || self.set.contains(&a)
+        !self.targets.contains_key(&a.tensor) || self.set.contains(a)
     }
 
     /// Whether each turn has an element of its own, and the tensor is only added to, there.
     fn apart(&self, a: &Access) -> bool {
         let moves = |p: &Position| p.divisor == 1 && p.numerator.coefficient(self.var) != 0;
-        let added = |(t, how): &(&Access, Update)| t.tensor != a.tensor || (*t == a && *how != Update::Set);
-        self.targets.iter().all(added) && a.positions.iter().any(moves)
+        let added = |(t, how): &(&Access, Update)| *t == a && *how != Update::Set;
+        self.targets.get(&a.tensor).is_none_or(|all| all.iter().all(added)) && a.positions.iter().any(moves)
     }
 }
 
