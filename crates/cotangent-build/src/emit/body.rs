@@ -160,7 +160,7 @@ impl Writer<'_> {
             }
             Node::Loop { var, body } => {
                 let (name, extent) = (Path::name(self.names.var(*var)), self.n.vars[*var].extent);
-                out.push(Stmt::For { var: name, extent, body: self.within(body) });
+                out.push(Stmt::For { var: name, extent: rust::Number::whole(extent), body: self.within(body) });
             }
             Node::If { tests, body } => {
                 let test = self.tests(rust::Binary::And, tests);

@@ -92,7 +92,7 @@ pub enum Stmt {
     /// From 0 to the extent.
     For {
         var: Path,
-        extent: usize,
+        extent: Number,
         body: Vec<Stmt>,
     },
     If {
@@ -167,6 +167,11 @@ impl Number {
     /// A whole number.
     pub fn whole(n: usize) -> Self {
         Number(n.to_string())
+    }
+    /// A whole number of a type.
+    pub fn integer(n: u64, ty: &str) -> Self {
+        assert!(is_name(ty), "{ty} is no type");
+        Number(format!("{n}_{ty}"))
     }
     /// Of the type that its place has.
     pub fn zero() -> Self {
@@ -419,7 +424,7 @@ impl Stmt {
     /// What stands before the braces.
     fn head(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
-            Stmt::For { var, extent, .. } => write!(f, "for {var} in 0..{extent} "),
+            Stmt::For { var, extent, .. } => write!(f, "for {var} in 0..{} ", extent.0),
             Stmt::If { test, .. } => write!(f, "if {} ", At(test, Level::Or)),
             _ => Ok(()),
         }
@@ -491,7 +496,7 @@ mod tests {
             Stmt::Assign(a, b) => Stmt::Assign(bare(a), bare(b)),
             Stmt::Change(a, op, b) => Stmt::Change(bare(a), *op, bare(b)),
             Stmt::Expr(e) => Stmt::Expr(bare(e)),
-            Stmt::For { var, extent, body: b } => Stmt::For { var: var.clone(), extent: *extent, body: body(b) },
+            Stmt::For { var, extent, body: b } => Stmt::For { var: var.clone(), extent: extent.clone(), body: body(b) },
             Stmt::If { test, body: b } => Stmt::If { test: bare(test), body: body(b) },
         }
     }
@@ -624,7 +629,7 @@ mod tests {
                 let syn::Expr::Range(r) = &*l.expr else { panic!() };
                 let Expr::Number(n) = read(r.end.as_ref().unwrap()) else { panic!() };
                 let body = l.body.stmts.iter().map(read_stmt).collect();
-                Stmt::For { var: read_name(&l.pat).0, extent: n.0.parse().unwrap(), body }
+                Stmt::For { var: read_name(&l.pat).0, extent: n, body }
             }
             syn::Stmt::Expr(syn::Expr::If(i), None) if i.else_branch.is_none() => {
                 Stmt::If { test: read(&i.cond), body: i.then_branch.stmts.iter().map(read_stmt).collect() }
@@ -703,7 +708,13 @@ mod tests {
             let inner = depth.saturating_sub(1);
             let kind = if depth == 0 { 3 + self.below(3) } else { self.below(7) };
             match kind {
-                0 => Stmt::For { var: Path::name("i"), extent: self.below(9), body: self.some(3, |r| r.stmt(inner)) },
+                0 => {
+                    let extent = match self.below(2) {
+                        0 => Number::whole(self.below(9)),
+                        _ => Number::integer(self.below(9) as u64, "i64"),
+                    };
+                    Stmt::For { var: Path::name("i"), extent, body: self.some(3, |r| r.stmt(inner)) }
+                }
                 1 => Stmt::If { test: self.expr(inner), body: self.some(3, |r| r.stmt(inner)) },
                 2 => {
                     // A choice of what is done, in one line.

@@ -4,15 +4,17 @@
 //! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test does with them stands in
 //! `harness.rs`, which goes into the generated file as it is.
 
+use super::rust::{self, Expr as Value, Number, Path, Stmt as Rust};
 use super::{Compiled, place};
 use crate::diagnostic::Diagnostics;
 use crate::index::bind::{Binding, ParamValue};
-use crate::index::{self, Affine, Atom, AxisId, Compare, Cond, Entry, Expr, Op, Poly, ReduceOp, Role, Stmt, TensorId};
+use crate::index::{
+    self, Affine, Atom, AxisId, Compare, Cond, Entry, Expr, Op, Poly, ReduceOp, Role, Stmt, TensorId, VarId,
+};
 use crate::index::{ParamId, scan};
 use crate::plain::{Function, Kind};
 use crate::source::Sources;
 use serde::Serialize;
-use std::fmt::Write;
 
 #[cfg(test)]
 #[allow(dead_code, reason = "generated tests use the rest")]
@@ -75,9 +77,9 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
         let (entry, given, stmts) = statements(op, f);
         let number = loops.iter().position(|(e, _)| *e == entry).unwrap_or_else(|| {
             let units = scan::units(&stmts).into_iter().map(|unit| &stmts[unit]);
-            let mut text = String::new();
-            let work = units.map(|unit| w.unit(unit, &mut text)).fold(0u64, u64::saturating_add);
-            loops.push((entry, LoopsContext { given, work, text }));
+            let mut stmts = Vec::new();
+            let work = units.map(|unit| w.unit(unit, &mut stmts)).fold(0u64, u64::saturating_add);
+            loops.push((entry, LoopsContext { given, work, text: rust::lines(&stmts, 4) }));
             loops.len() - 1
         });
         functions.push(FunctionContext {
@@ -215,7 +217,7 @@ fn kinks(op: &Op, binding: &Binding) -> Vec<String> {
     all.into_iter().map(|v| format!("{v:?}")).collect()
 }
 
-/// Statements to text.
+/// Statements of the index IR to those of Rust.
 struct Writer<'a> {
     op: &'a Op,
     binding: &'a Binding,
@@ -226,20 +228,22 @@ type Slots = Vec<Vec<String>>;
 
 impl Writer<'_> {
     /// A statement, or a recurrence; gives about how many operations it has.
-    fn unit(&self, unit: &[Stmt], out: &mut String) -> u64 {
+    fn unit(&self, unit: &[Stmt], out: &mut Vec<Rust>) -> u64 {
         let Some(turn) = unit[0].scan else { return self.stmt(&unit[0], None, out) };
         let turns = self.binding.count(unit[0].vars[turn.var.0].axis);
-        let _ = writeln!(out, "for turn in 0..{turns}_i64 {{");
-        let at = if turn.backwards { format!("{} - turn", turns - 1) } else { "turn".into() };
-        let _ = writeln!(out, "let turn = {at};");
-        let work = unit.iter().map(|s| self.stmt(s, s.scan.map(|t| t.var.0), out)).fold(0, u64::saturating_add);
-        out.push_str("}\n");
+        let mut body = Vec::new();
+        if turn.backwards {
+            let value = integer(turns as i64 - 1).binary(rust::Binary::Sub, Value::name("turn"));
+            body.push(set("turn", false, value));
+        }
+        let work = unit.iter().map(|s| self.stmt(s, s.scan.map(|t| t.var.0), &mut body)).fold(0, u64::saturating_add);
+        out.push(Rust::For { var: Path::name("turn"), extent: Number::integer(turns as u64, "i64"), body });
         work.saturating_mul(turns as u64)
     }
 
     /// `turn`: the variable that stands still.
-    fn stmt(&self, s: &Stmt, turn: Option<usize>, out: &mut String) -> u64 {
-        let _ = writeln!(out, "// {}", index::print::stmt(self.op, s));
+    fn stmt(&self, s: &Stmt, turn: Option<usize>, out: &mut Vec<Rust>) -> u64 {
+        out.push(Rust::Comment(index::print::stmt(self.op, s)));
         let mut slots: Slots = Vec::new();
         let mut count = 0;
         for (v, var) in s.vars.iter().enumerate() {
@@ -249,106 +253,108 @@ impl Writer<'_> {
             slots.push(own);
         }
         let mut turns = 1u64;
-        let mut open = |vars: std::ops::Range<usize>, out: &mut String| {
-            let mut loops = 0;
-            for v in vars.filter(|v| turn != Some(*v)) {
-                for (name, extent) in slots[v].iter().zip(&self.binding.extents[s.vars[v].axis.0]) {
-                    let _ = writeln!(out, "for {name} in 0..{extent}_i64 {{");
-                    (loops, turns) = (loops + 1, turns.saturating_mul(*extent as u64));
+        // The loops over variables, outermost first, around a body.
+        let mut around = |vars: std::ops::Range<usize>, mut body: Vec<Rust>| {
+            for v in vars.filter(|v| turn != Some(*v)).rev() {
+                for (name, extent) in slots[v].iter().zip(&self.binding.extents[s.vars[v].axis.0]).rev() {
+                    turns = turns.saturating_mul(*extent as u64);
+                    let extent = Number::integer(*extent as u64, "i64");
+                    body = vec![Rust::For { var: Path::name(name), extent, body }];
                 }
             }
-            loops
+            body
         };
-        let free = open(0..s.free, out);
         let value = self.expr(&s.value, &slots);
+        let run = Value::name("r");
+        let mut body = Vec::new();
         let total = match s.reduce {
-            None => {
-                let _ = writeln!(out, "let total = {value};");
-                "total"
-            }
+            None => value,
             Some(r) => {
-                let _ = writeln!(out, "let mut all = {};", reduction(r));
-                let bound = open(s.free..s.vars.len(), out);
-                out.push_str(&match r {
-                    ReduceOp::Sum => format!("all.take({value});\n"),
-                    _ => format!("r.begin();\nlet term = {value};\nall.take(r, term);\n"),
-                });
-                out.push_str(&"}".repeat(bound));
-                out.push('\n');
-                "all.total()"
+                let all = Value::name("all");
+                body.push(set("all", true, reduction(r)));
+                let term = match r {
+                    ReduceOp::Sum => vec![Rust::Expr(method(all.clone(), "take", [value]))],
+                    _ => vec![
+                        Rust::Expr(method(run.clone(), "begin", [])),
+                        set("term", false, value),
+                        Rust::Expr(method(all.clone(), "take", [run.clone(), Value::name("term")])),
+                    ],
+                };
+                body.extend(around(s.free..s.vars.len(), term));
+                method(all, "total", [])
             }
         };
-        let how = if s.accumulate { "add" } else { "set" };
+        body.push(set("total", false, total));
         let at = self.positions(s.target, &s.index, &slots);
-        let _ = writeln!(out, "r.{how}({}, [{at}], {total});\n{}", s.target.0, "}".repeat(free));
+        let how = if s.accumulate { "add" } else { "set" };
+        body.push(Rust::Expr(method(run, how, [Value::whole(s.target.0), at, Value::name("total")])));
+        out.extend(around(0..s.free, body));
         let mut nodes = 1u64;
         s.value.visit(&mut |_| nodes += 1);
         turns.saturating_mul(nodes)
     }
 
-    fn expr(&self, e: &Expr, slots: &Slots) -> String {
+    fn expr(&self, e: &Expr, slots: &Slots) -> Value {
         let of = |e: &Expr| self.expr(e, slots);
         match e {
             Expr::Const(c) => number(*c),
             Expr::Param(p) => number(self.binding.real(*p)),
             Expr::Extent(a) => number(self.binding.count(*a) as f64),
-            Expr::Read(t, index) => format!("r.at({}, [{}])", t.0, self.positions(*t, index, slots)),
-            Expr::Unary(f, a) => format!("{}.{}()", of(a), f.name()),
-            Expr::Binary(f, a, b) => format!("{}.{}({})", of(a), f.name(), of(b)),
-            Expr::Powf(a, n) => format!("{}.powf({n:?})", of(a)),
-            Expr::Where(c, a, b) => format!("{}.choose(|| {}, || {})", self.cond(c, slots), of(a), of(b)),
+            Expr::Read(t, index) => {
+                method(Value::name("r"), "at", [Value::whole(t.0), self.positions(*t, index, slots)])
+            }
+            Expr::Unary(f, a) => method(of(a), f.name(), []),
+            Expr::Binary(f, a, b) => method(of(a), f.name(), [of(b)]),
+            Expr::Powf(a, n) => method(of(a), "powf", [real(*n)]),
+            Expr::Where(c, a, b) => method(self.cond(c, slots), "choose", [a, b].map(|e| later(of(e)))),
             Expr::Reduce(..) => unreachable!("reductions stand at the root"),
         }
     }
 
-    fn cond(&self, c: &Cond, slots: &Slots) -> String {
+    fn cond(&self, c: &Cond, slots: &Slots) -> Value {
         let of = |c: &Cond| self.cond(c, slots);
         match c {
             Cond::Index(op, a, b) => {
                 // Of a group: in every dimension, `!=` in some.
                 let rank = a.vars().chain(b.vars()).next().map_or(1, |v| slots[v.0].len());
-                let side = |d| format!("{} {} {}", self.numerator(a, d, slots), sign(*op), self.numerator(b, d, slots));
-                let sides: Vec<String> = (0..rank).map(side).collect();
-                let (join, none) = if *op == Compare::Ne { (" || ", "false") } else { (" && ", "true") };
-                let all = if sides.is_empty() { none.into() } else { sides.join(join) };
-                format!("Truth::of({all})")
+                let side = |d| self.numerator(a, d, slots).binary(sign(*op), self.numerator(b, d, slots));
+                let differ = *op == Compare::Ne;
+                let join = if differ { rust::Binary::Or } else { rust::Binary::And };
+                let all = Value::joined(join, (0..rank).map(side)).unwrap_or(Value::Bool(!differ));
+                Path::new(&["Truth", "of"]).call([all])
             }
-            Cond::Value(op, a, b) => format!("{}.{}({})", self.expr(a, slots), word(*op), self.expr(b, slots)),
-            Cond::Inside(t, index) => format!("r.inside({}, [{}])", t.0, self.positions(*t, index, slots)),
-            Cond::And(a, b) => format!("{}.and(|| {})", of(a), of(b)),
-            Cond::Or(a, b) => format!("{}.or(|| {})", of(a), of(b)),
-            Cond::Not(a) => format!("{}.not()", of(a)),
+            Cond::Value(op, a, b) => method(self.expr(a, slots), word(*op), [self.expr(b, slots)]),
+            Cond::Inside(t, index) => {
+                method(Value::name("r"), "inside", [Value::whole(t.0), self.positions(*t, index, slots)])
+            }
+            Cond::And(a, b) => method(of(a), "and", [later(of(b))]),
+            Cond::Or(a, b) => method(of(a), "or", [later(of(b))]),
+            Cond::Not(a) => method(of(a), "not", []),
         }
     }
 
-    /// One position for each dimension of the tensor as it is declared.
-    fn positions(&self, t: TensorId, index: &[Affine], slots: &Slots) -> String {
+    /// An array: one position for each dimension of the tensor as it is declared.
+    fn positions(&self, t: TensorId, index: &[Affine], slots: &Slots) -> Value {
         let mut all = Vec::new();
         for (a, axis) in index.iter().zip(&self.op.tensor(t).axes) {
             for d in 0..self.binding.rank(*axis) {
                 let numerator = self.numerator(a, d, slots);
                 let divisor = self.poly(&a.divisor, d);
-                all.push(if divisor == 1 { numerator } else { format!("exactly({numerator}, {divisor})") });
+                let exactly = Path::name("exactly");
+                all.push(if divisor == 1 { numerator } else { exactly.call([numerator, integer(divisor)]) });
             }
         }
-        all.join(", ")
+        Value::Array(all)
     }
 
-    fn numerator(&self, a: &Affine, dim: usize, slots: &Slots) -> String {
-        let mut text = String::new();
-        for (v, c) in &a.terms {
-            let (c, name) = (self.poly(c, dim), &slots[v.0][dim]);
-            let plus = if text.is_empty() { "" } else { " + " };
-            let _ = if c == 1 { write!(text, "{plus}{name}") } else { write!(text, "{plus}({c}) * {name}") };
-        }
+    fn numerator(&self, a: &Affine, dim: usize, slots: &Slots) -> Value {
+        let term = |(v, c): &(VarId, Poly)| {
+            let (c, name) = (self.poly(c, dim), Value::name(&slots[v.0][dim]));
+            if c == 1 { name } else { integer(c).binary(rust::Binary::Mul, name) }
+        };
         let constant = self.poly(&a.constant, dim);
-        if text.is_empty() {
-            return format!("({constant}_i64)");
-        }
-        if constant != 0 {
-            let _ = write!(text, " + ({constant})");
-        }
-        text
+        let rest = (constant != 0 || a.terms.is_empty()).then(|| integer(constant));
+        Value::joined(rust::Binary::Add, a.terms.iter().map(term).chain(rest)).expect("it has a term or a constant")
     }
 
     /// A size or parameter in one dimension.
@@ -365,31 +371,61 @@ impl Writer<'_> {
     }
 }
 
-fn number(v: f64) -> String {
-    if v.is_finite() {
-        format!("Near::number({v:?})")
-    } else {
-        format!("Near::exact({})", if v > 0.0 { "f64::INFINITY" } else { "f64::NEG_INFINITY" })
+fn set(name: &str, mutable: bool, value: Value) -> Rust {
+    Rust::Let { names: vec![Path::name(name)], mutable, value }
+}
+
+fn method<const N: usize>(of: Value, name: &str, arguments: [Value; N]) -> Value {
+    of.method(Path::name(name), arguments)
+}
+
+/// A closure: it is run where its value is needed.
+fn later(value: Value) -> Value {
+    Value::closure(&[], value)
+}
+
+fn signed(negative: bool, number: Number) -> Value {
+    let number = Value::Number(number);
+    if negative { number.unary(rust::Unary::Neg) } else { number }
+}
+
+fn integer(n: i64) -> Value {
+    signed(n < 0, Number::integer(n.unsigned_abs(), "i64"))
+}
+
+fn real(v: f64) -> Value {
+    signed(v.is_sign_negative(), Number::real(v, "f64"))
+}
+
+fn number(v: f64) -> Value {
+    let near = |name: &str, v: Value| Path::new(&["Near", name]).call([v]);
+    let infinity = |name: &str| Value::Path(Path::new(&["f64", name]));
+    match v {
+        f64::INFINITY => near("exact", infinity("INFINITY")),
+        f64::NEG_INFINITY => near("exact", infinity("NEG_INFINITY")),
+        v => near("number", real(v)),
     }
 }
 
-fn reduction(r: ReduceOp) -> &'static str {
+fn reduction(r: ReduceOp) -> Value {
+    let path = |names: &[&str]| Value::Path(Path::new(names));
+    let fold = |none: Value, f: &str| Path::new(&["Fold", "new"]).call([none, path(&["Near", f])]);
     match r {
-        ReduceOp::Sum => "Sum::new()",
-        ReduceOp::Prod => "Fold::new(1.0, Near::mul)",
-        ReduceOp::Max => "Fold::new(f64::NEG_INFINITY, Near::max)",
-        ReduceOp::Min => "Fold::new(f64::INFINITY, Near::min)",
+        ReduceOp::Sum => Path::new(&["Sum", "new"]).call([]),
+        ReduceOp::Prod => fold(real(1.0), "mul"),
+        ReduceOp::Max => fold(path(&["f64", "NEG_INFINITY"]), "max"),
+        ReduceOp::Min => fold(path(&["f64", "INFINITY"]), "min"),
     }
 }
 
-fn sign(op: Compare) -> &'static str {
+fn sign(op: Compare) -> rust::Binary {
     match op {
-        Compare::Lt => "<",
-        Compare::Le => "<=",
-        Compare::Gt => ">",
-        Compare::Ge => ">=",
-        Compare::Eq => "==",
-        Compare::Ne => "!=",
+        Compare::Lt => rust::Binary::Lt,
+        Compare::Le => rust::Binary::Le,
+        Compare::Gt => rust::Binary::Gt,
+        Compare::Ge => rust::Binary::Ge,
+        Compare::Eq => rust::Binary::Eq,
+        Compare::Ne => rust::Binary::Ne,
     }
 }
 
