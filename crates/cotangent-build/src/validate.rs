@@ -229,7 +229,7 @@ impl Subject<'_> {
         let draw: Draw<Bounded> = &|sampler, domain| Bounded::exact(Sampler::ordinary(sampler, domain));
         let (bounded, doubt) = bounds::rounded(true, || {
             let given = |t: TensorId, at: usize| self.given(draw, t, at);
-            let v = Elements::new(self.op, self.binding, &self.meaning.stmts, &given).value(t, at);
+            let v = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST).value(t, at);
             if self.f.held.contains(&t) { self.initial(draw, t, at).add(v) } else { v }
         });
         if doubt { f64::INFINITY } else { ROUNDING * bounded.error }
@@ -239,7 +239,7 @@ impl Subject<'_> {
         let parts = parts(self.compiled, self.f);
         let kernel = &self.compiled.kernel;
         let given = |t: TensorId, at: usize| self.given(draw, t, at);
-        let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given);
+        let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST);
         let mut reached = Reached::Whole;
         let mut seen: Vec<Vec<&Nest>> = Vec::new();
         for machine in MACHINES {
@@ -263,7 +263,7 @@ impl Subject<'_> {
                 tensors.begin(nest);
                 run_in(kernel, nest, &mut tensors, false);
             }
-            if tensors.spent() || elements.too_deep() {
+            if tensors.spent() || elements.beyond() {
                 return Reached::Nothing;
             }
             if !whole {
@@ -572,10 +572,31 @@ impl<N: Close> Memory<N> for Tensors<'_, N> {
         if self.whole {
             return None;
         }
-        if self.spent() {
+        let (kernel, nest) = (self.kernel, self.nest?);
+        let turns = self.needed(kernel, nest, var, body, env);
+        // What would take more than is run is not begun.
+        let count = turns.as_ref().map_or(nest.vars[var].extent, Vec::len) as u64;
+        let mut inner = false;
+        each(body, &mut |n| inner |= matches!(n, Node::Loop { .. }));
+        let more = if inner { count } else { count.saturating_mul(work(nest, body)) };
+        if self.spent() || self.steps.saturating_add(more) > MOST {
+            self.steps = MOST + 1;
             return Some(Vec::new());
         }
-        let (kernel, nest) = (self.kernel, self.nest?);
+        turns
+    }
+}
+
+impl<N: Close> Tensors<'_, N> {
+    /// The turns of a loop that write what is kept; `None` where all are needed.
+    fn needed(
+        &mut self,
+        kernel: &Kernel,
+        nest: &Nest,
+        var: VarId,
+        body: &[Node],
+        env: &[Option<i64>],
+    ) -> Option<Vec<i64>> {
         let writes =
             self.loops.entry(body.as_ptr()).or_insert_with(|| apart(kernel, nest, body, &self.touches)).as_ref()?;
         let mut turns: BTreeSet<i64> = BTreeSet::new();
@@ -583,6 +604,9 @@ impl<N: Close> Memory<N> for Tensors<'_, N> {
             let Some(Store::Corners { corners, .. }) = self.stores.get(&w.tensor) else { return None };
             for c in corners {
                 let (from, to) = reaching(nest, var, env, w, c, &kernel.tensor(w.tensor).shape);
+                if to - from > MOST as i64 {
+                    return None;
+                }
                 turns.extend(from..=to);
             }
         }

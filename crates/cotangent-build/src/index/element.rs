@@ -25,7 +25,9 @@ pub struct Elements<'a, N> {
     elements: Vec<usize>,
     depth: Cell<usize>,
     work: Cell<u64>,
-    deep: Cell<bool>,
+    /// More terms than this are not computed.
+    most: u64,
+    beyond: Cell<bool>,
 }
 
 /// The elements of a tensor that are known.
@@ -56,7 +58,8 @@ impl<N: Copy> Known<N> {
 }
 
 impl<'a, N: Number> Elements<'a, N> {
-    pub fn new(op: &Op, binding: &Binding, stmts: &[Stmt], given: Given<'a, N>) -> Self {
+    /// `most`: how many terms are computed, in all.
+    pub fn new(op: &Op, binding: &Binding, stmts: &[Stmt], given: Given<'a, N>, most: u64) -> Self {
         let mut statements: HashMap<TensorId, Vec<Step<N>>> = HashMap::new();
         for s in stmts {
             statements.entry(s.target).or_default().push(Step::new(op, binding, s));
@@ -64,7 +67,8 @@ impl<'a, N: Number> Elements<'a, N> {
         let elements: Vec<usize> = (0..op.tensors.len()).map(|t| binding.elements(op, TensorId(t))).collect();
         let few = |n: &usize| if *n > MOST_LISTED { Known::Few(HashMap::new()) } else { Known::All(Vec::new()) };
         let known = elements.iter().map(few).map(RefCell::new).collect();
-        Elements { statements, given, known, elements, depth: Cell::new(0), work: Cell::new(0), deep: Cell::new(false) }
+        let (depth, work, beyond) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        Elements { statements, given, known, elements, depth, work, most, beyond }
     }
 
     /// The element at a flat index, row-major.
@@ -73,17 +77,20 @@ impl<'a, N: Number> Elements<'a, N> {
             return v;
         }
         let mut total = (self.given)(t, at).unwrap_or(N::from_f64(0.0));
-        if self.depth.get() > MOST_DEPTH {
-            self.deep.set(true);
+        if self.depth.get() > MOST_DEPTH || self.beyond.get() {
+            self.beyond.set(true);
             return total;
         }
         self.depth.set(self.depth.get() + 1);
         for s in self.statements.get(&t).into_iter().flatten() {
             let mut env = vec![0; s.extents.len()];
             let mut open: Vec<usize> = s.free.iter().copied().chain(s.still).collect();
-            s.solve(&coordinates(&s.target, at), &mut open, &mut env, &mut |env| {
+            s.solve(&coordinates(&s.target, at), &mut open, &mut env, &|n| self.spend(n), &mut |env| {
                 let frame = Frame { source: self, outside: &Cell::new(false) };
-                self.work.set(self.work.get() + s.bound.iter().map(|slot| s.extents[*slot] as u64).product::<u64>());
+                let terms = s.bound.iter().map(|slot| s.extents[*slot] as u64).fold(1, u64::saturating_mul);
+                if !self.spend(terms) {
+                    return;
+                }
                 let v = frame.result(s.reduce, &s.value, &s.extents, &s.bound, env);
                 total = if s.accumulate { total.add(v) } else { v };
             });
@@ -93,14 +100,21 @@ impl<'a, N: Number> Elements<'a, N> {
         total
     }
 
+    /// Counts terms, or coordinates tried; whether they may be computed.
+    fn spend(&self, terms: u64) -> bool {
+        self.work.set(self.work.get().saturating_add(terms));
+        self.beyond.set(self.beyond.get() || self.work.get() > self.most);
+        !self.beyond.get()
+    }
+
     /// Terms computed so far.
     pub fn work(&self) -> u64 {
         self.work.get()
     }
 
-    /// Some element was further back in a recurrence than is followed: the values are not to be used.
-    pub fn too_deep(&self) -> bool {
-        self.deep.get()
+    /// Some element took more terms, or was further back in a recurrence, than is followed: the values are not to be used.
+    pub fn beyond(&self) -> bool {
+        self.beyond.get()
     }
 }
 
@@ -115,8 +129,15 @@ fn coordinates(element: &Element, at: usize) -> Vec<i64> {
 }
 
 impl<N> Step<N> {
-    /// Calls `f` for each setting of the open slots that reaches the element.
-    fn solve(&self, coordinates: &[i64], open: &mut Vec<usize>, env: &mut [i64], f: &mut impl FnMut(&mut [i64])) {
+    /// Calls `f` for each setting of the open slots that reaches the element, unless `spend` forbids to try as many.
+    fn solve(
+        &self,
+        coordinates: &[i64],
+        open: &mut Vec<usize>,
+        env: &mut [i64],
+        spend: &dyn Fn(u64) -> bool,
+        f: &mut impl FnMut(&mut [i64]),
+    ) {
         let mut solved: Option<(usize, i64)> = None;
         for (p, coordinate) in self.target.positions.iter().zip(coordinates) {
             let (mut unknown, mut rest) = (None, coordinate * p.linear.divisor - p.linear.constant);
@@ -148,9 +169,11 @@ impl<N> Step<N> {
         };
         let place = open.iter().position(|s| *s == slot).expect("it is open");
         open.remove(place);
-        for value in values {
-            env[slot] = value;
-            self.solve(coordinates, open, env, f);
+        if spend((values.end - values.start) as u64) {
+            for value in values {
+                env[slot] = value;
+                self.solve(coordinates, open, env, spend, f);
+            }
         }
         open.insert(place, slot);
     }
