@@ -525,7 +525,7 @@ Right:
       - y[i] = x[i]"
 
 BadName "E005" "a name of the wrong form"
-"Ops, tensors, parameters and instances are named with lower-case letters, digits and `_`, a letter first; they \
+"Ops, tensors, locals, parameters and instances are named with lower-case letters, digits and `_`, a letter first; they \
 become names in Rust, so no keyword of Rust. Axes begin with a capital letter and have no `_`. Words of the \
 formula language (sum, max, pi, ...) name no tensor, and `_bar` and `_dot` end no tensor's name. \
 An op has the name of its file.
