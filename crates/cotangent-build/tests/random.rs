@@ -14,6 +14,7 @@ use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
 use specs::{Style, document};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Specs made, unless `RANDOM_OPS` says otherwise: a number, or a range of seeds such as `2313..2314`. Some do not resolve (a tensor read before its last write): they count for nothing.
 const ROUNDS: u64 = 200;
@@ -179,41 +180,56 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) 
     Ok(compared)
 }
 
+/// What came of one seed: nothing of a spec that does not resolve, the number of comparisons or what failed; how many are of code without loops.
+fn tried(seed: u64) -> (Option<Result<usize, String>>, usize) {
+    let text = document(seed, Style::Small).0[0].text();
+    // A panic of the compiler is a failure like any other, told with its spec.
+    let result = std::panic::catch_unwind(|| {
+        let mut sources = Sources::default();
+        let mut out = Diagnostics::default();
+        let mut straight = 0;
+        let id = sources.add(&format!("spec{seed}.yaml"), text.clone());
+        let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut straight));
+        (checked, straight)
+    });
+    let told = |what: String| format!("seed {seed}: {what}\n{text}");
+    match result {
+        Ok((checked, straight)) => (checked.map(|r| r.map_err(told)), straight),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            (Some(Err(told(format!("panic: {what}")))), 0)
+        }
+    }
+}
+
 #[test]
 fn every_stage_means_the_same() {
-    let (mut built, mut compared, mut straight) = (0, 0, 0);
-    let mut failures = Vec::new();
     let asked = std::env::var("RANDOM_OPS").unwrap_or_default();
     let (first, last) = asked.split_once("..").unwrap_or(("0", &asked));
     let seeds = first.parse().unwrap_or(0)..last.parse().unwrap_or(ROUNDS);
     let rounds = seeds.end - seeds.start;
-    for seed in seeds {
-        let text = document(seed, Style::Small).0[0].text();
-        // A panic of the compiler is a failure like any other, told with its spec.
-        let result = std::panic::catch_unwind(|| {
-            let mut sources = Sources::default();
-            let mut out = Diagnostics::default();
-            let mut straight = 0;
-            let id = sources.add(&format!("spec{seed}.yaml"), text.clone());
-            let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut straight));
-            (checked, straight)
-        });
-        let result = result.map(|(checked, n)| {
-            straight += n;
-            checked
-        });
-        match result {
-            Ok(None) => continue,
-            Ok(Some(Ok(n))) => compared += n,
-            Ok(Some(Err(what))) => failures.push(format!("seed {seed}: {what}\n{text}")),
-            Err(panic) => {
-                let what = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                failures.push(format!("seed {seed}: panic: {what}\n{text}"));
-            }
-        }
+    // On every core.
+    let next = AtomicU64::new(seeds.start);
+    let work = || {
+        let take = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds.end);
+        std::iter::from_fn(take).map(tried).collect::<Vec<_>>()
+    };
+    let all: Vec<_> = std::thread::scope(|s| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| s.spawn(work)).collect();
+        threads.into_iter().flat_map(|t| t.join().expect("panics are caught")).collect()
+    });
+    let straight: usize = all.iter().map(|(_, straight)| straight).sum();
+    let (mut built, mut compared, mut failures) = (0, 0, Vec::new());
+    for result in all.into_iter().filter_map(|(result, _)| result) {
         built += 1;
+        match result {
+            Ok(n) => compared += n,
+            Err(what) => failures.push(what),
+        }
     }
     let count = failures.len();
+    failures.sort();
     failures.truncate(5);
     assert!(failures.is_empty(), "{count} failures\n{}", failures.join("\n"));
     println!("{built} of {rounds} random ops built, {compared} comparisons, {straight} without loops");
