@@ -28,6 +28,8 @@ use std::sync::{Mutex, PoisonError};
 const WHOLE: u64 = 1500;
 /// The most that is run of a function, in operations of the nest; what would take more is not run.
 const MOST: u64 = 200_000;
+/// The most terms that the statements are followed for, of a function.
+const MOST_TERMS: u64 = 4_000_000;
 /// How many elements are compared at a corner: of a row at least, and in all at most.
 const ROW: usize = 8;
 const MOST_KEPT: usize = 256;
@@ -229,8 +231,10 @@ impl Subject<'_> {
         let draw: Draw<Bounded> = &|sampler, domain| Bounded::exact(Sampler::ordinary(sampler, domain));
         let (bounded, doubt) = bounds::rounded(true, || {
             let given = |t: TensorId, at: usize| self.given(draw, t, at);
-            let v = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST).value(t, at);
-            if self.f.held.contains(&t) { self.initial(draw, t, at).add(v) } else { v }
+            let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST_TERMS);
+            let v = elements.value(t, at);
+            let v = if self.f.held.contains(&t) { self.initial(draw, t, at).add(v) } else { v };
+            if elements.beyond() { Bounded { error: f64::INFINITY, ..v } } else { v }
         });
         if doubt { f64::INFINITY } else { ROUNDING * bounded.error }
     }
@@ -239,7 +243,7 @@ impl Subject<'_> {
         let parts = parts(self.compiled, self.f);
         let kernel = &self.compiled.kernel;
         let given = |t: TensorId, at: usize| self.given(draw, t, at);
-        let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST);
+        let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST_TERMS);
         let mut reached = Reached::Whole;
         let mut seen: Vec<Vec<&Nest>> = Vec::new();
         for machine in MACHINES {
@@ -269,7 +273,9 @@ impl Subject<'_> {
             if !whole {
                 reached = Reached::Pieces;
             }
-            self.compare(&tensors, machine.name, draw, doubt);
+            if !self.compare(&tensors, machine.name, draw, doubt) {
+                return Reached::Nothing;
+            }
             seen.push(nests);
         }
         reached
@@ -306,7 +312,8 @@ impl Subject<'_> {
         draw(&mut Sampler::new(1 << 63 | (t.0 as u64) << 40 ^ at as u64), None)
     }
 
-    fn compare<N: Close>(&self, tensors: &Tensors<N>, machine: &str, draw: Draw<N>, doubt: Doubt) {
+    /// Whether the results could be compared; if so, they are right.
+    fn compare<N: Close>(&self, tensors: &Tensors<N>, machine: &str, draw: Draw<N>, doubt: Doubt) -> bool {
         let (kernel, f) = (&self.compiled.kernel, self.f);
         for (t, store) in &tensors.stores {
             let result = tensors.written.contains(t);
@@ -316,6 +323,9 @@ impl Subject<'_> {
                 if held { self.initial(draw, *t, at).add(v) } else { v }
             };
             let pairs: Vec<(usize, Option<N>, N)> = store.elements().map(|(at, got)| (at, got, wanted(at))).collect();
+            if tensors.elements.beyond() {
+                return false;
+            }
             let scale = pairs.iter().map(|(.., w)| w.magnitude()).fold(0.0, f64::max);
             for (at, got, wanted) in pairs {
                 let right = match got {
@@ -335,6 +345,7 @@ impl Subject<'_> {
                 );
             }
         }
+        true
     }
 }
 

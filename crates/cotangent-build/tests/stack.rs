@@ -1,4 +1,4 @@
-//! The stack: takes ops with panels, with locals that stand whole, and with neither, gives what their functions say that they need, and runs each in
+//! The stack: takes ops with panels, with locals that stand whole, and with neither, and a program with stages, gives what their functions say that they need, and runs each in
 //! a thread of little more. What holds after it: a function needs no more than it publishes, and 24 KiB for registers and the thread itself.
 
 mod generated;
@@ -8,7 +8,7 @@ use generated::{folder, render, run, rustc};
 use std::path::Path;
 use std::process::Command;
 
-const OPS: [(&str, &str); 5] = [
+const OPS: [(&str, &str); 6] = [
     (
         "matmul",
         "use: matmul\ninstances:\n  - {name: large, I: 192, J: 384, K: 256}\n  - {name: small, I: 3, J: 5, K: 7, dtype: f64}\n",
@@ -25,6 +25,8 @@ const OPS: [(&str, &str); 5] = [
         "op: sums\ninputs: {x: [N, I]}\noutputs: {y: [N, I]}\nforward:\n  - y[n,i] = exp(x[n,i])\n  - y[n,i] += sin(x[n,i])\n\
       instances:\n  - {name: a, N: 3, I: 700}\n",
     ),
+    // Stages, with a workspace that the caller has.
+    ("mlp", "use: mlp\ninstances:\n  - {name: staged, B: 32, D: 64, H: 32, C: 10}\n"),
 ];
 
 /// Runs each function in a thread whose stack is what it publishes, and `beside`; prints what was published.
@@ -44,18 +46,19 @@ fn filled<T: Tensor>() -> Box<T> where T::Scalar: Number {
 
 macro_rules! run {
     ($({ $path:path, $op:ident, $kernel:ident, $scalar:ident;
-         $(fn $f:ident($($r:ident: $R:ident,)* => $($w:ident: $W:ident,)*);)* })*) => {
+         $(fn $f:ident($($r:ident: $R:ident,)* => $($w:ident: $W:ident,)* $(; $workspace:ident)?);)* })*) => {
         $({
             use $path as k;
             $({
                 let info = k::KERNEL.functions.iter().find(|f| f.name == stringify!($f)).unwrap();
                 $(let $r: Box<k::$R> = filled();)*
                 $(let mut $w: Box<k::$W> = filled();)*
+                $(let mut $workspace = Box::new(k::$workspace::Workspace::new());)?
                 println!("{} {} {}", stringify!($op), stringify!($f), info.scratch.most());
                 let fixed: usize = std::env::var("FIXED").map_or(info.scratch.most() + 24 * 1024, |n| n.parse().unwrap());
                 std::thread::scope(|scope| {
                     let thread = std::thread::Builder::new().stack_size(fixed);
-                    thread.spawn_scoped(scope, || k::$f($(&$r,)* $(&mut $w,)*)).unwrap();
+                    thread.spawn_scoped(scope, || k::$f($(&$r,)* $(&mut $w,)* $(&mut $workspace,)?)).unwrap();
                 });
             })*
         })*
