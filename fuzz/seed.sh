@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fills the corpora that fuzzing starts from: every spec of the project, every formula in one, and what was found before.
+# Fills the corpora that fuzzing starts from: every spec of the project, every formula in one, what was found before, and of what fuzzing grew a small part.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p corpus/spec corpus/formula corpus/compile
@@ -14,3 +14,9 @@ find ../ops ../programs ../tests/reference/ops ../crates/*/tests ../crates/cotan
     printf %s "$formula" > "corpus/formula/$(printf %s "$formula" | sha256sum | cut -c1-16)"
   done
 done
+# One a line; separated by lines of `%%`.
+while IFS= read -r formula; do
+  printf %s "$formula" > "corpus/formula/$(printf %s "$formula" | sha256sum | cut -c1-16)"
+done < kept/formula.txt
+awk 'BEGIN { n = 1 } /^%%$/ { n++; next } { print > ("corpus/spec/kept" n) }' kept/spec.txt
+cp corpus/spec/kept* corpus/compile/
