@@ -5,7 +5,7 @@
 //! the turns of loops run that write the elements at the corners of what each write covers, so that each piece of the schedule (tiles, tails,
 //! borders, phases) runs at the instance's own extents; what they read besides, the index IR computes.
 //!
-//! Holds after it: the nests compute what the certificate is about. Where one does not, the compiler is wrong, and panics.
+//! Holds after it: the nests compute what the certificate is about. Where one does not, by more than rounding can explain, the compiler is wrong, and panics.
 
 use crate::certify::field::M61;
 use crate::certify::{Certified, Close, Sampler, rational};

@@ -5,7 +5,7 @@
 
 use super::names::{ANY, BLOCKS, FLAG, Names, TRIAL};
 use super::rust::{self, Expr, Number, Path, Stmt};
-use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
+use crate::index::{Binary, ReduceOp, TensorId, Unary};
 use crate::nest::{Access, Nest, Node, Place, RegisterId, Test, Update, Value};
 use crate::plain::{Kernel, Linear};
 use crate::source::Sources;
@@ -436,7 +436,7 @@ impl Writer<'_> {
             Value::Choose(op, all) => {
                 let [a, b] = ANY.map(Expr::name);
                 let [x, y, yes, no] = all.each_ref().map(|v| self.lanes(v));
-                let test = Expr::closure(&ANY, a.binary(comparison(*op), b));
+                let test = Expr::closure(&ANY, a.binary((*op).into(), b));
                 self.runtime(&["Lanes", "choose"]).call([test, x, y, yes, no])
             }
             Value::Each(f, all) => self.of_scalars(all).method(function(f), []).method(Path::name("apart"), []),
@@ -478,9 +478,9 @@ impl Writer<'_> {
             Test::Index(op, a, b) => {
                 // Every term on the side where it adds.
                 let ((pa, ma), (pb, mb)) = (self.halves(a), self.halves(b));
-                total([pa, mb].concat()).binary(comparison(*op), total([pb, ma].concat()))
+                total([pa, mb].concat()).binary((*op).into(), total([pb, ma].concat()))
             }
-            Test::Value(op, a, b) => self.operand(a).binary(comparison(*op), self.operand(b)),
+            Test::Value(op, a, b) => self.operand(a).binary((*op).into(), self.operand(b)),
             Test::And(ts) => self.tests(rust::Binary::And, ts),
             Test::Or(ts) => self.tests(rust::Binary::Or, ts),
             Test::Not(t) => self.test(t).unary(rust::Unary::Not),
@@ -521,17 +521,6 @@ fn arithmetic(f: Binary) -> Option<rust::Binary> {
         Binary::Mul => Some(rust::Binary::Mul),
         Binary::Div => Some(rust::Binary::Div),
         _ => None,
-    }
-}
-
-fn comparison(op: Compare) -> rust::Binary {
-    match op {
-        Compare::Lt => rust::Binary::Lt,
-        Compare::Le => rust::Binary::Le,
-        Compare::Gt => rust::Binary::Gt,
-        Compare::Ge => rust::Binary::Ge,
-        Compare::Eq => rust::Binary::Eq,
-        Compare::Ne => rust::Binary::Ne,
     }
 }
 

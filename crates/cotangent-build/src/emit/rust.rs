@@ -3,6 +3,7 @@
 //! Holds after it: the text parses to the tree that it is of, brackets aside. The printer alone knows precedence, and no part of a tree is
 //! text: names and numbers are checked where they are made, so that whoever builds a body cannot lose a bracket.
 
+use crate::index::Compare;
 use std::fmt::{self, Display, Formatter};
 
 /// An expression. It is made by the functions of its kind, which check names and numbers.
@@ -259,6 +260,19 @@ impl From<Expr> for Block {
 impl From<Stmt> for Block {
     fn from(stmt: Stmt) -> Self {
         Block { stmts: vec![stmt], value: None }
+    }
+}
+
+impl From<Compare> for Binary {
+    fn from(op: Compare) -> Self {
+        match op {
+            Compare::Lt => Binary::Lt,
+            Compare::Le => Binary::Le,
+            Compare::Gt => Binary::Gt,
+            Compare::Ge => Binary::Ge,
+            Compare::Eq => Binary::Eq,
+            Compare::Ne => Binary::Ne,
+        }
     }
 }
 

@@ -317,7 +317,7 @@ impl Writer<'_> {
             Cond::Index(op, a, b) => {
                 // Of a group: in every dimension, `!=` in some.
                 let rank = a.vars().chain(b.vars()).next().map_or(1, |v| slots[v.0].len());
-                let side = |d| self.numerator(a, d, slots).binary(sign(*op), self.numerator(b, d, slots));
+                let side = |d| self.numerator(a, d, slots).binary((*op).into(), self.numerator(b, d, slots));
                 let differ = *op == Compare::Ne;
                 let join = if differ { rust::Binary::Or } else { rust::Binary::And };
                 let all = Value::joined(join, (0..rank).map(side)).unwrap_or(Value::Bool(!differ));
@@ -415,17 +415,6 @@ fn reduction(r: ReduceOp) -> Value {
         ReduceOp::Prod => fold(real(1.0), "mul"),
         ReduceOp::Max => fold(path(&["f64", "NEG_INFINITY"]), "max"),
         ReduceOp::Min => fold(path(&["f64", "INFINITY"]), "min"),
-    }
-}
-
-fn sign(op: Compare) -> rust::Binary {
-    match op {
-        Compare::Lt => rust::Binary::Lt,
-        Compare::Le => rust::Binary::Le,
-        Compare::Gt => rust::Binary::Gt,
-        Compare::Ge => rust::Binary::Ge,
-        Compare::Eq => rust::Binary::Eq,
-        Compare::Ne => rust::Binary::Ne,
     }
 }
 
