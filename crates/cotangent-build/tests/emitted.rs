@@ -61,6 +61,7 @@ const COVERED: &[&str] = &[
     "stages",
     "workspaces",
     "in place",
+    "epilogues",
     "recurrences",
     "segments",
     "forward",
@@ -352,14 +353,16 @@ fn compiled(
     if output.status.success() {
         return BTreeMap::new();
     }
-    // `kernels.rs:LINE:`: the op whose module that is in.
+    // `kernels.rs:LINE:`: the op whose module that is in. The modules of its kernels stand in that.
+    let ops: BTreeSet<&str> = good.iter().flat_map(|(_, b)| &b.certified).map(|c| c.op.name.as_str()).collect();
     let mut refused: BTreeMap<String, String> = BTreeMap::new();
     let lines: Vec<&str> = text.lines().collect();
     for line in errors.lines().filter(|l| l.contains("error")) {
         let Some(at) = line.strip_prefix("kernels.rs:").and_then(|l| l.split(':').next()?.parse::<usize>().ok()) else {
             continue;
         };
-        let module = lines[..at].iter().rev().find_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(" {"));
+        let modules = lines[..at].iter().rev().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(" {"));
+        let module = modules.into_iter().find(|name| ops.contains(name));
         let said = refused.entry(module.unwrap_or("").to_owned()).or_default();
         if said.len() < 1000 {
             said.push_str(&format!("{line}\n    {}\n", lines[at - 1].trim()));

@@ -954,6 +954,51 @@ impl Generator {
         self.readable.push((name, axes));
     }
 
+    /// Sums of products, and steps that compute one element from each of theirs: a layer with what follows it.
+    fn layer(&mut self, steps: &mut Vec<Step>) {
+        let axes = self.pick(&[[0, 1], [1, 2], [0, 2], [2, 1]]).to_vec();
+        let bound = (0..3).find(|a| !axes.contains(a)).expect("two of three");
+        let name = self.name("h");
+        let (target, scope) = self.target(&name, &axes);
+        let index = self.name("q");
+        let mut inner = scope.clone();
+        inner.push((index.clone(), bound));
+        let factors = [self.touching(&inner, &index, 0), self.touching(&inner, &index, 0)];
+        let binder = format!("sum({index} in {}) # * #", self.axes[bound].name);
+        steps.push(Step { target: target.clone(), adds: false, value: node(&binder, factors) });
+        let mut known = vec![target.clone()];
+        for _ in 0..1 + self.below(3) {
+            let last = known.last().cloned().expect("there is one");
+            // The sums are read again, and so is what was made of them.
+            let other = self.pick(&known);
+            let value = match self.below(8) {
+                0 => node("tanh(#)", [leaf(last)]),
+                5 => node("# - 0.5 * #", [leaf(other), leaf(last)]),
+                6 | 7 => node("# + # * #", [leaf(target.clone()), leaf(last), leaf(other)]),
+                1 => node("# * #", [leaf(last), leaf(other)]),
+                2 => node("where(# > 0, #, 0.1 * #)", [leaf(last.clone()), leaf(other), leaf(last)]),
+                3 => node("max(#, 0) + #", [leaf(last), leaf(other)]),
+                _ => node("# + #", [leaf(last), self.read(&scope)]),
+            };
+            let made = self.name("a");
+            known.push(target.replacen(&name, &made, 1));
+            steps.push(Step { target: target.replacen(&name, &made, 1), adds: false, value });
+            self.readable.push((made, axes.clone()));
+        }
+        if self.below(2) == 0 {
+            self.readable.push((name, axes.clone()));
+        }
+        if self.below(3) > 0 {
+            // What is read here too stays a step of its own.
+            let (kept, to) = (self.pick(&known[1..]), self.name("r"));
+            let (target, _) = self.target(&to, &axes[..1]);
+            let last = known.last().cloned().expect("there is one");
+            let binder = format!("sum({}) # * #", self.axes[axes[1]].index);
+            steps.push(Step { target, adds: false, value: node(&binder, [leaf(kept), leaf(last)]) });
+            self.readable.push((to, axes[..1].to_vec()));
+        }
+    }
+
     /// A call of a shipped op.
     fn call(&mut self, steps: &mut Vec<Step>) {
         let tensors: Vec<_> = self.readable.iter().filter(|(_, axes)| !axes.is_empty()).cloned().collect();
@@ -1040,6 +1085,7 @@ impl Generator {
             match self.below(8) {
                 0 if self.style == Style::Full => self.call(&mut steps),
                 1 | 2 if self.axes.len() > 3 => self.recurrence(&mut steps),
+                3 | 4 if self.style == Style::Full => self.layer(&mut steps),
                 _ => {
                     let axes = self.shape();
                     let name = self.name("a");
