@@ -973,11 +973,11 @@ impl Generator {
             let other = self.pick(&known);
             let value = match self.below(8) {
                 0 => node("tanh(#)", [leaf(last)]),
-                5 => node("# - 0.5 * #", [leaf(other), leaf(last)]),
-                6 | 7 => node("# + # * #", [leaf(target.clone()), leaf(last), leaf(other)]),
                 1 => node("# * #", [leaf(last), leaf(other)]),
                 2 => node("where(# > 0, #, 0.1 * #)", [leaf(last.clone()), leaf(other), leaf(last)]),
                 3 => node("max(#, 0) + #", [leaf(last), leaf(other)]),
+                5 => node("# - 0.5 * #", [leaf(other), leaf(last)]),
+                6 | 7 => node("# + # * #", [leaf(target.clone()), leaf(last), leaf(other)]),
                 _ => node("# + #", [leaf(last), self.read(&scope)]),
             };
             let made = self.name("a");
