@@ -52,6 +52,12 @@ pub struct Domain {
     pub hi_closed: bool,
 }
 
+impl Domain {
+    /// Every number.
+    pub const EVERYWHERE: Self =
+        Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false };
+}
+
 /// A tensor of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorInfo {
@@ -65,6 +71,19 @@ pub struct TensorInfo {
     pub shape: &'static [usize],
     /// Where its values lie.
     pub domain: Domain,
+}
+
+impl TensorInfo {
+    /// A tensor that may hold any number.
+    pub const fn new(name: &'static str, role: Role, dims: &'static [&'static str], shape: &'static [usize]) -> Self {
+        TensorInfo { name, role, dims, shape, domain: Domain::EVERYWHERE }
+    }
+
+    /// With values within a domain.
+    #[must_use]
+    pub const fn within(self, domain: Domain) -> Self {
+        TensorInfo { domain, ..self }
+    }
 }
 
 /// A step of a formula or a rule.
@@ -91,6 +110,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// No bytes.
+    pub const NONE: Self = Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 };
+
     /// On machines of a class.
     pub const fn of(&self, machine: Machine) -> usize {
         match machine {
@@ -136,6 +158,48 @@ pub struct FunctionInfo {
     pub scratch: Scratch,
     /// Bytes of the workspace that its caller provides; 0 where it takes none.
     pub workspace: usize,
+}
+
+impl FunctionInfo {
+    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of arguments.
+    pub const fn new(
+        name: &'static str,
+        kind: Kind,
+        reads: &'static [&'static str],
+        writes: &'static [&'static str],
+        flops: u64,
+        bytes: u64,
+    ) -> Self {
+        FunctionInfo {
+            name,
+            kind,
+            reads,
+            writes,
+            accumulates: false,
+            flops,
+            bytes,
+            scratch: Scratch::NONE,
+            workspace: 0,
+        }
+    }
+
+    /// One that adds to what it writes.
+    #[must_use]
+    pub const fn adding(self) -> Self {
+        FunctionInfo { accumulates: true, ..self }
+    }
+
+    /// One with scratch on the stack: bytes on narrow, wide, widest and scalar machines.
+    #[must_use]
+    pub const fn with_scratch(self, narrow: usize, wide: usize, widest: usize, scalar: usize) -> Self {
+        FunctionInfo { scratch: Scratch { narrow, wide, widest, scalar }, ..self }
+    }
+
+    /// One whose caller provides a workspace of so many bytes.
+    #[must_use]
+    pub const fn with_workspace(self, bytes: usize) -> Self {
+        FunctionInfo { workspace: bytes, ..self }
+    }
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.

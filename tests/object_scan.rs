@@ -215,7 +215,7 @@ fn planted(name: &str, line: &str) -> Scan {
     let folder = folder(name);
     let (templates, generated) = (folder.join("templates"), folder.join("cotangent"));
     let shipped = include_str!("../templates/run.rs.tera");
-    let body = "fn run<Isa_: {{ runtime }}::isa::Isa>";
+    let body = "fn run<Isa_: _isa::Isa>";
     let start = shipped.find(body).and_then(|at| Some(at + shipped[at..].find('\n')? + 1)).expect("a body");
     std::fs::create_dir_all(&templates).expect("a folder");
     std::fs::create_dir_all(&generated).expect("a folder");

@@ -14,7 +14,7 @@ fuzz_target!(|data: &[u8]| {
     let (id, sources) = source(text);
     let options = Options { c_header: Some("kernels.h".into()), ..Options::default() };
     let mut out = Diagnostics::default();
-    let files = pipeline::compile(&[id], &sources, &options, &mut out);
+    let files = pipeline::compile(&[id], &sources, &options, None, &mut out);
     assert_eq!(files.is_none(), out.has_errors());
     say(&out, &sources);
     for (name, text) in files.iter().flatten().filter(|(name, _)| name.ends_with(".rs")) {

@@ -42,6 +42,10 @@ const BASELINE: Machine =
     };
 
 /// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "an iterator over vectors is not always unrolled, and then keeps them in memory"
+)]
 pub trait Isa: Sealed + Copy + 'static {
     /// What `COTANGENT_ISA` calls it.
     const NAME: &'static str;
@@ -49,6 +53,14 @@ pub trait Isa: Sealed + Copy + 'static {
     const MACHINE: Machine;
     /// Whether [`Isa::mul_add`] rounds once.
     const FUSED: bool;
+    /// Whether the schedule is that of [`Machine::Narrow`].
+    const NARROW: bool = matches!(Self::MACHINE, Machine::Narrow);
+    /// Whether it is that of [`Machine::Wide`].
+    const WIDE: bool = matches!(Self::MACHINE, Machine::Wide);
+    /// Whether it is that of [`Machine::Widest`].
+    const WIDEST: bool = matches!(Self::MACHINE, Machine::Widest);
+    /// Whether it is that of [`Machine::Scalar`].
+    const SCALAR: bool = matches!(Self::MACHINE, Machine::Scalar);
 
     /// `a * b + c`, rounded once where the instruction set has a fused instruction, else twice.
     #[inline(always)]
@@ -117,6 +129,65 @@ pub trait Isa: Sealed + Copy + 'static {
             *to += *x;
         }
     }
+    /// Adds to `to[at..at + N]`, or writes it.
+    #[inline(always)]
+    fn update<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, adds: bool) {
+        if adds { Self::add_to(x, to, at) } else { Self::write(x, to, at) }
+    }
+    /// Adds to `to[at + start..at + end]`, or writes it.
+    #[inline(always)]
+    fn update_part<T: Real, const N: usize>(
+        x: Lanes<T, N>,
+        to: &mut [T],
+        at: usize,
+        start: usize,
+        end: usize,
+        adds: bool,
+    ) {
+        if adds { Self::add_part(x, to, at, start, end) } else { Self::write_part(x, to, at, start, end) }
+    }
+    /// `V` vectors that follow each other, the first at `from[at..at + N]`.
+    #[inline(always)]
+    fn read_all<T: Real, const N: usize, const V: usize>(from: &[T], at: usize) -> [Lanes<T, N>; V] {
+        let mut out = [Lanes::ZERO; V];
+        for v in 0..V {
+            out[v] = Self::read(from, at + v * N);
+        }
+        out
+    }
+    /// Writes vectors that follow each other, the first to `to[at..at + N]`.
+    #[inline(always)]
+    fn write_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize) {
+        for v in 0..V {
+            Self::write(all[v], to, at + v * N);
+        }
+    }
+    /// Adds them.
+    #[inline(always)]
+    fn add_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize) {
+        for v in 0..V {
+            Self::add_to(all[v], to, at + v * N);
+        }
+    }
+    /// Adds them, or writes them.
+    #[inline(always)]
+    fn update_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize, adds: bool) {
+        for v in 0..V {
+            Self::update(all[v], to, at + v * N, adds);
+        }
+    }
+    /// `a * b + c` for every vector `b` and its `c`, rounded as [`Isa::mul_add`].
+    #[inline(always)]
+    fn mul_add_all<T: Real, const N: usize, const V: usize>(
+        a: Lanes<T, N>,
+        b: [Lanes<T, N>; V],
+        mut c: [Lanes<T, N>; V],
+    ) -> [Lanes<T, N>; V] {
+        for v in 0..V {
+            c[v] = Self::lanes_mul_add(a, b[v], c[v]);
+        }
+        c
+    }
     /// `a * b + c` in each lane, rounded as [`Isa::mul_add`].
     #[inline(always)]
     fn lanes_mul_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>, c: Lanes<T, N>) -> Lanes<T, N> {
@@ -181,6 +252,47 @@ pub trait Isa: Sealed + Copy + 'static {
     fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
         transposed(rows)
     }
+    /// Writes a block transposed: to the rows from `at` on, from `column` on.
+    #[inline(always)]
+    fn transpose_to<T: Real, const N: usize, const C: usize>(
+        rows: [&[T; N]; N],
+        to: &mut [[T; C]],
+        at: usize,
+        column: usize,
+    ) {
+        let columns = Self::transpose(rows);
+        for n in 0..N {
+            Self::write(columns[n], &mut to[at + n], column);
+        }
+    }
+    /// The same of two blocks below each other: `M` is twice `N`.
+    #[inline(always)]
+    fn transpose_both_to<T: Real, const N: usize, const M: usize, const C: usize>(
+        upper: [&[T; N]; N],
+        lower: [&[T; N]; N],
+        to: &mut [[T; C]],
+        at: usize,
+        column: usize,
+    ) {
+        let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
+        for n in 0..N {
+            Self::write(Self::join::<T, N, M>(upper[n], lower[n]), &mut to[at + n], column);
+        }
+    }
+}
+
+/// The rows of a square block: `N` elements from `column` on, of the rows from `at` on.
+///
+/// # Panics
+/// If there is no such block; with constant bounds the checks fold away.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "as in `Isa`")]
+pub fn block<T, const N: usize, const C: usize>(from: &[[T; C]], at: usize, column: usize) -> [&[T; N]; N] {
+    let mut rows = [row(&from[at], column); N];
+    for n in 0..N {
+        rows[n] = row(&from[at + n], column);
+    }
+    rows
 }
 
 /// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left in.
@@ -201,6 +313,12 @@ fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Aligned<T>(pub T);
+
+/// Adds to a number, or sets it.
+#[inline(always)]
+pub fn update<T: Real>(to: &mut T, x: T, adds: bool) {
+    if adds { *to += x } else { *to = x }
+}
 
 /// The array of `N` elements from `at` on.
 ///

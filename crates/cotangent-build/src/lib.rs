@@ -8,6 +8,7 @@
 //! The crate then says `cotangent::include_kernels!();` in `mod kernels`. Everything behind [`Build`] is public for the command line, tests and
 //! tools; [`pipeline`] shows the stages in order.
 
+pub mod cache;
 pub mod certify;
 pub mod derive;
 pub mod diagnostic;
@@ -41,6 +42,7 @@ pub struct Build {
     specs: Vec<PathBuf>,
     templates: Option<PathBuf>,
     out_dir: Option<PathBuf>,
+    cache: Option<PathBuf>,
     silent: bool,
     options: Options,
 }
@@ -102,6 +104,14 @@ impl Build {
     #[must_use]
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.options.dtype = dtype;
+        self
+    }
+
+    /// The architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` calls it: the output has no schedules for others. In a build script it
+    /// is that of the target unless said otherwise, but for self-contained output, which is for every one.
+    #[must_use]
+    pub fn target_arch(mut self, arch: impl Into<String>) -> Self {
+        self.options.target_arch = Some(arch.into());
         self
     }
 
@@ -194,6 +204,14 @@ impl Build {
         self
     }
 
+    /// The folder that keeps what was made of each op, so that the next build makes what has changed. In a build script a folder in `OUT_DIR` unless said
+    /// otherwise; elsewhere there is none.
+    #[must_use]
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
     /// Compiles, tells cargo what to watch, and ends the build script with the diagnostics if something is wrong.
     pub fn compile(&self) {
         if let Err(report) = self.try_compile() {
@@ -228,7 +246,13 @@ impl Build {
                 return Err(Report::general(Code::Io, message));
             }
         };
-        let output = self.render()?;
+        let mut options = self.options.clone();
+        if !options.self_contained && options.target_arch.is_none() {
+            options.target_arch = std::env::var("CARGO_CFG_TARGET_ARCH").ok();
+        }
+        let out_dir_of_script = || std::env::var_os("OUT_DIR").map(|folder| Path::new(&folder).join("cotangent.cache"));
+        let cache = self.cache.clone().or_else(out_dir_of_script);
+        let output = self.render_with(options, cache.as_deref())?;
         write(&out_dir, &output.files)
             .map_err(|e| Report::general(Code::Io, format!("cannot write to {}: {e}", named(&out_dir))))?;
         if !self.silent {
@@ -242,14 +266,18 @@ impl Build {
     /// # Errors
     /// As [`Build::try_compile`].
     pub fn render(&self) -> Result<Output, Report> {
+        self.render_with(self.options.clone(), None)
+    }
+
+    fn render_with(&self, mut options: Options, cache: Option<&Path>) -> Result<Output, Report> {
         let mut sources = Sources::default();
         let mut out = Diagnostics::default();
         let specs: Vec<SourceId> = self.specs.iter().flat_map(|path| load(path, &mut sources, &mut out)).collect();
-        let mut options = self.options.clone();
         if let Some(folder) = &self.templates {
             options.templates = read_templates(folder, &mut out);
         }
-        let files = if out.has_errors() { None } else { pipeline::compile(&specs, &sources, &options, &mut out) };
+        let files =
+            if out.has_errors() { None } else { pipeline::compile(&specs, &sources, &options, cache, &mut out) };
         let report = Report::new(out, sources);
         match files {
             Some(files) => Ok(Output { files, warnings: report }),

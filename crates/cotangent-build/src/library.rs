@@ -44,6 +44,12 @@ impl<'a> Library<'a> {
         }
     }
 
+    /// Whether an op of this name is the build's own.
+    #[must_use]
+    pub fn has_own(&self, name: &str) -> bool {
+        self.specs.iter().any(|spec| spec.op.value == name)
+    }
+
     /// Resolves an op; what it calls cannot call it.
     pub fn resolve(&self, spec: &Spec, out: &mut Diagnostics) -> Option<Op> {
         self.open.borrow_mut().push(spec.op.value.clone());

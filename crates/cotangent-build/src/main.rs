@@ -2,7 +2,7 @@
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::library::Library;
-use cotangent_build::source::Sources;
+use cotangent_build::source::{At, Sources};
 use cotangent_build::{Build, DType, InstructionSet, Options};
 use cotangent_build::{emit, index, load, nest, pipeline, plain, spec, write_changed};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,8 @@ Usage:
   cotangent check PATH...                      parse, check and certify specs (files or folders)
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
+                 [--functions LIST]            of these functions only, with commas
+                 [--target-arch ARCH]          for one architecture, as cargo names it (every one)
   cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it
   cotangent explain CODE                       explain an error code
   cotangent --help | --version
@@ -43,10 +45,19 @@ Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 
 enum Command {
     Check(Vec<PathBuf>),
-    Show { path: PathBuf, stage: String, instance: Option<String> },
+    Show(Box<Show>),
     Render { build: Box<Build>, output: Option<PathBuf>, tests: Option<PathBuf>, check: bool },
     Explain(String),
     Print(String),
+}
+
+/// What `show` was told.
+struct Show {
+    path: PathBuf,
+    stage: String,
+    instance: Option<String>,
+    functions: Option<String>,
+    options: Options,
 }
 
 /// What `render` was told.
@@ -63,7 +74,7 @@ struct Render {
 fn main() -> ExitCode {
     match parse() {
         Ok(Command::Check(paths)) => check(&paths),
-        Ok(Command::Show { path, stage, instance }) => show(&path, &stage, instance.as_deref()),
+        Ok(Command::Show(asked)) => show(&asked),
         Ok(Command::Render { build, output, tests, check }) => {
             render(&build, output.as_deref(), tests.as_deref(), check)
         }
@@ -95,7 +106,7 @@ fn parse() -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
     let mut words: Vec<PathBuf> = Vec::new();
-    let (mut stage, mut instance) = (None, None);
+    let (mut stage, mut instance, mut functions, mut target_arch) = (None, None, None, None);
     let mut render = Render::default();
     while let Some(arg) = parser.next()? {
         if let Some(name) = render_option(&arg) {
@@ -108,6 +119,8 @@ fn parse() -> Result<Command, lexopt::Error> {
             }
             Long("stage") => stage = Some(parser.value()?.string()?),
             Long("instance") => instance = Some(parser.value()?.string()?),
+            Long("functions") => functions = Some(parser.value()?.string()?),
+            Long("target-arch") => target_arch = Some(parser.value()?.string()?),
             Short('o') | Long("output") => render.output = Some(parser.value()?.into()),
             Long("tests") => render.tests = Some(parser.value()?.into()),
             Long("check") => render.check = true,
@@ -158,7 +171,8 @@ fn parse() -> Result<Command, lexopt::Error> {
         (Some("check"), []) => Err("check takes spec files or folders".into()),
         (Some("show"), [path]) => {
             let stage = stage.ok_or("show takes --stage index, rules, plain, nest or rust")?;
-            Ok(Command::Show { path: path.clone(), stage, instance })
+            let options = Options { target_arch, ..Options::default() };
+            Ok(Command::Show(Box::new(Show { path: path.clone(), stage, instance, functions, options })))
         }
         (Some("show"), _) => Err("show takes one spec file".into()),
         (Some("explain"), [code]) => Ok(Command::Explain(code.to_string_lossy().into_owned())),
@@ -272,11 +286,10 @@ fn check(paths: &[PathBuf]) -> ExitCode {
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
+fn show(Show { path, stage, instance, functions, options }: &Show) -> ExitCode {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let specs = load(path, &mut sources, &mut out);
-    let options = Options::default();
     let mut text = String::new();
     let specs = spec::all(&specs, &sources, &mut out);
     let library = Library::new(&specs, &sources);
@@ -284,21 +297,26 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
         let source = spec.source;
         let Some(mut c) = pipeline::certified_spec(spec.clone(), &library, &mut out) else { continue };
         if let Some(name) = instance {
-            c.spec.instances.retain(|i| i.name.value == name);
+            c.spec.instances.retain(|i| i.name.value == *name);
             if c.spec.instances.is_empty() {
                 complain(&format!("error: no instance `{name}` in {}\n", sources.path(source)));
                 return ExitCode::FAILURE;
             }
         }
-        match stage {
+        for instance in c.spec.instances.iter_mut().filter(|_| functions.is_some()) {
+            let names = functions.iter().flat_map(|list| list.split(','));
+            let names = names.map(|name| At::new(name.to_string(), instance.span)).collect();
+            instance.functions = Some(At::new(names, instance.span));
+        }
+        match stage.as_str() {
             "index" => text.push_str(&index::print::op(&c.op)),
             "rules" => text.push_str(&index::print::rules(&c.op, &c.derived, &c.certificate)),
             "plain" => {
-                pipeline::kernels(&c, &options, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k)))
+                pipeline::kernels(&c, options, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k)))
             }
             "nest" => {
-                let kernels = pipeline::kernels(&c, &options, &mut out);
-                for compiled in pipeline::schedule(&c, kernels, &options, &mut out) {
+                let kernels = pipeline::kernels(&c, options, &mut out);
+                for compiled in pipeline::schedule(&c, kernels, options, &mut out) {
                     text.push_str(&format!("kernel {}::{}\n", compiled.kernel.op, compiled.kernel.name));
                     compiled
                         .nests
@@ -308,12 +326,12 @@ fn show(path: &Path, stage: &str, instance: Option<&str>) -> ExitCode {
                 }
             }
             "rust" => {
-                let kernels = pipeline::kernels(&c, &options, &mut out);
+                let kernels = pipeline::kernels(&c, options, &mut out);
                 if out.has_errors() {
                     break;
                 }
-                let compiled = pipeline::schedule(&c, kernels, &options, &mut out);
-                match emit::op_file(&sources, &c, &compiled, &options) {
+                let compiled = pipeline::schedule(&c, kernels, options, &mut out);
+                match emit::op_file(&sources, &c, &compiled, options) {
                     Ok(rust) => text.push_str(&rust),
                     Err(e) => {
                         complain(&format!("error: {e}\n"));

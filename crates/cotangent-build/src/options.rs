@@ -65,6 +65,8 @@ pub struct Options {
     pub prefix: String,
     /// The scalar type of an instance that names none.
     pub dtype: DType,
+    /// The architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` names it; every one where none is named.
+    pub target_arch: Option<String>,
     /// For which kernels are made. The portable one is always among them.
     pub instruction_sets: Vec<InstructionSet>,
     /// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use
@@ -96,6 +98,7 @@ impl Default for Options {
             module: "kernels".into(),
             prefix: String::new(),
             dtype: DType::F32,
+            target_arch: None,
             instruction_sets: InstructionSet::ALL.to_vec(),
             inline_limit: 1024,
             scratch_limit: None,

@@ -1,10 +1,11 @@
 //! The pipeline: takes spec files, gives the generated files, stage by stage. Every stage's postcondition stands behind it.
 
+use crate::cache::Cache;
 use crate::certify::{Certified, certify};
 use crate::derive;
 use crate::derive::range::Range;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::emit::{self, Compiled};
+use crate::emit::{self, Compiled, Piece};
 use crate::index;
 use crate::library::Library;
 use crate::nest::machine::{MACHINES, Machine};
@@ -18,6 +19,7 @@ use crate::source::{SourceId, Sources};
 use crate::spec::{self, InstanceSpec, Spec};
 use crate::validate;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The file that a crate includes. No op can be called so: `mod` is a keyword.
 pub const ROOT: &str = "mod.rs";
@@ -28,15 +30,29 @@ pub const REFERENCE: &str = "test.mod.rs";
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
 
-/// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some.
-pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &mut Diagnostics) -> Option<Files> {
+/// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some. What the folder of a cache holds is not made
+/// again.
+pub fn compile(
+    specs: &[SourceId],
+    sources: &Sources,
+    options: &Options,
+    cache: Option<&Path>,
+    out: &mut Diagnostics,
+) -> Option<Files> {
     options.check(out);
     let specs = spec::all(specs, sources, out);
     // after this: each op stands with the instances of every file that uses it
     named(&specs, options, out);
     let specs: Vec<Spec> = specs.into_iter().map(|spec| with_dtype(spec, options)).collect();
     let library = Library::new(&specs, sources);
-    let ops: Vec<Certified> = specs.iter().filter_map(|spec| certified_spec(spec.clone(), &library, out)).collect();
+    // A header for C says something of every op.
+    let cache = cache.filter(|_| options.c_header.is_none() && !options.self_contained);
+    let cache = cache.map(|folder| Cache::new(folder, &specs, &library, sources, options));
+    let known = |spec: &Spec| cache.as_ref().and_then(|cache| cache.get(&spec.op.value));
+    let known: BTreeMap<&str, Piece> = specs.iter().filter_map(|s| Some((s.op.value.as_str(), known(s)?))).collect();
+    // after this: what has changed is compiled, the rest is known
+    let changed = specs.iter().filter(|spec| !known.contains_key(spec.op.value.as_str()));
+    let ops: Vec<Certified> = changed.filter_map(|spec| certified_spec(spec.clone(), &library, out)).collect();
     // after this: each op is checked and its rules are proved
     ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
     let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, options, out)).collect();
@@ -56,7 +72,14 @@ pub fn compile(specs: &[SourceId], sources: &Sources, options: &Options, out: &m
     if out.has_errors() {
         return None;
     }
-    let files = emit::files(&compiled, sources, options);
+    let made = compiled.iter().map(|(c, kernels)| Ok((c.op.name.clone(), emit::piece(c, kernels, sources, options)?)));
+    let files = made.collect::<Result<BTreeMap<String, Piece>, String>>().and_then(|made| {
+        if let Some(cache) = &cache {
+            made.iter().for_each(|(op, piece)| cache.put(op, piece, out));
+        }
+        let of = |spec: &Spec| made.get(&spec.op.value).or_else(|| known.get(spec.op.value.as_str())).cloned();
+        emit::files(&specs.iter().filter_map(of).collect::<Vec<_>>(), options)
+    });
     files.inspect_err(|message| out.push(Diagnostic::general(Code::Template, message.clone()))).ok()
 }
 
@@ -183,13 +206,15 @@ fn check(kernel: &Kernel, n: &Nest) {
     nest::check::check(kernel, n).unwrap_or_else(|broken| panic!("the loop nest is broken: {broken}"));
 }
 
-/// Whether an instruction set that kernels are made for runs on this class of machines.
+/// Whether the target may be of this class of machines, and an instruction set that kernels are made for runs on it.
 fn wanted(machine: &Machine, options: &Options) -> bool {
-    match machine.bytes {
-        64 => options.has(InstructionSet::Avx512),
-        32 => options.has(InstructionSet::Avx2),
-        _ => true,
-    }
+    let possible = nest::machine::of(options.target_arch.as_deref()).contains(&machine);
+    possible
+        && match machine.bytes {
+            64 => options.has(InstructionSet::Avx512),
+            32 => options.has(InstructionSet::Avx2),
+            _ => true,
+        }
 }
 
 /// A function whose locals take more of the stack than a thread may have.

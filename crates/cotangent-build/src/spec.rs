@@ -157,6 +157,8 @@ pub struct InstanceSpec {
     pub values: Vec<(At<String>, At<Numbers>)>,
     /// Tensor and the order in which its dimensions are stored: axes (`N`) or dimensions of axes (`S.0`).
     pub layout: Vec<Layout>,
+    /// The functions to make; every one of the op where none is named.
+    pub functions: Option<At<Vec<At<String>>>>,
     /// Function and the schedule that it shall have, as `cotangent show --stage nest` prints it.
     pub schedule: Vec<(At<String>, At<String>)>,
     /// The whole entry.
@@ -1335,6 +1337,7 @@ impl Decoder<'_> {
         let mut values = Vec::new();
         let mut layout = Vec::new();
         let mut schedule = Vec::new();
+        let mut functions = None;
         for (key, value) in entries {
             match key.as_str() {
                 "name" => {
@@ -1357,6 +1360,9 @@ impl Decoder<'_> {
                 }
                 "layout" => layout = self.layout(value),
                 "schedule" => schedule = self.schedule(value),
+                "functions" => {
+                    functions = self.names("`functions`", "their names: `functions: [forward, vjp_x]`", value);
+                }
                 _ => {
                     if let Some(numbers) = self.numbers(&key, value) {
                         values.push((key, numbers));
@@ -1374,7 +1380,7 @@ impl Decoder<'_> {
             return None;
         };
         self.lower_name(&name, "an instance", false);
-        Some(InstanceSpec { name, dtype, values, layout, schedule, span })
+        Some(InstanceSpec { name, dtype, values, layout, functions, schedule, span })
     }
 
     fn schedule(&mut self, node: Node) -> Vec<(At<String>, At<String>)> {

@@ -16,9 +16,10 @@ use crate::index::element::Elements;
 use crate::index::eval::Number;
 use crate::index::{Op, Role, Stmt, TensorId};
 use crate::nest::eval::{Memory, run_in, updated};
+use crate::nest::lanes::chooses;
 use crate::nest::machine::MACHINES;
-use crate::nest::{Access, Nest, Node, Place, Position, Update, VarId};
-use crate::plain::{Function, Kernel, Kind};
+use crate::nest::{Access, Nest, Node, Place, Position, Turned, Update, VarId, inline};
+use crate::plain::{self, Function, Kernel, Kind, Linear};
 use crate::spec::Domain;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -252,6 +253,10 @@ impl Subject<'_> {
             if seen.contains(&nests) {
                 continue;
             }
+            seen.push(nests.clone());
+            // Coordinates are followed through all loops.
+            let nests: Vec<Nest> = nests.into_iter().map(inline::inlined).collect();
+            let nests: Vec<&Nest> = nests.iter().collect();
             let whole = nests.iter().map(|n| work(n, &n.body)).sum::<u64>() <= WHOLE;
             let mut tensors = Tensors::new(kernel, self.f, &elements, whole, &nests);
             let garbage = draw(&mut Sampler::new(0x5eed), None);
@@ -276,29 +281,88 @@ impl Subject<'_> {
             if !self.compare(&tensors, machine.name, draw, doubt) {
                 return Reached::Nothing;
             }
-            seen.push(nests);
         }
         reached
     }
 
-    /// What is written without a guard, and not filled before, is written at as many elements as there are.
+    /// What is written without a guard, and not filled before, is written wherever its statements write it, and a result everywhere.
     fn covered(&self, written: &BTreeSet<TensorId>, nests: &[&Nest]) {
-        let mut counts: BTreeMap<TensorId, Option<u64>> = BTreeMap::new();
-        for nest in nests {
+        let kernel = &self.compiled.kernel;
+        let functions: Vec<&Function> = match self.f.stages.is_empty() {
+            true => vec![self.f],
+            false => self.f.stages.iter().map(|n| &kernel.functions[*n]).collect(),
+        };
+        let fault = |t: TensorId, counted: u64, all: u64| -> ! {
+            panic!(
+                "{}::{}: the loops of `{}` write {counted} of the {all} elements of `{}`. This is a fault of the compiler: please report it",
+                kernel.op,
+                kernel.name,
+                self.f.name,
+                kernel.tensor(t).name
+            )
+        };
+        let mut sums: BTreeMap<TensorId, Option<u64>> = BTreeMap::new();
+        for (nest, f) in nests.iter().zip(functions) {
+            let mut counts: BTreeMap<TensorId, Option<u64>> = BTreeMap::new();
             count(nest, &nest.body, 1, false, &mut counts);
+            let mut boxes: BTreeMap<TensorId, Option<Vec<Corner>>> = BTreeMap::new();
+            for w in writes(nest, &nest.body).iter().filter(|w| !is_scratch(kernel, nest, w.tensor)) {
+                let spreads = w.positions.iter().map(|s| (&s.from, s.more));
+                let shape = &kernel.tensor(w.tensor).shape;
+                let all = boxes.entry(w.tensor).or_insert_with(|| Some(Vec::new()));
+                *all = joined(all.take(), reached(spreads, &w.joined, shape, &|v| nest.vars[v].extent));
+            }
+            for t in written.iter().filter(|t| f.writes.contains(t)) {
+                let counted = counts.get(t).copied().unwrap_or(Some(0));
+                // Counted once where it is written twice.
+                let counted = counted.map(|n| match boxes.get(t) {
+                    Some(Some(boxes)) => n.min(volume(boxes)),
+                    _ => n,
+                });
+                if let (Some(counted), Some(wanted)) = (counted, self.reached_by(f, *t)) {
+                    let wanted = volume(&wanted);
+                    if counted < wanted {
+                        fault(*t, counted, wanted);
+                    }
+                }
+                let sum = sums.entry(*t).or_insert(Some(0));
+                *sum = sum.zip(counted).map(|(a, b)| a.saturating_add(b));
+            }
         }
         for t in written.iter().filter(|t| !self.f.held.contains(t)) {
-            let tensor = self.compiled.kernel.tensor(*t);
-            let (all, counted) = (tensor.elements() as u64, counts.get(t).copied().unwrap_or(Some(0)));
-            assert!(
-                counted.is_none_or(|n| n >= all),
-                "{}::{}: the loops of `{}` write {counted:?} of the {all} elements of `{}`. This is a fault of the compiler: please report it",
-                self.compiled.kernel.op,
-                self.compiled.kernel.name,
-                self.f.name,
-                tensor.name
-            );
+            let (counted, all) = (sums.get(t).copied().unwrap_or(Some(0)), kernel.tensor(*t).elements() as u64);
+            if let Some(counted) = counted.filter(|n| *n < all) {
+                fault(*t, counted, all);
+            }
         }
+    }
+
+    /// What the statements of a function write of a tensor, where they say it without a guard.
+    fn reached_by(&self, f: &Function, t: TensorId) -> Option<Vec<Corner>> {
+        let mut out = Some(Vec::new());
+        for step in &f.steps {
+            if matches!(step, plain::Step::Scan(_)) {
+                return None;
+            }
+            for s in step.stmts().into_iter().filter(|s| s.target.tensor == t) {
+                // Where a read is always outside, or a condition never holds, nothing is added; nor is a constant that is zero.
+                let (mut guards, mut constant) = (chooses(&s.value), true);
+                s.value.accesses(&mut |a| (guards, constant) = (guards || a.guarded(), false));
+                if guards || constant && s.accumulate {
+                    return None;
+                }
+                let position = |p: &plain::Position| Position {
+                    numerator: p.numerator.clone(),
+                    divisor: p.divisor,
+                    guarded: p.guard.any(),
+                };
+                let positions: Vec<Position> = s.target.positions.iter().map(position).collect();
+                let shape = &self.compiled.kernel.tensor(t).shape;
+                let each = vec![1; shape.len()];
+                out = joined(out, reached(positions.iter().map(|p| (p, 0)), &each, shape, &|v| s.vars[v].extent));
+            }
+        }
+        out
     }
 
     /// A random element: the same whenever it is asked for.
@@ -349,6 +413,69 @@ impl Subject<'_> {
     }
 }
 
+/// One more box, if all are boxes.
+fn joined(all: Option<Vec<Corner>>, one: Option<Corner>) -> Option<Vec<Corner>> {
+    all.zip(one).map(|(mut all, one)| {
+        all.push(one);
+        all
+    })
+}
+
+/// The coordinates that positions reach, each with so many elements more, if they are all within a range of each dimension.
+fn reached<'a>(
+    positions: impl Iterator<Item = (&'a Position, i64)>,
+    joined: &[usize],
+    shape: &[usize],
+    extent: &dyn Fn(usize) -> usize,
+) -> Option<Corner> {
+    let mut seen = BTreeSet::new();
+    let mut rest = shape;
+    let mut out = Vec::new();
+    for ((p, more), joined) in positions.zip(joined) {
+        let (these, after) = rest.split_at(*joined);
+        rest = after;
+        let moving = || p.numerator.terms.iter().filter(|(v, _)| extent(*v) > 1);
+        let alone = moving().all(|(v, _)| seen.insert(*v));
+        let mut terms: Vec<(i64, i64)> = moving().map(|(v, c)| (c.abs(), extent(*v) as i64 - 1)).collect();
+        terms.sort_unstable();
+        let mut span = more + 1;
+        let dense = terms.iter().all(|(c, turns)| {
+            let follows = *c <= span;
+            span += c * turns;
+            follows
+        });
+        if !alone || !dense || p.divisor != 1 || p.guarded {
+            return None;
+        }
+        let (from, to) = p.numerator.range(&|v| extent(v));
+        let (from, to) = (from as usize, (to + more) as usize + 1);
+        // Of joined dimensions whole rows.
+        let row: usize = these[1..].iter().product();
+        if !from.is_multiple_of(row) || !to.is_multiple_of(row) {
+            return None;
+        }
+        out.push(from / row..to / row);
+        out.extend(these[1..].iter().map(|n| 0..*n));
+    }
+    Some(out)
+}
+
+/// The elements that are in any of the boxes.
+fn volume(boxes: &[Corner]) -> u64 {
+    let Some(dims) = boxes.first().map(Vec::len) else { return 0 };
+    if dims == 0 {
+        return 1;
+    }
+    let cuts: BTreeSet<usize> = boxes.iter().flat_map(|b| [b[0].start, b[0].end]).collect();
+    let cuts: Vec<usize> = cuts.into_iter().collect();
+    let between = |w: &[usize]| {
+        let inside: Vec<Corner> =
+            boxes.iter().filter(|b| b[0].start <= w[0] && w[1] <= b[0].end).map(|b| b[1..].to_vec()).collect();
+        (w[1] - w[0]) as u64 * volume(&inside)
+    };
+    cuts.windows(2).map(between).sum()
+}
+
 /// How many elements of each tensor are written, within loops of so many turns; `None` where that is not known.
 fn count(n: &Nest, nodes: &[Node], turns: u64, guarded: bool, out: &mut BTreeMap<TensorId, Option<u64>>) {
     let mut add = |t: TensorId, elements: u64| {
@@ -359,7 +486,7 @@ fn count(n: &Nest, nodes: &[Node], turns: u64, guarded: bool, out: &mut BTreeMap
         match node {
             Node::Update { place: Place::Element(a), .. } => add(a.tensor, 1),
             Node::Update { place: Place::Lanes(a, lanes), .. } => add(a.tensor, lanes.len() as u64),
-            Node::Transpose { from, to } => to.iter().for_each(|a| add(a.tensor, from.len() as u64)),
+            Node::Transpose(t) => add(t.to.tensor, turned(n, t)),
             _ => {}
         }
     }
@@ -376,6 +503,11 @@ fn count(n: &Nest, nodes: &[Node], turns: u64, guarded: bool, out: &mut BTreeMap
     }
 }
 
+/// The elements of a block that is turned.
+fn turned(n: &Nest, t: &Turned) -> u64 {
+    (n.vars[t.row].extent * n.vars[t.column].extent) as u64
+}
+
 /// How much a nest does: values and updates, guards taken to hold.
 fn work(n: &Nest, nodes: &[Node]) -> u64 {
     nodes
@@ -384,8 +516,9 @@ fn work(n: &Nest, nodes: &[Node]) -> u64 {
             Node::Loop { var, body } => (n.vars[*var].extent as u64).saturating_mul(work(n, body)),
             Node::If { body, .. } => work(n, body),
             Node::Trial { body } => 2 * work(n, body),
-            Node::Comment(..) => 0,
-            Node::Transpose { from, to } => (from.len() * to.len()) as u64,
+            Node::Comment(..) | Node::Let { .. } => 0,
+            Node::Tile(t) => work(n, &t.body),
+            Node::Transpose(t) => turned(n, t),
             Node::Fill(_) | Node::Init { .. } | Node::Update { .. } | Node::Fold { .. } | Node::Sums { .. } => 1,
         })
         .fold(0, u64::saturating_add)
@@ -460,7 +593,7 @@ impl<'a, N: Close> Tensors<'a, N> {
     fn new(kernel: &'a Kernel, f: &Function, elements: &'a Elements<'a, N>, whole: bool, nests: &[&Nest]) -> Self {
         let mut corners: BTreeMap<TensorId, Vec<Corner>> = BTreeMap::new();
         for n in nests {
-            for w in writes(&n.body).iter().filter(|w| !is_scratch(kernel, n, w.tensor)) {
+            for w in writes(n, &n.body).iter().filter(|w| !is_scratch(kernel, n, w.tensor)) {
                 let shape = &kernel.tensor(w.tensor).shape;
                 corners.entry(w.tensor).or_default().extend(reach(n, w, shape));
             }
@@ -630,13 +763,21 @@ fn is_scratch(kernel: &Kernel, n: &Nest, t: TensorId) -> bool {
     n.local(t).is_some_and(|l| kernel.tensors.get(t.0).is_none_or(|tensor| tensor.shape != l.shape))
 }
 
-/// Every access that is written, those that differ in constants alone in one.
-fn writes(nodes: &[Node]) -> Vec<Write> {
+/// Every access that is written, those that differ in constants alone in one, and those of a tile.
+fn writes(n: &Nest, nodes: &[Node]) -> Vec<Write> {
     let mut out: Vec<Write> = Vec::new();
     let mut add = |a: &Access, lanes: usize| {
         let last = a.positions.len().wrapping_sub(1);
-        let spread =
-            |(k, p): (usize, &Position)| Spread { from: p.clone(), more: if k == last { lanes as i64 - 1 } else { 0 } };
+        let spread = |(k, p): (usize, &Position)| {
+            let (rolled, terms): (Vec<_>, Vec<_>) =
+                p.numerator.terms.iter().copied().partition(|(v, _)| n.vars[*v].counts.is_some());
+            let reach = |(v, c): &(VarId, i64)| *c * (n.vars[*v].extent as i64 - 1);
+            let before: i64 = rolled.iter().map(|term| reach(term).min(0)).sum();
+            let more: i64 = rolled.iter().map(|term| reach(term).abs()).sum();
+            let numerator = Linear::new(terms, p.numerator.constant + before);
+            let lanes = if k == last { lanes as i64 - 1 } else { 0 };
+            Spread { from: Position { numerator, ..p.clone() }, more: more + lanes }
+        };
         let positions: Vec<Spread> = a.positions.iter().enumerate().map(spread).collect();
         let w = Write { tensor: a.tensor, positions, joined: a.joined.clone() };
         if !out.iter_mut().any(|o| o.takes(&w)) {
@@ -646,7 +787,7 @@ fn writes(nodes: &[Node]) -> Vec<Write> {
     each(nodes, &mut |node| match node {
         Node::Update { place: Place::Element(a), .. } => add(a, 1),
         Node::Update { place: Place::Lanes(a, lanes), .. } => add(a, lanes.end),
-        Node::Transpose { from, to } => to.iter().for_each(|a| add(a, from.len())),
+        Node::Transpose(t) => add(&t.to, n.vars[t.row].extent),
         _ => {}
     });
     out
@@ -692,11 +833,13 @@ fn apart(kernel: &Kernel, n: &Nest, body: &[Node], all: &BTreeMap<TensorId, usiz
     let (mut begun, mut updated, mut filled) = (BTreeSet::new(), BTreeSet::new(), false);
     each(body, &mut |node| match node {
         Node::Init { register, .. } | Node::Sums { into: register, .. } => _ = begun.insert(*register),
-        Node::Update { place: Place::Register(r), .. } | Node::Fold { into: r, .. } => _ = updated.insert(*r),
+        Node::Update { place: Place::Register(slot), .. } | Node::Fold { into: slot, .. } => {
+            updated.insert(slot.register);
+        }
         Node::Fill(t) => filled |= !is_scratch(kernel, n, *t),
         _ => {}
     });
-    let written = writes(body);
+    let written = writes(n, body);
     let (scratch, for_good): (Vec<_>, Vec<_>) = written.into_iter().partition(|w| is_scratch(kernel, n, w.tensor));
     let here = touches(body);
     let inner = |w: &Write| here.get(&w.tensor) == all.get(&w.tensor);
@@ -718,9 +861,10 @@ fn touches(nodes: &[Node]) -> BTreeMap<TensorId, usize> {
                 value.loads(&mut see);
             }
             Node::If { tests, .. } => tests.iter().for_each(|t| t.loads(&mut see)),
-            Node::Transpose { from, to } => from.iter().chain(to).for_each(see),
+            Node::Transpose(t) => [&t.from, &t.to].into_iter().for_each(see),
             Node::Fill(filled) => *count.entry(*filled).or_insert(0) += 1,
-            Node::Comment(..) | Node::Loop { .. } | Node::Trial { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
+            Node::Comment(..) | Node::Loop { .. } | Node::Tile(_) | Node::Let { .. } => {}
+            Node::Trial { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
         }
     });
     count

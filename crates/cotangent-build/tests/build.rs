@@ -2,7 +2,9 @@
 
 use cotangent_build::diagnostic::Code;
 use cotangent_build::{Build, DType, InstructionSet, Output};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// A folder of its own for a test, emptied.
 fn folder(name: &str) -> PathBuf {
@@ -35,6 +37,67 @@ fn a_folder_becomes_a_file_an_op_and_the_root() {
     assert_eq!(warnings.to_string(), "");
     assert!(files["cube.rs"].contains("pub fn vjp_x_store("));
     assert!(files["mod.rs"].contains("cube::small") && files["mod.rs"].contains("square::small"));
+}
+
+/// What the folder of a cache holds is used while it is what would be made, and no longer.
+#[test]
+fn what_has_not_changed_is_not_made_again() {
+    let (ops, out, cache) = (folder("cached"), folder("cached_out"), folder("cached_kept"));
+    let write = |name: &str, text: &str| std::fs::write(ops.join(format!("{name}.yaml")), text).unwrap();
+    let caller = SQUARE.replace("op: square", "op: caller").replace("x[i]^2", "t[i] + x[i]");
+    let caller = caller
+        .replace("  - y[i]", "  - t = square(x)\n  - y[i]")
+        .replace("adjoint:\n  - x_bar[i] += 2 * x[i] * y_bar[i]", "adjoint: derived");
+    write("square", SQUARE);
+    write("caller", &caller);
+    write("relu", "use: relu\ninstances:\n  - {name: small, I: 5}\n");
+    write(
+        "warned",
+        &SQUARE
+            .replace("op: square", "op: warned")
+            .replace("  - {name: small, I: 5}", "")
+            .replace("instances:", "instances: []"),
+    );
+    let build = |options: &dyn Fn(Build) -> Build| {
+        let build = options(Build::new().ops(&ops).out_dir(&out).cache(&cache).cargo_metadata(false));
+        let made = build.try_compile().unwrap();
+        let fresh = build.render().unwrap();
+        assert!(made.files == fresh.files, "a cache changes what is made");
+        assert_eq!(made.warnings.to_string(), fresh.warnings.to_string());
+        let kept = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
+        // A file is made anew, never changed.
+        let name = |p: &PathBuf| p.file_name().unwrap().to_string_lossy().split_once('-').unwrap().1.to_string();
+        kept.map(|p| (name(&p), p.metadata().unwrap().modified().unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let changed = |before: &BTreeMap<String, SystemTime>, after: &BTreeMap<String, SystemTime>| -> Vec<String> {
+        after.iter().filter(|(name, time)| before.get(*name) != Some(time)).map(|(name, _)| name.clone()).collect()
+    };
+    let plain = |b: Build| b;
+    let first = build(&plain);
+    assert_eq!(first.keys().collect::<Vec<_>>(), ["caller", "relu", "square"], "what is warned of is not kept");
+    let second = build(&plain);
+    assert_eq!(changed(&first, &second), Vec::<String>::new(), "nothing has changed");
+    write("relu", "use: relu\ninstances:\n  - {name: small, I: 6}\n");
+    let third = build(&plain);
+    assert_eq!(changed(&second, &third), ["relu"]);
+    write("square", &SQUARE.replace("x[i]^2", "3 * x[i]^2").replace("2 * x[i]", "6 * x[i]"));
+    let fourth = build(&plain);
+    assert_eq!(changed(&third, &fourth), ["caller", "square"], "who calls an op is made of it");
+    // An empty line moves what stands below.
+    write("caller", &format!("\n{caller}"));
+    let fifth = build(&plain);
+    assert_eq!(changed(&fourth, &fifth), ["caller"]);
+    build(&|b| b.dtype(DType::F64).inline_limit(0));
+    // What is broken is made again.
+    for file in std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let half = text.char_indices().nth(text.chars().count() / 2).unwrap().0;
+        std::fs::write(&file, &text[..half]).unwrap();
+    }
+    build(&plain);
+    std::fs::remove_file(ops.join("square.yaml")).unwrap();
+    // The op of that name that ships.
+    build(&plain);
 }
 
 #[test]
@@ -203,20 +266,28 @@ fn instruction_sets_decide_which_nests_are_there() {
         render(name, PRODUCT, |b| b.instruction_sets(sets.iter().copied())).files["square.rs"].clone()
     };
     let every = text("sets_all", &InstructionSet::ALL);
-    assert!(
-        every.contains("Machine::Narrow") && every.contains("Machine::Wide)") && every.contains("Machine::Widest)")
-    );
+    assert!(["NARROW", "WIDE", "WIDEST", "SCALAR"].iter().all(|c| every.contains(&format!("Isa_::{c} "))));
     assert!(!every.contains("SETS"));
     let narrow = text("sets_portable", &[Portable]);
     assert!(!narrow.contains("f32, 8>") && !narrow.contains("isa::dispatch"));
-    assert!(narrow.contains("::run::<::cotangent::isa::Portable>"));
+    assert!(narrow.contains("::run::<_isa::Portable>"));
     assert!(text("sets_none", &[]).replace("sets_none", "sets_portable") == narrow);
     // A machine without a nest of its own has that of the widest which have one.
     let wide = text("sets_avx2", &[Avx2]);
-    assert!(wide.contains("Machine::Narrow)") && wide.contains("Machine::Wide | ::cotangent::isa::Machine::Widest)"));
-    assert!(wide.contains("const SETS: u8 = ::cotangent::isa::sets::AVX2;"));
+    assert!(wide.contains("if Isa_::NARROW {") && wide.contains("if (const { Isa_::WIDE || Isa_::WIDEST }) {"));
+    assert!(wide.contains("const SETS: u8 = _isa::sets::AVX2;"));
     let two = text("sets_two", &[Portable, Avx512, Neon]);
-    assert!(two.contains("sets::AVX512 | ::cotangent::isa::sets::NEON;"));
+    assert!(two.contains("sets::AVX512 | _isa::sets::NEON;"));
+    // The classes that a target may be of.
+    let of = |arch: &str| render(&format!("arch_{arch}"), PRODUCT, |b| b.target_arch(arch)).files["square.rs"].clone();
+    let classes = |text: &str| {
+        ["NARROW", "WIDE", "WIDEST", "SCALAR"].map(|class| text.contains(&format!("Isa_::{class} "))).map(u8::from)
+    };
+    assert_eq!(["x86_64", "wasm32"].map(|arch| classes(&of(arch))), [[1, 1, 1, 0], [1, 0, 0, 1]]);
+    // One class needs no name.
+    let (neon, arm) = (of("aarch64"), of("arm"));
+    assert_eq!([&neon, &arm].map(|text| classes(text)), [[0; 4]; 2]);
+    assert!(neon.contains("_tile::<Isa_, 4, ") && arm.contains("_tile::<Isa_, 1, ") && neon != arm);
     let lines = |text: &str| text.lines().count();
     assert!(lines(&narrow) < lines(&wide) && lines(&wide) < lines(&every));
 }

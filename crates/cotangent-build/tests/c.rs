@@ -293,7 +293,7 @@ fn wrappers_are_there_only_when_asked_for() {
     }
     let files = Build::new().ops(sources().join("ops")).c_header("kernels.h").render().unwrap().files;
     let matmul = &files["matmul.rs"];
-    assert!(matmul.contains("#[unsafe(no_mangle)]\n        pub extern \"C\" fn cotangent_matmul_dense_forward(x: &super::X, y: &super::Y, z: &mut super::Z) {\n"));
+    assert!(matmul.contains("#[unsafe(no_mangle)]\n    pub extern \"C\" fn cotangent_matmul_dense_forward(x: &super::X, y: &super::Y, z: &mut super::Z) {\n"));
     // Names apart, no wrapper holds unsafe code.
     assert!(!matmul.contains("unsafe {") && !matmul.contains("unsafe fn"));
 }

@@ -324,7 +324,8 @@ fn compiled(
         let kernels = std::mem::take(&mut built.compiled);
         ops.extend(built.certified.iter().copied().zip(kernels));
     }
-    let files = emit::files(&ops, sources, options).expect("the templates are right");
+    let pieces: Result<Vec<_>, _> = ops.iter().map(|(c, kernels)| emit::piece(c, kernels, sources, options)).collect();
+    let files = pieces.and_then(|pieces| emit::files(&pieces, options)).expect("the templates are right");
     let mut back = ops.into_iter().map(|(_, kernels)| kernels);
     for (_, built) in good.iter_mut() {
         built.compiled = back.by_ref().take(built.certified.len()).collect();
@@ -916,6 +917,7 @@ fn nodes(body: &[Node], tally: &mut Tally) {
                 tally.add("trials", 1);
                 nodes(body, tally);
             }
+            Node::Tile(t) => nodes(&t.body, tally),
             Node::Fold { .. } => tally.add("folds", 1),
             Node::Sums { .. } => tally.add("sums of lanes", 1),
             Node::Transpose { .. } => tally.add("transposes", 1),

@@ -4,9 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn show(op: &str, instance: &str, stage: &str) -> String {
+    shown(op, instance, stage, &[])
+}
+
+/// As the command line prints it, with more options.
+fn shown(op: &str, instance: &str, stage: &str, more: &[&str]) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let output = Command::new(env!("CARGO_BIN_EXE_cotangent"))
         .args(["show", &format!("ops/{op}.yaml"), "--stage", stage, "--instance", instance])
+        .args(more)
         .current_dir(root)
         .output()
         .expect("the command line runs");
@@ -44,6 +50,24 @@ fn softmax_at_every_stage() {
 #[test]
 fn convolution_at_every_stage() {
     golden("conv", "signal_stride3");
+}
+
+/// The text of one function stands in the README as it is.
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = std::fs::read_to_string(&path).expect("the README");
+    let more = ["--functions", "forward", "--target-arch", "x86_64"];
+    let text = shown("matmul", "dense_64x64x64", "rust", &more);
+    let (before, rest) = readme.split_once("```rust,ignore\n// @generated").expect("the text is there");
+    let (old, after) = rest.split_once("```\n").expect("it ends");
+    let text = text.strip_prefix("// @generated").expect("it says that it is generated");
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, format!("{before}```rust,ignore\n// @generated{text}```\n{after}"))
+            .expect("the README is written");
+    } else {
+        assert!(old == text, "the README shows another text than is printed (BLESS=1 writes it):\n{text}");
+    }
 }
 
 #[test]

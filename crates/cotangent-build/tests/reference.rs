@@ -109,7 +109,10 @@ const RIGHT: &[(&str, &str)] = &[
         "program: valley\ninputs: {x: [N]}\noutputs: {y: []}\nforward:\n  - y = sum(n) where(inside(x[n + 1]), 100 * (x[n + 1] - x[n]^2)^2 + (1 - x[n])^2, 0)\n\
          instances: [{name: n7, N: 7, dtype: f64}]\n",
     ),
-    ("softmax", "use: softmax\ninstances:\n  - {name: rows, I: 5, J: 33}\n"),
+    (
+        "softmax",
+        "use: softmax\ninstances:\n  - {name: rows, I: 5, J: 33}\n  - {name: back, I: 5, J: 33, functions: [vjp_x_store]}\n",
+    ),
     ("reduce_max", "use: reduce_max\ninstances:\n  - {name: rows, I: 5, J: 33}\n"),
 ];
 
@@ -132,7 +135,10 @@ fn results(folder: &Path, modules: &[(&str, &str)]) -> (Vec<(String, bool)>, Str
         let (name, result) = line.strip_prefix("test of_")?.split_once(" ... ")?;
         Some((name.strip_suffix("::agrees")?.replace("::kernels_as_loops::ops", ""), result == "ok"))
     };
-    (text.lines().filter_map(result).collect(), text)
+    // In the order of names: the tests end in any.
+    let mut results: Vec<_> = text.lines().filter_map(result).collect();
+    results.sort();
+    (results, text)
 }
 
 #[test]
@@ -173,8 +179,12 @@ fn what_computes_its_spec_passes_and_a_single_fault_fails() {
     let (results, text) = results(&folder, &modules);
     let of = |module: &'static str| results.iter().filter(move |(name, _)| name.starts_with(module));
     let failed = |module| of(module).filter(|(_, ok)| !ok).map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let right = std::fs::read_to_string(folder.join("right.rs")).expect("it was rendered");
+    let (_, back) = right.split_once("pub mod back {").expect("the instance");
+    let (back, _) = back.split_once("\n}\n").expect("its end");
+    assert_eq!(back.matches("\npub fn ").count(), 1, "one function is asked for");
     assert_eq!((failed("right"), failed("pairs")), (vec![], vec![]), "{text}");
-    assert_eq!((of("right").count(), of("pairs").count()), (7, PAIRS.len()), "{results:?}");
+    assert_eq!((of("right").count(), of("pairs").count()), (8, PAIRS.len()), "{results:?}");
     let mut planted: Vec<String> = PAIRS.iter().map(|p| format!("wrong::{}::sizes", p.0)).collect();
     planted.sort();
     assert_eq!(failed("wrong"), planted, "{text}");

@@ -5,14 +5,16 @@
 /// The op `matvec`.
 ///
 /// Product of a matrix and a vector over the axes J. J may have several dimensions, as when an image is multiplied by a weight without being flattened first.
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
-#[rustfmt::skip]
-pub mod matvec {
-
-/// Product of a matrix and a vector over the axes J. J may have several dimensions, as when an image is multiplied by a weight without being flattened first.
 ///
 /// ```text
 /// y[i] = sum(j) w[i,j] * v[j]                                  <cotangent>/ops/matvec.yaml:11
+/// ```
+///
+/// Tangent:
+///
+/// ```text
+/// y_dot[i] += sum(j) v_dot[j] * w[i, j]
+/// y_dot[i] += sum(j) w_dot[i, j] * v[j]
 /// ```
 ///
 /// Adjoint (equal to the derived rule):
@@ -21,601 +23,362 @@ pub mod matvec {
 /// w_bar[i,j] += y_bar[i] * v[j]                                <cotangent>/ops/matvec.yaml:13
 /// v_bar[j] += sum(i) y_bar[i] * w[i,j]                         <cotangent>/ops/matvec.yaml:14
 /// ```
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
+#[rustfmt::skip]
+pub mod matvec {
+use crate::vendored::cotangent::StepInfo as _Step;
+/// The value, as the spec says it.
+const FORWARD: &[_Step] = &[
+    _Step { formula: "y[i] = sum(j) w[i,j] * v[j]", source: "<cotangent>/ops/matvec.yaml:11" },
+];
+/// The cotangents of the inputs: equal to the derived rule.
+const ADJOINT: &[_Step] = &[
+    _Step { formula: "w_bar[i,j] += y_bar[i] * v[j]", source: "<cotangent>/ops/matvec.yaml:13" },
+    _Step { formula: "v_bar[j] += sum(i) y_bar[i] * w[i,j]", source: "<cotangent>/ops/matvec.yaml:14" },
+];
+/// The tangent of the value.
+const TANGENT: &[_Step] = &[
+    _Step { formula: "y_dot[i] += sum(j) v_dot[j] * w[i, j]", source: "" },
+    _Step { formula: "y_dot[i] += sum(j) w_dot[i, j] * v[j]", source: "" },
+];
+
+/// The instance of [`matvec`](super) at `vendor/layer.yaml:4`: I = 9, J = 14.
 ///
-/// Validated: the loops of 8 of 8 functions, 8 of them in the integers modulo 2^61 - 1.
-///
-/// | tensor | dimensions in storage order | type |
-/// | --- | --- | --- |
-/// | `w` | I = 9, J = 14 | `[[f32; 14]; 9]` |
-/// | `v` | J = 14 | `[f32; 14]` |
-/// | `y` | I = 9 | `[f32; 9]` |
-///
-/// Instance at `vendor/layer.yaml:4`.
+/// Validated: the loops of 8 of 8 functions, 4 of them in the integers modulo 2^61 - 1.
 pub mod layer {
-    #[allow(unused_imports)]
-    use crate::vendored::cotangent::math::f32 as math;
-
-    /// `w[I, J]`
-    pub type W = [[f32; 14]; 9];
-
-    /// `v[J]`
-    pub type V = [f32; 14];
-
-    /// `y[I]`
-    pub type Y = [f32; 9];
-
-    /// What this kernel is and costs.
-    pub const KERNEL: crate::vendored::cotangent::KernelInfo = crate::vendored::cotangent::KernelInfo {
-        op: "matvec",
-        name: "layer",
-        scalar: crate::vendored::cotangent::Scalar::F32,
-        source: "vendor/layer.yaml:4",
-        forward: &[
-            crate::vendored::cotangent::StepInfo { formula: "y[i] = sum(j) w[i,j] * v[j]", source: "<cotangent>/ops/matvec.yaml:11" },
-        ],
-        adjoint: &[
-            crate::vendored::cotangent::StepInfo { formula: "w_bar[i,j] += y_bar[i] * v[j]", source: "<cotangent>/ops/matvec.yaml:13" },
-            crate::vendored::cotangent::StepInfo { formula: "v_bar[j] += sum(i) y_bar[i] * w[i,j]", source: "<cotangent>/ops/matvec.yaml:14" },
-        ],
-        tangent: &[
-            crate::vendored::cotangent::StepInfo { formula: "y_dot[i] += sum(j) v_dot[j] * w[i, j]", source: "" },
-            crate::vendored::cotangent::StepInfo { formula: "y_dot[i] += sum(j) w_dot[i, j] * v[j]", source: "" },
-        ],
-        certificate: "equal to the derived rule",
-        axes: &[("I", &[9]), ("J", &[14]), ],
+#[allow(unused_imports)]
+use crate::vendored::cotangent::{isa as _isa, math::f32 as math, workspace::take as _take, Lanes as _Lanes, Tensor as _Tensor};
+/// `w[I, J]`
+pub type W = [[f32; 14]; 9];
+/// `v[J]`
+pub type V = [f32; 14];
+/// `y[I]`
+pub type Y = [f32; 9];
+/// What this kernel is and costs.
+pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
+    use crate::vendored::cotangent::{FunctionInfo, KernelInfo, Kind::*, Role::*, Scalar, TensorInfo};
+    KernelInfo {
+        op: "matvec", name: "layer", scalar: Scalar::F32, source: "vendor/layer.yaml:4",
+        forward: super::FORWARD, adjoint: super::ADJOINT, tangent: super::TANGENT, certificate: "equal to the derived rule",
+        axes: &[("I", &[9]), ("J", &[14])],
         tensors: &[
-            crate::vendored::cotangent::TensorInfo {
-                name: "w",
-                role: crate::vendored::cotangent::Role::Input,
-                dims: &["I", "J", ],
-                shape: &[9, 14],
-                domain: crate::vendored::cotangent::Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false },
-            },
-            crate::vendored::cotangent::TensorInfo {
-                name: "v",
-                role: crate::vendored::cotangent::Role::Input,
-                dims: &["J", ],
-                shape: &[14],
-                domain: crate::vendored::cotangent::Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false },
-            },
-            crate::vendored::cotangent::TensorInfo {
-                name: "y",
-                role: crate::vendored::cotangent::Role::Output,
-                dims: &["I", ],
-                shape: &[9],
-                domain: crate::vendored::cotangent::Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false },
-            },
+            TensorInfo::new("w", Input, &["I", "J"], &[9, 14]),
+            TensorInfo::new("v", Input, &["J"], &[14]),
+            TensorInfo::new("y", Output, &["I"], &[9]),
         ],
         functions: &[
-            crate::vendored::cotangent::FunctionInfo {
-                name: "forward",
-                kind: crate::vendored::cotangent::Kind::Forward,
-                reads: &["w", "v", ],
-                writes: &["y", ],
-                accumulates: false,
-                flops: 252,
-                bytes: 596,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "jvp",
-                kind: crate::vendored::cotangent::Kind::Jvp,
-                reads: &["w", "v", "w_dot", "v_dot", ],
-                writes: &["y", "y_dot", ],
-                accumulates: false,
-                flops: 756,
-                bytes: 1192,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["w", "v", "y_bar", ],
-                writes: &["w_bar", "v_bar", ],
-                accumulates: true,
-                flops: 518,
-                bytes: 1716,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_store",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["w", "v", "y_bar", ],
-                writes: &["w_bar", "v_bar", ],
-                accumulates: false,
-                flops: 378,
-                bytes: 1156,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_w",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["v", "y_bar", ],
-                writes: &["w_bar", ],
-                accumulates: true,
-                flops: 252,
-                bytes: 1100,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_w_store",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["v", "y_bar", ],
-                writes: &["w_bar", ],
-                accumulates: false,
-                flops: 126,
-                bytes: 596,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_v",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["w", "y_bar", ],
-                writes: &["v_bar", ],
-                accumulates: true,
-                flops: 266,
-                bytes: 652,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_v_store",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["w", "y_bar", ],
-                writes: &["v_bar", ],
-                accumulates: false,
-                flops: 252,
-                bytes: 596,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
+            FunctionInfo::new("forward", Forward, &["w", "v"], &["y"], 252, 596),
+            FunctionInfo::new("jvp", Jvp, &["w", "v", "w_dot", "v_dot"], &["y", "y_dot"], 756, 1192),
+            FunctionInfo::new("vjp", Vjp, &["w", "v", "y_bar"], &["w_bar", "v_bar"], 518, 1716).adding(),
+            FunctionInfo::new("vjp_store", Vjp, &["w", "v", "y_bar"], &["w_bar", "v_bar"], 378, 1156),
+            FunctionInfo::new("vjp_w", Vjp, &["v", "y_bar"], &["w_bar"], 252, 1100).adding(),
+            FunctionInfo::new("vjp_w_store", Vjp, &["v", "y_bar"], &["w_bar"], 126, 596),
+            FunctionInfo::new("vjp_v", Vjp, &["w", "y_bar"], &["v_bar"], 266, 652).adding(),
+            FunctionInfo::new("vjp_v_store", Vjp, &["w", "y_bar"], &["v_bar"], 252, 596),
         ],
-    };
+    }
+};
 
-    /// The value.
-    ///
-    /// ```text
-    /// y[i] = sum(j) w[i, j] * v[j]
-    /// ```
-    ///
-    /// 252 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn forward(w: &W, v: &V, y: &mut Y) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a V, &'a mut Y> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, v: &'a V, y: &'a mut Y) {
-                // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-                let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc6 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc7 = Isa_::splat::<f32, 2>(0.0_f32);
-                let mut acc8 = Isa_::splat::<f32, 2>(0.0_f32);
-                for j in 0..7 {
-                    let mut b9 = Isa_::read::<f32, 2>(&w[0], j * 2);
-                    let mut b10 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                    acc0 = Isa_::lanes_mul_add(b9, b10, acc0);
-                    let mut b11 = Isa_::read::<f32, 2>(&w[1], j * 2);
-                    acc1 = Isa_::lanes_mul_add(b11, b10, acc1);
-                    let mut b12 = Isa_::read::<f32, 2>(&w[2], j * 2);
-                    acc2 = Isa_::lanes_mul_add(b12, b10, acc2);
-                    let mut b13 = Isa_::read::<f32, 2>(&w[3], j * 2);
-                    acc3 = Isa_::lanes_mul_add(b13, b10, acc3);
-                    let mut b14 = Isa_::read::<f32, 2>(&w[4], j * 2);
-                    acc4 = Isa_::lanes_mul_add(b14, b10, acc4);
-                    let mut b15 = Isa_::read::<f32, 2>(&w[5], j * 2);
-                    acc5 = Isa_::lanes_mul_add(b15, b10, acc5);
-                    let mut b16 = Isa_::read::<f32, 2>(&w[6], j * 2);
-                    acc6 = Isa_::lanes_mul_add(b16, b10, acc6);
-                    let mut b17 = Isa_::read::<f32, 2>(&w[7], j * 2);
-                    acc7 = Isa_::lanes_mul_add(b17, b10, acc7);
-                    let mut b18 = Isa_::read::<f32, 2>(&w[8], j * 2);
-                    acc8 = Isa_::lanes_mul_add(b18, b10, acc8);
-                }
-                let mut sums19 = Isa_::sums([acc0, acc1]);
-                Isa_::write(sums19, &mut y[..], 0);
-                let mut sums20 = Isa_::sums([acc2, acc3]);
-                Isa_::write(sums20, &mut y[..], 2);
-                let mut sums21 = Isa_::sums([acc4, acc5]);
-                Isa_::write(sums21, &mut y[..], 4);
-                let mut sums22 = Isa_::sums([acc6, acc7]);
-                Isa_::write(sums22, &mut y[..], 6);
-                let mut sum23 = 0.0_f32;
-                sum23 += Isa_::sum(acc8);
-                y[8] = sum23;
+/// The value.
+/// 252 operations, 596 bytes of arguments.
+#[inline]
+pub fn forward(w: &W, v: &V, y: &mut Y) {
+    <_forward as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, v, y);
+}
+enum _forward {}
+impl<'a> _isa::Body3<&'a W, &'a V, &'a mut Y> for _forward {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(w: &'a W, v: &'a V, y: &'a mut Y) {
+        // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+        self::_tile::<Isa_, 2, 1, 9>(w, v, y, 0);
+    }
+}
+
+/// The value and its tangent.
+/// 756 operations, 1192 bytes of arguments.
+#[inline]
+pub fn jvp(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
+    <_jvp as _isa::Body6<_, _, _, _, _, _>>::run::<_isa::Portable>(w, v, w_dot, v_dot, y, y_dot);
+}
+enum _jvp {}
+impl<'a> _isa::Body6<&'a W, &'a V, &'a W, &'a V, &'a mut Y, &'a mut Y> for _jvp {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(w: &'a W, v: &'a V, w_dot: &'a W, v_dot: &'a V, y: &'a mut Y, y_dot: &'a mut Y) {
+        // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+        // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
+        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
+            self::_tile2::<Isa_, 2, 1, 5>(w, v, w_dot, v_dot, y, y_dot, 0);
+            self::_tile3::<Isa_, 2, 1, 4>(w, v, w_dot, v_dot, y, y_dot, 5);
+        }
+        if Isa_::SCALAR {
+            for i in 0..3 {
+                self::_tile4::<Isa_, 2, 1, 3>(w, v, w_dot, v_dot, y, y_dot, i * 3);
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, v, y);
     }
+}
 
-    /// The value and its tangent.
-    ///
-    /// ```text
-    /// y_dot[i] += sum(j) v_dot[j] * w[i, j]
-    /// y_dot[i] += sum(j) w_dot[i, j] * v[j]
-    /// ```
-    ///
-    /// 756 operations, 1192 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn jvp(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body6<&'a W, &'a V, &'a W, &'a V, &'a mut Y, &'a mut Y> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, v: &'a V, w_dot: &'a W, v_dot: &'a V, y: &'a mut Y, y_dot: &'a mut Y) {
-                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
-                    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-                    // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
-                    let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc6 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc7 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc8 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc9 = Isa_::splat::<f32, 2>(0.0_f32);
-                    for j in 0..7 {
-                        let mut b10 = Isa_::read::<f32, 2>(&w[0], j * 2);
-                        let mut b11 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                        acc0 = Isa_::lanes_mul_add(b10, b11, acc0);
-                        let mut b12 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
-                        let mut b13 = Isa_::read::<f32, 2>(&w_dot[0], j * 2);
-                        acc5 = Isa_::lanes_mul_add(b12, b10, Isa_::lanes_mul_add(b13, b11, acc5));
-                        let mut b14 = Isa_::read::<f32, 2>(&w[1], j * 2);
-                        acc1 = Isa_::lanes_mul_add(b14, b11, acc1);
-                        let mut b15 = Isa_::read::<f32, 2>(&w_dot[1], j * 2);
-                        acc6 = Isa_::lanes_mul_add(b12, b14, Isa_::lanes_mul_add(b15, b11, acc6));
-                        let mut b16 = Isa_::read::<f32, 2>(&w[2], j * 2);
-                        acc2 = Isa_::lanes_mul_add(b16, b11, acc2);
-                        let mut b17 = Isa_::read::<f32, 2>(&w_dot[2], j * 2);
-                        acc7 = Isa_::lanes_mul_add(b12, b16, Isa_::lanes_mul_add(b17, b11, acc7));
-                        let mut b18 = Isa_::read::<f32, 2>(&w[3], j * 2);
-                        acc3 = Isa_::lanes_mul_add(b18, b11, acc3);
-                        let mut b19 = Isa_::read::<f32, 2>(&w_dot[3], j * 2);
-                        acc8 = Isa_::lanes_mul_add(b12, b18, Isa_::lanes_mul_add(b19, b11, acc8));
-                        let mut b20 = Isa_::read::<f32, 2>(&w[4], j * 2);
-                        acc4 = Isa_::lanes_mul_add(b20, b11, acc4);
-                        let mut b21 = Isa_::read::<f32, 2>(&w_dot[4], j * 2);
-                        acc9 = Isa_::lanes_mul_add(b12, b20, Isa_::lanes_mul_add(b21, b11, acc9));
-                    }
-                    let mut sums22 = Isa_::sums([acc0, acc1]);
-                    Isa_::write(sums22, &mut y[..], 0);
-                    let mut sums23 = Isa_::sums([acc2, acc3]);
-                    Isa_::write(sums23, &mut y[..], 2);
-                    let mut sum24 = 0.0_f32;
-                    sum24 += Isa_::sum(acc4);
-                    y[4] = sum24;
-                    let mut sums25 = Isa_::sums([acc5, acc6]);
-                    Isa_::write(sums25, &mut y_dot[..], 0);
-                    let mut sums26 = Isa_::sums([acc7, acc8]);
-                    Isa_::write(sums26, &mut y_dot[..], 2);
-                    let mut sum27 = 0.0_f32;
-                    sum27 += Isa_::sum(acc9);
-                    y_dot[4] = sum27;
-                    let mut acc28 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc29 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc30 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc31 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc32 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc33 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc34 = Isa_::splat::<f32, 2>(0.0_f32);
-                    let mut acc35 = Isa_::splat::<f32, 2>(0.0_f32);
-                    for j in 0..7 {
-                        let mut b36 = Isa_::read::<f32, 2>(&w[5], j * 2);
-                        let mut b37 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                        acc28 = Isa_::lanes_mul_add(b36, b37, acc28);
-                        let mut b38 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
-                        let mut b39 = Isa_::read::<f32, 2>(&w_dot[5], j * 2);
-                        acc32 = Isa_::lanes_mul_add(b38, b36, Isa_::lanes_mul_add(b39, b37, acc32));
-                        let mut b40 = Isa_::read::<f32, 2>(&w[6], j * 2);
-                        acc29 = Isa_::lanes_mul_add(b40, b37, acc29);
-                        let mut b41 = Isa_::read::<f32, 2>(&w_dot[6], j * 2);
-                        acc33 = Isa_::lanes_mul_add(b38, b40, Isa_::lanes_mul_add(b41, b37, acc33));
-                        let mut b42 = Isa_::read::<f32, 2>(&w[7], j * 2);
-                        acc30 = Isa_::lanes_mul_add(b42, b37, acc30);
-                        let mut b43 = Isa_::read::<f32, 2>(&w_dot[7], j * 2);
-                        acc34 = Isa_::lanes_mul_add(b38, b42, Isa_::lanes_mul_add(b43, b37, acc34));
-                        let mut b44 = Isa_::read::<f32, 2>(&w[8], j * 2);
-                        acc31 = Isa_::lanes_mul_add(b44, b37, acc31);
-                        let mut b45 = Isa_::read::<f32, 2>(&w_dot[8], j * 2);
-                        acc35 = Isa_::lanes_mul_add(b38, b44, Isa_::lanes_mul_add(b45, b37, acc35));
-                    }
-                    let mut sums46 = Isa_::sums([acc28, acc29]);
-                    Isa_::write(sums46, &mut y[..], 5);
-                    let mut sums47 = Isa_::sums([acc30, acc31]);
-                    Isa_::write(sums47, &mut y[..], 7);
-                    let mut sums48 = Isa_::sums([acc32, acc33]);
-                    Isa_::write(sums48, &mut y_dot[..], 5);
-                    let mut sums49 = Isa_::sums([acc34, acc35]);
-                    Isa_::write(sums49, &mut y_dot[..], 7);
-                }
-                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
-                    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-                    // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
-                    for i in 0..3 {
-                        let mut acc0 = Isa_::splat::<f32, 2>(0.0_f32);
-                        let mut acc1 = Isa_::splat::<f32, 2>(0.0_f32);
-                        let mut acc2 = Isa_::splat::<f32, 2>(0.0_f32);
-                        let mut acc3 = Isa_::splat::<f32, 2>(0.0_f32);
-                        let mut acc4 = Isa_::splat::<f32, 2>(0.0_f32);
-                        let mut acc5 = Isa_::splat::<f32, 2>(0.0_f32);
-                        for j in 0..7 {
-                            let mut b6 = Isa_::read::<f32, 2>(&w[i * 3], j * 2);
-                            let mut b7 = Isa_::read::<f32, 2>(&v[..], j * 2);
-                            acc0 = Isa_::lanes_mul_add(b6, b7, acc0);
-                            let mut b8 = Isa_::read::<f32, 2>(&v_dot[..], j * 2);
-                            let mut b9 = Isa_::read::<f32, 2>(&w_dot[i * 3], j * 2);
-                            acc3 = Isa_::lanes_mul_add(b8, b6, Isa_::lanes_mul_add(b9, b7, acc3));
-                            let mut b10 = Isa_::read::<f32, 2>(&w[i * 3 + 1], j * 2);
-                            acc1 = Isa_::lanes_mul_add(b10, b7, acc1);
-                            let mut b11 = Isa_::read::<f32, 2>(&w_dot[i * 3 + 1], j * 2);
-                            acc4 = Isa_::lanes_mul_add(b8, b10, Isa_::lanes_mul_add(b11, b7, acc4));
-                            let mut b12 = Isa_::read::<f32, 2>(&w[i * 3 + 2], j * 2);
-                            acc2 = Isa_::lanes_mul_add(b12, b7, acc2);
-                            let mut b13 = Isa_::read::<f32, 2>(&w_dot[i * 3 + 2], j * 2);
-                            acc5 = Isa_::lanes_mul_add(b8, b12, Isa_::lanes_mul_add(b13, b7, acc5));
-                        }
-                        let mut sums14 = Isa_::sums([acc0, acc1]);
-                        Isa_::write(sums14, &mut y[..], i * 3);
-                        let mut sum15 = 0.0_f32;
-                        sum15 += Isa_::sum(acc2);
-                        y[i * 3 + 2] = sum15;
-                        let mut sums16 = Isa_::sums([acc3, acc4]);
-                        Isa_::write(sums16, &mut y_dot[..], i * 3);
-                        let mut sum17 = 0.0_f32;
-                        sum17 += Isa_::sum(acc5);
-                        y_dot[i * 3 + 2] = sum17;
-                    }
-                }
+/// Adds the cotangents to what is there.
+/// 518 operations, 1716 bytes of arguments.
+#[inline]
+pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
+    self::vjp_w(v, y_bar, w_bar);
+    self::vjp_v(w, y_bar, v_bar);
+}
+
+/// Stores the cotangents, whatever was there.
+/// 378 operations, 1156 bytes of arguments.
+#[inline]
+pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
+    self::vjp_w_store(v, y_bar, w_bar);
+    self::vjp_v_store(w, y_bar, v_bar);
+}
+
+/// Adds the cotangents to what is there.
+/// 252 operations, 1100 bytes of arguments.
+#[inline]
+pub fn vjp_w(v: &V, y_bar: &Y, w_bar: &mut W) {
+    <_vjp_w as _isa::Body3<_, _, _>>::run::<_isa::Portable>(v, y_bar, w_bar);
+}
+enum _vjp_w {}
+impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
+        // [i:9 j:14] w_bar[i, j] += y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
+        for i in 0..9 {
+            for j in 0..14 {
+                w_bar[i][j] = Isa_::mul_add(y_bar[i], v[j], w_bar[i][j]);
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body6<_, _, _, _, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, v, w_dot, v_dot, y, y_dot);
     }
+}
 
-    /// Adds the cotangents to what is there.
-    ///
-    /// ```text
-    /// w_bar[i, j] += y_bar[i] * v[j]
-    /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
-    /// ```
-    ///
-    /// 518 operations, 1716 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
-        self::vjp_w(v, y_bar, w_bar);
-        self::vjp_v(w, y_bar, v_bar);
-    }
-
-    /// Stores the cotangents, whatever was there.
-    ///
-    /// ```text
-    /// w_bar[i, j] += y_bar[i] * v[j]
-    /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
-    /// ```
-    ///
-    /// 378 operations, 1156 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
-        self::vjp_w_store(v, y_bar, w_bar);
-        self::vjp_v_store(w, y_bar, v_bar);
-    }
-
-    /// Adds the cotangents to what is there.
-    ///
-    /// ```text
-    /// w_bar[i, j] += y_bar[i] * v[j]
-    /// ```
-    ///
-    /// 252 operations, 1100 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_w(v: &V, y_bar: &Y, w_bar: &mut W) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a V, &'a Y, &'a mut W> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
-                // [i:9 j:14] w_bar[i, j] += y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
-                for i in 0..9 {
-                    for j in 0..14 {
-                        w_bar[i][j] = Isa_::mul_add(y_bar[i], v[j], w_bar[i][j]);
-                    }
-                }
+/// Stores the cotangents, whatever was there.
+/// 126 operations, 596 bytes of arguments.
+#[inline]
+pub fn vjp_w_store(v: &V, y_bar: &Y, w_bar: &mut W) {
+    <_vjp_w_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(v, y_bar, w_bar);
+}
+enum _vjp_w_store {}
+impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w_store {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
+        // [i:9 j:14] w_bar[i, j] = y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
+        for i in 0..9 {
+            for j in 0..14 {
+                w_bar[i][j] = y_bar[i] * v[j];
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(v, y_bar, w_bar);
     }
+}
 
-    /// Stores the cotangents, whatever was there.
-    ///
-    /// ```text
-    /// w_bar[i, j] += y_bar[i] * v[j]
-    /// ```
-    ///
-    /// 126 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_w_store(v: &V, y_bar: &Y, w_bar: &mut W) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a V, &'a Y, &'a mut W> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
-                // [i:9 j:14] w_bar[i, j] = y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
-                for i in 0..9 {
-                    for j in 0..14 {
-                        w_bar[i][j] = y_bar[i] * v[j];
-                    }
-                }
+/// Adds the cotangents to what is there.
+/// 266 operations, 652 bytes of arguments.
+#[inline]
+pub fn vjp_v(w: &W, y_bar: &Y, v_bar: &mut V) {
+    <_vjp_v as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, y_bar, v_bar);
+}
+enum _vjp_v {}
+impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
+        // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
+            self::_tile5::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
+        }
+        if Isa_::SCALAR {
+            for j_tile in 0..2 {
+                self::_tile6::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(v, y_bar, w_bar);
     }
+}
 
-    /// Adds the cotangents to what is there.
-    ///
-    /// ```text
-    /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
-    /// ```
-    ///
-    /// 266 operations, 652 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_v(w: &W, y_bar: &Y, v_bar: &mut V) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
-                    // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                    let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
-                    for i in 0..9 {
-                        let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
-                        let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
-                        acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
-                        let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
-                        acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
-                        let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
-                        acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
-                        let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
-                        acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
-                    }
-                    Isa_::add_to(acc0, &mut v_bar[..], 0);
-                    Isa_::add_to(acc1, &mut v_bar[..], 4);
-                    Isa_::add_to(acc2, &mut v_bar[..], 8);
-                    Isa_::add_part(acc3, &mut v_bar[..], 10, 2, 4);
-                }
-                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
-                    // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                    for j_tile in 0..2 {
-                        let mut acc0 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc1 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc2 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc3 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc4 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc5 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc6 = Isa_::splat::<f32, 1>(0.0_f32);
-                        for i in 0..9 {
-                            let mut a7 = Isa_::splat::<f32, 1>(y_bar[i]);
-                            let mut b8 = Isa_::read::<f32, 1>(&w[i], j_tile * 7);
-                            acc0 = Isa_::lanes_mul_add(a7, b8, acc0);
-                            let mut b9 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 1);
-                            acc1 = Isa_::lanes_mul_add(a7, b9, acc1);
-                            let mut b10 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 2);
-                            acc2 = Isa_::lanes_mul_add(a7, b10, acc2);
-                            let mut b11 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 3);
-                            acc3 = Isa_::lanes_mul_add(a7, b11, acc3);
-                            let mut b12 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 4);
-                            acc4 = Isa_::lanes_mul_add(a7, b12, acc4);
-                            let mut b13 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 5);
-                            acc5 = Isa_::lanes_mul_add(a7, b13, acc5);
-                            let mut b14 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 6);
-                            acc6 = Isa_::lanes_mul_add(a7, b14, acc6);
-                        }
-                        Isa_::add_to(acc0, &mut v_bar[..], j_tile * 7);
-                        Isa_::add_to(acc1, &mut v_bar[..], j_tile * 7 + 1);
-                        Isa_::add_to(acc2, &mut v_bar[..], j_tile * 7 + 2);
-                        Isa_::add_to(acc3, &mut v_bar[..], j_tile * 7 + 3);
-                        Isa_::add_to(acc4, &mut v_bar[..], j_tile * 7 + 4);
-                        Isa_::add_to(acc5, &mut v_bar[..], j_tile * 7 + 5);
-                        Isa_::add_to(acc6, &mut v_bar[..], j_tile * 7 + 6);
-                    }
-                }
+/// Stores the cotangents, whatever was there.
+/// 252 operations, 596 bytes of arguments.
+#[inline]
+pub fn vjp_v_store(w: &W, y_bar: &Y, v_bar: &mut V) {
+    <_vjp_v_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, y_bar, v_bar);
+}
+enum _vjp_v_store {}
+impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v_store {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
+        // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
+            self::_tile7::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
+        }
+        if Isa_::SCALAR {
+            for j_tile in 0..2 {
+                self::_tile8::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, y_bar, v_bar);
     }
+}
 
-    /// Stores the cotangents, whatever was there.
-    ///
-    /// ```text
-    /// v_bar[j] += sum(i) y_bar[i] * w[i, j]
-    /// ```
-    ///
-    /// 252 operations, 596 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_v_store(w: &W, y_bar: &Y, v_bar: &mut V) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a W, &'a Y, &'a mut V> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-                #[cfg(any(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"), target_arch = "x86_64"))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Narrow | crate::vendored::cotangent::isa::Machine::Wide | crate::vendored::cotangent::isa::Machine::Widest) } {
-                    // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                    let mut acc0 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc1 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc2 = Isa_::splat::<f32, 4>(0.0_f32);
-                    let mut acc3 = Isa_::splat::<f32, 4>(0.0_f32);
-                    for i in 0..9 {
-                        let mut a4 = Isa_::splat::<f32, 4>(y_bar[i]);
-                        let mut b5 = Isa_::read::<f32, 4>(&w[i], 0);
-                        acc0 = Isa_::lanes_mul_add(a4, b5, acc0);
-                        let mut b6 = Isa_::read::<f32, 4>(&w[i], 4);
-                        acc1 = Isa_::lanes_mul_add(a4, b6, acc1);
-                        let mut b7 = Isa_::read::<f32, 4>(&w[i], 8);
-                        acc2 = Isa_::lanes_mul_add(a4, b7, acc2);
-                        let mut b8 = Isa_::read::<f32, 4>(&w[i], 10);
-                        acc3 = Isa_::lanes_mul_add(a4, b8, acc3);
-                    }
-                    Isa_::write(acc0, &mut v_bar[..], 0);
-                    Isa_::write(acc1, &mut v_bar[..], 4);
-                    Isa_::write(acc2, &mut v_bar[..], 8);
-                    Isa_::write_part(acc3, &mut v_bar[..], 10, 2, 4);
-                }
-                #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))))]
-                if const { matches!(Isa_::MACHINE, crate::vendored::cotangent::isa::Machine::Scalar) } {
-                    // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-                    for j_tile in 0..2 {
-                        let mut acc0 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc1 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc2 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc3 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc4 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc5 = Isa_::splat::<f32, 1>(0.0_f32);
-                        let mut acc6 = Isa_::splat::<f32, 1>(0.0_f32);
-                        for i in 0..9 {
-                            let mut a7 = Isa_::splat::<f32, 1>(y_bar[i]);
-                            let mut b8 = Isa_::read::<f32, 1>(&w[i], j_tile * 7);
-                            acc0 = Isa_::lanes_mul_add(a7, b8, acc0);
-                            let mut b9 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 1);
-                            acc1 = Isa_::lanes_mul_add(a7, b9, acc1);
-                            let mut b10 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 2);
-                            acc2 = Isa_::lanes_mul_add(a7, b10, acc2);
-                            let mut b11 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 3);
-                            acc3 = Isa_::lanes_mul_add(a7, b11, acc3);
-                            let mut b12 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 4);
-                            acc4 = Isa_::lanes_mul_add(a7, b12, acc4);
-                            let mut b13 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 5);
-                            acc5 = Isa_::lanes_mul_add(a7, b13, acc5);
-                            let mut b14 = Isa_::read::<f32, 1>(&w[i], j_tile * 7 + 6);
-                            acc6 = Isa_::lanes_mul_add(a7, b14, acc6);
-                        }
-                        Isa_::write(acc0, &mut v_bar[..], j_tile * 7);
-                        Isa_::write(acc1, &mut v_bar[..], j_tile * 7 + 1);
-                        Isa_::write(acc2, &mut v_bar[..], j_tile * 7 + 2);
-                        Isa_::write(acc3, &mut v_bar[..], j_tile * 7 + 3);
-                        Isa_::write(acc4, &mut v_bar[..], j_tile * 7 + 4);
-                        Isa_::write(acc5, &mut v_bar[..], j_tile * 7 + 5);
-                        Isa_::write(acc6, &mut v_bar[..], j_tile * 7 + 6);
-                    }
-                }
+#[inline(always)]
+fn _tile<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, y: &mut Y, i: usize) {
+    let mut acc = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    for j in 0..7 {
+        let b = Isa_::read_all::<f32, N, _V>(&v[..], j * 2);
+        for r in 0..R {
+            for _v in 0.._V {
+                let b2 = Isa_::read::<f32, N>(&w[i + r], _v * N + j * 2);
+                acc[r][_v] = Isa_::lanes_mul_add(b2, b[_v], acc[r][_v]);
             }
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(w, y_bar, v_bar);
     }
+    for part in 0..4 {
+        let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
+        Isa_::write(sums, &mut y[..], i + part * 2);
+    }
+    for s in 0..1 {
+        let mut sum = 0.0_f32;
+        sum += Isa_::sum(acc[s + 8][0]);
+        y[i + s + 8] = sum;
+    }
+}
+#[inline(always)]
+fn _tile2<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y, i: usize) {
+    let mut acc = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    let mut acc2 = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    for j in 0..7 {
+        let b = Isa_::read_all::<f32, N, _V>(&v[..], j * 2);
+        let b2 = Isa_::read_all::<f32, N, _V>(&v_dot[..], j * 2);
+        for r in 0..R {
+            for _v in 0.._V {
+                let b3 = Isa_::read::<f32, N>(&w[i + r], _v * N + j * 2);
+                acc[r][_v] = Isa_::lanes_mul_add(b3, b[_v], acc[r][_v]);
+                let b4 = Isa_::read::<f32, N>(&w_dot[i + r], _v * N + j * 2);
+                acc2[r][_v] = Isa_::lanes_mul_add(b2[_v], b3, Isa_::lanes_mul_add(b4, b[_v], acc2[r][_v]));
+            }
+        }
+    }
+    for part in 0..2 {
+        let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
+        Isa_::write(sums, &mut y[..], i + part * 2);
+        let sums2 = Isa_::sums([acc2[part * 2][0], acc2[part * 2 + 1][0]]);
+        Isa_::write(sums2, &mut y_dot[..], i + part * 2);
+    }
+    for s in 0..1 {
+        let mut sum = 0.0_f32;
+        sum += Isa_::sum(acc[s + 4][0]);
+        y[i + s + 4] = sum;
+        let mut sum2 = 0.0_f32;
+        sum2 += Isa_::sum(acc2[s + 4][0]);
+        y_dot[i + s + 4] = sum2;
+    }
+}
+#[inline(always)]
+fn _tile3<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y, i: usize) {
+    let mut acc = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    let mut acc2 = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    for j in 0..7 {
+        let b = Isa_::read_all::<f32, N, _V>(&v[..], j * 2);
+        let b2 = Isa_::read_all::<f32, N, _V>(&v_dot[..], j * 2);
+        for r in 0..R {
+            for _v in 0.._V {
+                let b3 = Isa_::read::<f32, N>(&w[i + r], _v * N + j * 2);
+                acc[r][_v] = Isa_::lanes_mul_add(b3, b[_v], acc[r][_v]);
+                let b4 = Isa_::read::<f32, N>(&w_dot[i + r], _v * N + j * 2);
+                acc2[r][_v] = Isa_::lanes_mul_add(b2[_v], b3, Isa_::lanes_mul_add(b4, b[_v], acc2[r][_v]));
+            }
+        }
+    }
+    for part in 0..2 {
+        let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
+        Isa_::write(sums, &mut y[..], i + part * 2);
+        let sums2 = Isa_::sums([acc2[part * 2][0], acc2[part * 2 + 1][0]]);
+        Isa_::write(sums2, &mut y_dot[..], i + part * 2);
+    }
+}
+#[inline(always)]
+fn _tile4<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y, i: usize) {
+    let mut acc = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    let mut acc2 = [[Isa_::splat::<f32, N>(0.0_f32); _V]; R];
+    for j in 0..7 {
+        let b = Isa_::read_all::<f32, N, _V>(&v[..], j * 2);
+        let b2 = Isa_::read_all::<f32, N, _V>(&v_dot[..], j * 2);
+        for r in 0..R {
+            for _v in 0.._V {
+                let b3 = Isa_::read::<f32, N>(&w[i + r], _v * N + j * 2);
+                acc[r][_v] = Isa_::lanes_mul_add(b3, b[_v], acc[r][_v]);
+                let b4 = Isa_::read::<f32, N>(&w_dot[i + r], _v * N + j * 2);
+                acc2[r][_v] = Isa_::lanes_mul_add(b2[_v], b3, Isa_::lanes_mul_add(b4, b[_v], acc2[r][_v]));
+            }
+        }
+    }
+    for part in 0..1 {
+        let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
+        Isa_::write(sums, &mut y[..], i + part * 2);
+        let sums2 = Isa_::sums([acc2[part * 2][0], acc2[part * 2 + 1][0]]);
+        Isa_::write(sums2, &mut y_dot[..], i + part * 2);
+    }
+    for s in 0..1 {
+        let mut sum = 0.0_f32;
+        sum += Isa_::sum(acc[s + 2][0]);
+        y[i + s + 2] = sum;
+        let mut sum2 = 0.0_f32;
+        sum2 += Isa_::sum(acc2[s + 2][0]);
+        y_dot[i + s + 2] = sum2;
+    }
+}
+#[inline(always)]
+fn _tile5<Isa_: _isa::Isa, const N: usize, const _V: usize>(w: &W, y_bar: &Y, v_bar: &mut V, j: usize) {
+    let mut acc = [Isa_::splat::<f32, N>(0.0_f32); _V];
+    for i in 0..9 {
+        let a = Isa_::splat::<f32, N>(y_bar[i]);
+        for v in 0.._V {
+            let at = (j + v * N).min(10);
+            let b = Isa_::read::<f32, N>(&w[i], at);
+            acc[v] = Isa_::lanes_mul_add(a, b, acc[v]);
+        }
+    }
+    for v in 0..3 {
+        Isa_::add_to(acc[v], &mut v_bar[..], j + v * N);
+    }
+    Isa_::add_part(acc[3], &mut v_bar[..], 10, 2, N);
+}
+#[inline(always)]
+fn _tile6<Isa_: _isa::Isa, const N: usize, const _V: usize>(w: &W, y_bar: &Y, v_bar: &mut V, j: usize) {
+    let mut acc = [Isa_::splat::<f32, N>(0.0_f32); _V];
+    for i in 0..9 {
+        let a = Isa_::splat::<f32, N>(y_bar[i]);
+        for v in 0.._V {
+            let b = Isa_::read::<f32, N>(&w[i], j + v * N);
+            acc[v] = Isa_::lanes_mul_add(a, b, acc[v]);
+        }
+    }
+    Isa_::add_all(acc, &mut v_bar[..], j);
+}
+#[inline(always)]
+fn _tile7<Isa_: _isa::Isa, const N: usize, const _V: usize>(w: &W, y_bar: &Y, v_bar: &mut V, j: usize) {
+    let mut acc = [Isa_::splat::<f32, N>(0.0_f32); _V];
+    for i in 0..9 {
+        let a = Isa_::splat::<f32, N>(y_bar[i]);
+        for v in 0.._V {
+            let at = (j + v * N).min(10);
+            let b = Isa_::read::<f32, N>(&w[i], at);
+            acc[v] = Isa_::lanes_mul_add(a, b, acc[v]);
+        }
+    }
+    for v in 0..3 {
+        Isa_::write(acc[v], &mut v_bar[..], j + v * N);
+    }
+    Isa_::write_part(acc[3], &mut v_bar[..], 10, 2, N);
+}
+#[inline(always)]
+fn _tile8<Isa_: _isa::Isa, const N: usize, const _V: usize>(w: &W, y_bar: &Y, v_bar: &mut V, j: usize) {
+    let mut acc = [Isa_::splat::<f32, N>(0.0_f32); _V];
+    for i in 0..9 {
+        let a = Isa_::splat::<f32, N>(y_bar[i]);
+        for v in 0.._V {
+            let b = Isa_::read::<f32, N>(&w[i], j + v * N);
+            acc[v] = Isa_::lanes_mul_add(a, b, acc[v]);
+        }
+    }
+    Isa_::write_all(acc, &mut v_bar[..], j);
+}
 
 }
 
@@ -624,14 +387,15 @@ pub mod layer {
 /// The op `softsign`.
 ///
 /// x / (1 + |x|).
-#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
-#[rustfmt::skip]
-pub mod softsign {
-
-/// x / (1 + |x|).
 ///
 /// ```text
 /// y[i] = x[i] / (1 + abs(x[i]))                                vendor/softsign.yaml:6
+/// ```
+///
+/// Tangent:
+///
+/// ```text
+/// y_dot[i] += x_dot[i] / (1 + abs(x[i]))^2
 /// ```
 ///
 /// Adjoint (equal to the derived rule in f64, at 4 shapes):
@@ -639,243 +403,140 @@ pub mod softsign {
 /// ```text
 /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2                     vendor/softsign.yaml:8
 /// ```
+#[allow(dead_code, unused_mut, unused_assignments, unused_variables, unused_parens, unreachable_pub, nonstandard_style, clippy::all, clippy::pedantic, rustdoc::all)]
+#[rustfmt::skip]
+pub mod softsign {
+use crate::vendored::cotangent::StepInfo as _Step;
+/// The value, as the spec says it.
+const FORWARD: &[_Step] = &[
+    _Step { formula: "y[i] = x[i] / (1 + abs(x[i]))", source: "vendor/softsign.yaml:6" },
+];
+/// The cotangents of the inputs: equal to the derived rule in f64, at 4 shapes.
+const ADJOINT: &[_Step] = &[
+    _Step { formula: "x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2", source: "vendor/softsign.yaml:8" },
+];
+/// The tangent of the value.
+const TANGENT: &[_Step] = &[
+    _Step { formula: "y_dot[i] += x_dot[i] / (1 + abs(x[i]))^2", source: "" },
+];
+
+/// The instance of [`softsign`](super) at `vendor/softsign.yaml:10`: I = 9.
 ///
 /// Validated: the loops of 6 of 6 functions, 0 of them in the integers modulo 2^61 - 1.
-///
-/// | tensor | dimensions in storage order | type |
-/// | --- | --- | --- |
-/// | `x` | I = 9 | `[f32; 9]` |
-/// | `y` | I = 9 | `[f32; 9]` |
-///
-/// Instance at `vendor/softsign.yaml:10`.
 pub mod nine {
-    #[allow(unused_imports)]
-    use crate::vendored::cotangent::math::f32 as math;
-
-    /// `x[I]`
-    pub type X = [f32; 9];
-
-    /// `y[I]`
-    pub type Y = [f32; 9];
-
-    /// What this kernel is and costs.
-    pub const KERNEL: crate::vendored::cotangent::KernelInfo = crate::vendored::cotangent::KernelInfo {
-        op: "softsign",
-        name: "nine",
-        scalar: crate::vendored::cotangent::Scalar::F32,
-        source: "vendor/softsign.yaml:10",
-        forward: &[
-            crate::vendored::cotangent::StepInfo { formula: "y[i] = x[i] / (1 + abs(x[i]))", source: "vendor/softsign.yaml:6" },
-        ],
-        adjoint: &[
-            crate::vendored::cotangent::StepInfo { formula: "x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2", source: "vendor/softsign.yaml:8" },
-        ],
-        tangent: &[
-            crate::vendored::cotangent::StepInfo { formula: "y_dot[i] += x_dot[i] / (1 + abs(x[i]))^2", source: "" },
-        ],
-        certificate: "equal to the derived rule in f64, at 4 shapes",
-        axes: &[("I", &[9]), ],
+#[allow(unused_imports)]
+use crate::vendored::cotangent::{isa as _isa, math::f32 as math, workspace::take as _take, Lanes as _Lanes, Tensor as _Tensor};
+/// `x[I]`
+pub type X = [f32; 9];
+/// `y[I]`
+pub type Y = [f32; 9];
+/// What this kernel is and costs.
+pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
+    use crate::vendored::cotangent::{FunctionInfo, KernelInfo, Kind::*, Role::*, Scalar, TensorInfo};
+    KernelInfo {
+        op: "softsign", name: "nine", scalar: Scalar::F32, source: "vendor/softsign.yaml:10",
+        forward: super::FORWARD, adjoint: super::ADJOINT, tangent: super::TANGENT, certificate: "equal to the derived rule in f64, at 4 shapes",
+        axes: &[("I", &[9])],
         tensors: &[
-            crate::vendored::cotangent::TensorInfo {
-                name: "x",
-                role: crate::vendored::cotangent::Role::Input,
-                dims: &["I", ],
-                shape: &[9],
-                domain: crate::vendored::cotangent::Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false },
-            },
-            crate::vendored::cotangent::TensorInfo {
-                name: "y",
-                role: crate::vendored::cotangent::Role::Output,
-                dims: &["I", ],
-                shape: &[9],
-                domain: crate::vendored::cotangent::Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false },
-            },
+            TensorInfo::new("x", Input, &["I"], &[9]),
+            TensorInfo::new("y", Output, &["I"], &[9]),
         ],
         functions: &[
-            crate::vendored::cotangent::FunctionInfo {
-                name: "forward",
-                kind: crate::vendored::cotangent::Kind::Forward,
-                reads: &["x", ],
-                writes: &["y", ],
-                accumulates: false,
-                flops: 27,
-                bytes: 72,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "jvp",
-                kind: crate::vendored::cotangent::Kind::Jvp,
-                reads: &["x", "x_dot", ],
-                writes: &["y", "y_dot", ],
-                accumulates: false,
-                flops: 63,
-                bytes: 144,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["x", "y_bar", ],
-                writes: &["x_bar", ],
-                accumulates: true,
-                flops: 45,
-                bytes: 144,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_store",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["x", "y_bar", ],
-                writes: &["x_bar", ],
-                accumulates: false,
-                flops: 36,
-                bytes: 108,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_x",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["x", "y_bar", ],
-                writes: &["x_bar", ],
-                accumulates: true,
-                flops: 45,
-                bytes: 144,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
-            crate::vendored::cotangent::FunctionInfo {
-                name: "vjp_x_store",
-                kind: crate::vendored::cotangent::Kind::Vjp,
-                reads: &["x", "y_bar", ],
-                writes: &["x_bar", ],
-                accumulates: false,
-                flops: 36,
-                bytes: 108,
-                scratch: crate::vendored::cotangent::Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 },
-                workspace: 0,
-            },
+            FunctionInfo::new("forward", Forward, &["x"], &["y"], 27, 72),
+            FunctionInfo::new("jvp", Jvp, &["x", "x_dot"], &["y", "y_dot"], 63, 144),
+            FunctionInfo::new("vjp", Vjp, &["x", "y_bar"], &["x_bar"], 45, 144).adding(),
+            FunctionInfo::new("vjp_store", Vjp, &["x", "y_bar"], &["x_bar"], 36, 108),
+            FunctionInfo::new("vjp_x", Vjp, &["x", "y_bar"], &["x_bar"], 45, 144).adding(),
+            FunctionInfo::new("vjp_x_store", Vjp, &["x", "y_bar"], &["x_bar"], 36, 108),
         ],
-    };
+    }
+};
 
-    /// The value.
-    ///
-    /// ```text
-    /// y[i] = x[i] / (1 + abs(x[i]))
-    /// ```
-    ///
-    /// 27 operations, 72 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn forward(x: &X, y: &mut Y) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body2<&'a X, &'a mut Y> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, y: &'a mut Y) {
-                // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    vendor/softsign.yaml:6
-                for i in 0..9 {
-                    y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
-                }
-            }
+/// The value.
+/// 27 operations, 72 bytes of arguments.
+#[inline]
+pub fn forward(x: &X, y: &mut Y) {
+    <_forward as _isa::Body2<_, _>>::run::<_isa::Portable>(x, y);
+}
+enum _forward {}
+impl<'a> _isa::Body2<&'a X, &'a mut Y> for _forward {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(x: &'a X, y: &'a mut Y) {
+        // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
+        for i in 0..9 {
+            y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
         }
-        <Body_ as crate::vendored::cotangent::isa::Body2<_, _>>::run::<crate::vendored::cotangent::isa::Portable>(x, y);
     }
+}
 
-    /// The value and its tangent.
-    ///
-    /// ```text
-    /// y_dot[i] += x_dot[i] / (1 + abs(x[i]))^2
-    /// ```
-    ///
-    /// 63 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn jvp(x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body4<&'a X, &'a X, &'a mut Y, &'a mut Y> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, x_dot: &'a X, y: &'a mut Y, y_dot: &'a mut Y) {
-                // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    vendor/softsign.yaml:6
-                for i in 0..9 {
-                    y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
-                }
-                // [i:9] y_dot[i] = x_dot[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
-                for i in 0..9 {
-                    y_dot[i] = x_dot[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
-                }
-            }
+/// The value and its tangent.
+/// 63 operations, 144 bytes of arguments.
+#[inline]
+pub fn jvp(x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
+    <_jvp as _isa::Body4<_, _, _, _>>::run::<_isa::Portable>(x, x_dot, y, y_dot);
+}
+enum _jvp {}
+impl<'a> _isa::Body4<&'a X, &'a X, &'a mut Y, &'a mut Y> for _jvp {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(x: &'a X, x_dot: &'a X, y: &'a mut Y, y_dot: &'a mut Y) {
+        // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
+        for i in 0..9 {
+            y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
         }
-        <Body_ as crate::vendored::cotangent::isa::Body4<_, _, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(x, x_dot, y, y_dot);
-    }
-
-    /// Adds the cotangents to what is there.
-    ///
-    /// ```text
-    /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
-    /// ```
-    ///
-    /// 45 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp(x: &X, y_bar: &Y, x_bar: &mut X) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a X, &'a Y, &'a mut X> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-                // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
-                for i in 0..9 {
-                    x_bar[i] += (y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2));
-                }
-            }
+        // [i:9] y_dot[i] = x_dot[i] / (1.0 + abs(x[i]))^2.0    line 8
+        for i in 0..9 {
+            y_dot[i] = x_dot[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(x, y_bar, x_bar);
     }
+}
 
-    /// Stores the cotangents, whatever was there.
-    ///
-    /// ```text
-    /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
-    /// ```
-    ///
-    /// 36 operations, 108 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_store(x: &X, y_bar: &Y, x_bar: &mut X) {
-        struct Body_;
-        impl<'a> crate::vendored::cotangent::isa::Body3<&'a X, &'a Y, &'a mut X> for Body_ {
-            #[inline(always)]
-            fn run<Isa_: crate::vendored::cotangent::isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-                // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    vendor/softsign.yaml:8
-                for i in 0..9 {
-                    x_bar[i] = y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
-                }
-            }
+/// Adds the cotangents to what is there.
+/// 45 operations, 144 bytes of arguments.
+#[inline]
+pub fn vjp(x: &X, y_bar: &Y, x_bar: &mut X) {
+    <_vjp as _isa::Body3<_, _, _>>::run::<_isa::Portable>(x, y_bar, x_bar);
+}
+enum _vjp {}
+impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
+        // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
+        for i in 0..9 {
+            x_bar[i] += (y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2));
         }
-        <Body_ as crate::vendored::cotangent::isa::Body3<_, _, _>>::run::<crate::vendored::cotangent::isa::Portable>(x, y_bar, x_bar);
     }
+}
 
-    /// Adds the cotangents to what is there.
-    ///
-    /// ```text
-    /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
-    /// ```
-    ///
-    /// 45 operations, 144 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
-        self::vjp(x, y_bar, x_bar);
+/// Stores the cotangents, whatever was there.
+/// 36 operations, 108 bytes of arguments.
+#[inline]
+pub fn vjp_store(x: &X, y_bar: &Y, x_bar: &mut X) {
+    <_vjp_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(x, y_bar, x_bar);
+}
+enum _vjp_store {}
+impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp_store {
+    #[inline(always)]
+    fn run<Isa_: _isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
+        // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
+        for i in 0..9 {
+            x_bar[i] = y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
+        }
     }
+}
 
-    /// Stores the cotangents, whatever was there.
-    ///
-    /// ```text
-    /// x_bar[i] += y_bar[i] / (1 + abs(x[i]))^2
-    /// ```
-    ///
-    /// 36 operations, 108 bytes of arguments, at most 0 bytes of scratch on the stack.
-    #[inline]
-    pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
-        self::vjp_store(x, y_bar, x_bar);
-    }
+/// Adds the cotangents to what is there.
+/// 45 operations, 144 bytes of arguments.
+#[inline]
+pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
+    self::vjp(x, y_bar, x_bar);
+}
+
+/// Stores the cotangents, whatever was there.
+/// 36 operations, 108 bytes of arguments.
+#[inline]
+pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
+    self::vjp_store(x, y_bar, x_bar);
+}
 
 }
 
@@ -906,6 +567,7 @@ macro_rules! __cotangent_vendored_for_each_kernel {
                 fn vjp_v(w: W, y_bar: Y,  => v_bar: V, );
                 fn vjp_v_store(w: W, y_bar: Y,  => v_bar: V, );
             }
+
             {
                 $crate::vendored::softsign::nine, softsign, nine, f32;
                 fn forward(x: X,  => y: Y, );
@@ -915,6 +577,7 @@ macro_rules! __cotangent_vendored_for_each_kernel {
                 fn vjp_x(x: X, y_bar: Y,  => x_bar: X, );
                 fn vjp_x_store(x: X, y_bar: Y,  => x_bar: X, );
             }
+
         }
     };
 }
@@ -971,6 +634,10 @@ const BASELINE: Machine =
     };
 
 /// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "an iterator over vectors is not always unrolled, and then keeps them in memory"
+)]
 pub trait Isa: Sealed + Copy + 'static {
     /// What `COTANGENT_ISA` calls it.
     const NAME: &'static str;
@@ -978,6 +645,14 @@ pub trait Isa: Sealed + Copy + 'static {
     const MACHINE: Machine;
     /// Whether [`Isa::mul_add`] rounds once.
     const FUSED: bool;
+    /// Whether the schedule is that of [`Machine::Narrow`].
+    const NARROW: bool = matches!(Self::MACHINE, Machine::Narrow);
+    /// Whether it is that of [`Machine::Wide`].
+    const WIDE: bool = matches!(Self::MACHINE, Machine::Wide);
+    /// Whether it is that of [`Machine::Widest`].
+    const WIDEST: bool = matches!(Self::MACHINE, Machine::Widest);
+    /// Whether it is that of [`Machine::Scalar`].
+    const SCALAR: bool = matches!(Self::MACHINE, Machine::Scalar);
 
     /// `a * b + c`, rounded once where the instruction set has a fused instruction, else twice.
     #[inline(always)]
@@ -1044,6 +719,65 @@ pub trait Isa: Sealed + Copy + 'static {
             *to += *x;
         }
     }
+    /// Adds to `to[at..at + N]`, or writes it.
+    #[inline(always)]
+    fn update<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, adds: bool) {
+        if adds { Self::add_to(x, to, at) } else { Self::write(x, to, at) }
+    }
+    /// Adds to `to[at + start..at + end]`, or writes it.
+    #[inline(always)]
+    fn update_part<T: Real, const N: usize>(
+        x: Lanes<T, N>,
+        to: &mut [T],
+        at: usize,
+        start: usize,
+        end: usize,
+        adds: bool,
+    ) {
+        if adds { Self::add_part(x, to, at, start, end) } else { Self::write_part(x, to, at, start, end) }
+    }
+    /// `V` vectors that follow each other, the first at `from[at..at + N]`.
+    #[inline(always)]
+    fn read_all<T: Real, const N: usize, const V: usize>(from: &[T], at: usize) -> [Lanes<T, N>; V] {
+        let mut out = [Lanes::ZERO; V];
+        for v in 0..V {
+            out[v] = Self::read(from, at + v * N);
+        }
+        out
+    }
+    /// Writes vectors that follow each other, the first to `to[at..at + N]`.
+    #[inline(always)]
+    fn write_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize) {
+        for v in 0..V {
+            Self::write(all[v], to, at + v * N);
+        }
+    }
+    /// Adds them.
+    #[inline(always)]
+    fn add_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize) {
+        for v in 0..V {
+            Self::add_to(all[v], to, at + v * N);
+        }
+    }
+    /// Adds them, or writes them.
+    #[inline(always)]
+    fn update_all<T: Real, const N: usize, const V: usize>(all: [Lanes<T, N>; V], to: &mut [T], at: usize, adds: bool) {
+        for v in 0..V {
+            Self::update(all[v], to, at + v * N, adds);
+        }
+    }
+    /// `a * b + c` for every vector `b` and its `c`, rounded as [`Isa::mul_add`].
+    #[inline(always)]
+    fn mul_add_all<T: Real, const N: usize, const V: usize>(
+        a: Lanes<T, N>,
+        b: [Lanes<T, N>; V],
+        mut c: [Lanes<T, N>; V],
+    ) -> [Lanes<T, N>; V] {
+        for v in 0..V {
+            c[v] = Self::lanes_mul_add(a, b[v], c[v]);
+        }
+        c
+    }
     /// `a * b + c` in each lane, rounded as [`Isa::mul_add`].
     #[inline(always)]
     fn lanes_mul_add<T: Real, const N: usize>(a: Lanes<T, N>, b: Lanes<T, N>, c: Lanes<T, N>) -> Lanes<T, N> {
@@ -1108,6 +842,47 @@ pub trait Isa: Sealed + Copy + 'static {
     fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
         transposed(rows)
     }
+    /// Writes a block transposed: to the rows from `at` on, from `column` on.
+    #[inline(always)]
+    fn transpose_to<T: Real, const N: usize, const C: usize>(
+        rows: [&[T; N]; N],
+        to: &mut [[T; C]],
+        at: usize,
+        column: usize,
+    ) {
+        let columns = Self::transpose(rows);
+        for n in 0..N {
+            Self::write(columns[n], &mut to[at + n], column);
+        }
+    }
+    /// The same of two blocks below each other: `M` is twice `N`.
+    #[inline(always)]
+    fn transpose_both_to<T: Real, const N: usize, const M: usize, const C: usize>(
+        upper: [&[T; N]; N],
+        lower: [&[T; N]; N],
+        to: &mut [[T; C]],
+        at: usize,
+        column: usize,
+    ) {
+        let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
+        for n in 0..N {
+            Self::write(Self::join::<T, N, M>(upper[n], lower[n]), &mut to[at + n], column);
+        }
+    }
+}
+
+/// The rows of a square block: `N` elements from `column` on, of the rows from `at` on.
+///
+/// # Panics
+/// If there is no such block; with constant bounds the checks fold away.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "as in `Isa`")]
+pub fn block<T, const N: usize, const C: usize>(from: &[[T; C]], at: usize, column: usize) -> [&[T; N]; N] {
+    let mut rows = [row(&from[at], column); N];
+    for n in 0..N {
+        rows[n] = row(&from[at + n], column);
+    }
+    rows
 }
 
 /// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left in.
@@ -1128,6 +903,12 @@ fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Aligned<T>(pub T);
+
+/// Adds to a number, or sets it.
+#[inline(always)]
+pub fn update<T: Real>(to: &mut T, x: T, adds: bool) {
+    if adds { *to += x } else { *to = x }
+}
 
 /// The array of `N` elements from `at` on.
 ///
@@ -1328,6 +1109,12 @@ pub struct Domain {
     pub hi_closed: bool,
 }
 
+impl Domain {
+    /// Every number.
+    pub const EVERYWHERE: Self =
+        Domain { lo: f64::NEG_INFINITY, lo_closed: false, hi: f64::INFINITY, hi_closed: false };
+}
+
 /// A tensor of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct TensorInfo {
@@ -1341,6 +1128,19 @@ pub struct TensorInfo {
     pub shape: &'static [usize],
     /// Where its values lie.
     pub domain: Domain,
+}
+
+impl TensorInfo {
+    /// A tensor that may hold any number.
+    pub const fn new(name: &'static str, role: Role, dims: &'static [&'static str], shape: &'static [usize]) -> Self {
+        TensorInfo { name, role, dims, shape, domain: Domain::EVERYWHERE }
+    }
+
+    /// With values within a domain.
+    #[must_use]
+    pub const fn within(self, domain: Domain) -> Self {
+        TensorInfo { domain, ..self }
+    }
 }
 
 /// A step of a formula or a rule.
@@ -1367,6 +1167,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// No bytes.
+    pub const NONE: Self = Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 };
+
     /// On machines of a class.
     pub const fn of(&self, machine: Machine) -> usize {
         match machine {
@@ -1412,6 +1215,48 @@ pub struct FunctionInfo {
     pub scratch: Scratch,
     /// Bytes of the workspace that its caller provides; 0 where it takes none.
     pub workspace: usize,
+}
+
+impl FunctionInfo {
+    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of arguments.
+    pub const fn new(
+        name: &'static str,
+        kind: Kind,
+        reads: &'static [&'static str],
+        writes: &'static [&'static str],
+        flops: u64,
+        bytes: u64,
+    ) -> Self {
+        FunctionInfo {
+            name,
+            kind,
+            reads,
+            writes,
+            accumulates: false,
+            flops,
+            bytes,
+            scratch: Scratch::NONE,
+            workspace: 0,
+        }
+    }
+
+    /// One that adds to what it writes.
+    #[must_use]
+    pub const fn adding(self) -> Self {
+        FunctionInfo { accumulates: true, ..self }
+    }
+
+    /// One with scratch on the stack: bytes on narrow, wide, widest and scalar machines.
+    #[must_use]
+    pub const fn with_scratch(self, narrow: usize, wide: usize, widest: usize, scalar: usize) -> Self {
+        FunctionInfo { scratch: Scratch { narrow, wide, widest, scalar }, ..self }
+    }
+
+    /// One whose caller provides a workspace of so many bytes.
+    #[must_use]
+    pub const fn with_workspace(self, bytes: usize) -> Self {
+        FunctionInfo { workspace: bytes, ..self }
+    }
 }
 
 /// A kernel: an op bound to sizes, layout and scalar type.

@@ -44,9 +44,11 @@ struct ScalarContext {
     bytes: usize,
 }
 
-#[derive(Serialize)]
-struct HeaderKernel {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeaderKernel {
     name: String,
+    #[serde(skip)]
+    dtype: DType,
     doc: Vec<String>,
     scalar: &'static str,
     forward: Vec<String>,
@@ -55,8 +57,8 @@ struct HeaderKernel {
     functions: Vec<HeaderFunction>,
 }
 
-#[derive(Serialize)]
-struct HeaderType {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeaderType {
     name: String,
     /// The tensor and its dimensions, as in the formula.
     formula: String,
@@ -65,8 +67,8 @@ struct HeaderType {
     bytes: u128,
 }
 
-#[derive(Serialize)]
-struct HeaderFunction {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeaderFunction {
     /// The scalars of the workspace that it takes.
     workspace: Option<usize>,
     /// The name of that argument.
@@ -79,8 +81,8 @@ struct HeaderFunction {
     scratch: u64,
 }
 
-#[derive(Serialize)]
-struct HeaderArgument {
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeaderArgument {
     name: String,
     ty: String,
     constant: bool,
@@ -123,23 +125,31 @@ pub(super) fn wrappers(op: &str, kernel: &str, dtype: DType, options: &Options) 
 }
 
 /// The header of all kernels.
-pub(super) fn header(ops: &[OpContext], path: &str, options: &Options) -> HeaderContext {
+pub(super) fn header<'a>(
+    kernels: impl Iterator<Item = &'a HeaderKernel> + Clone,
+    path: &str,
+    options: &Options,
+) -> HeaderContext {
     let [guard, restrict, aligned] = macros(path, options);
-    let kernels = || ops.iter().flat_map(|op| &op.kernels);
-    let used = |dtype: &DType| kernels().any(|k| k.scalar == *dtype);
+    let used = |dtype: &DType| kernels.clone().any(|k| k.dtype == *dtype);
     HeaderContext {
         prefix: options.c_prefix.clone(),
         guard,
         restrict,
         aligned,
-        workspaces: kernels().any(|k| k.functions.iter().any(|f| f.workspace.is_some())),
+        workspaces: kernels.clone().any(|k| k.functions.iter().any(|f| f.workspace.is_some())),
         scalars: [DType::F32, DType::F64].into_iter().filter(used).map(scalar).collect(),
-        kernels: kernels().map(|k| kernel(k, options)).collect(),
+        kernels: kernels.clone().cloned().collect(),
     }
 }
 
-fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
-    let stem = stem(&k.op, &k.name, options);
+/// What the header says of the kernels of an op.
+pub(super) fn kernels(op: &OpContext, options: &Options) -> Vec<HeaderKernel> {
+    op.kernels.iter().map(|k| kernel(op, k, options)).collect()
+}
+
+fn kernel(op: &OpContext, k: &KernelContext, options: &Options) -> HeaderKernel {
+    let stem = stem(&op.name, &k.name, options);
     let ScalarContext { name, bytes } = scalar(k.scalar);
     let types = k.types.iter().chain(&k.partials).map(|t| {
         let elements: u128 = t.shape.iter().map(|n| *n as u128).product();
@@ -155,11 +165,12 @@ fn kernel(k: &KernelContext, options: &Options) -> HeaderKernel {
         }
     });
     HeaderKernel {
-        name: format!("{}::{}, made at {}", k.op, k.name, k.source),
-        doc: k.doc.clone(),
+        name: format!("{}::{}, made at {}", op.name, k.name, k.source),
+        dtype: k.scalar,
+        doc: op.doc.clone(),
         scalar: name,
-        forward: k.forward.iter().map(|s| s.line.clone()).collect(),
-        adjoint: k.adjoint.iter().map(|s| s.line.clone()).collect(),
+        forward: op.steps.forward.iter().map(|s| s.line.clone()).collect(),
+        adjoint: op.steps.adjoint.iter().map(|s| s.line.clone()).collect(),
         types: types.collect(),
         functions: k.functions.iter().map(|f| function(f, &stem)).collect(),
     }

@@ -15,16 +15,18 @@ mod vendor;
 
 use crate::certify::Certified;
 use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
-use crate::nest::machine::{MACHINES, Machine};
-use crate::nest::{Nest, Node, Place, Update, Value};
+use crate::nest::machine::{self, Machine};
+use crate::nest::{Nest, Node, Place, Tile, Update, Value};
 use crate::options::{InstructionSet, Options};
 use crate::pipeline::{Files, REFERENCE, ROOT};
-use crate::plain::{self, Function, Kernel, Kind};
+use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
 use crate::spec::{DType, InstanceSpec};
 use crate::validate::Validation;
+use names::Names;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use tera::{Context, Tera};
 
 /// A kernel ready to be written down.
@@ -38,18 +40,36 @@ pub struct Compiled<'a> {
     pub validation: Option<Validation>,
 }
 
+/// What generated files hold of one op.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Piece {
+    /// The module: the name behind the prefix.
+    pub module: String,
+    /// The file of the op: a module for each kernel.
+    pub file: String,
+    /// Its declaration in the root file.
+    pub declaration: String,
+    /// Its part of the list of kernels.
+    pub list: String,
+    /// Its part of the macro that calls another one with every kernel.
+    pub callback: String,
+    /// The tests of its kernels.
+    pub tests: String,
+    /// What the header for C says of it, where there is one.
+    #[serde(skip)]
+    pub header: Vec<c::HeaderKernel>,
+}
+
 /// What `kernels.rs.tera` sees.
 #[derive(Serialize)]
-struct RootContext {
+struct RootContext<'a> {
     /// The path of the crate `cotangent`, or of the module that stands for it.
     runtime: String,
-    /// The path of the module that includes the file, from the crate's root, with a final `::` unless empty.
-    module: String,
     /// What the names of the ops' modules begin with.
     prefix: String,
     /// A word that tells the macros of several sets of kernels in one crate apart.
     set: String,
-    ops: Vec<OpContext>,
+    ops: &'a [Piece],
     /// What stands for the crate `cotangent`, where this file shall need none.
     vendored: Option<VendoredContext>,
     /// The header for C, where one is wanted.
@@ -68,15 +88,20 @@ struct VendoredContext {
     portable: bool,
 }
 
-/// What `op.rs.tera` sees.
+/// What `op.rs.tera` sees, and the templates of what the root file says of an op.
 #[derive(Serialize)]
 struct OpContext {
     /// As in [`RootContext`].
     runtime: String,
     name: String,
+    /// The path of the module that includes the root file, from the crate's root, with a final `::` unless empty.
+    place: String,
     /// The module: the name behind the prefix.
     module: String,
     doc: Vec<String>,
+    steps: StepsContext,
+    /// How the adjoint is known to be right.
+    certificate: String,
     kernels: Vec<KernelContext>,
     /// The module's own text, where the root holds it.
     text: Option<String>,
@@ -84,17 +109,11 @@ struct OpContext {
 
 #[derive(Serialize)]
 struct KernelContext {
-    op: String,
     name: String,
     #[serde(skip)]
     scalar: DType,
     dtype: &'static str,
-    doc: Vec<String>,
     source: String,
-    forward: Vec<StepContext>,
-    adjoint: Vec<StepContext>,
-    tangent: Vec<StepContext>,
-    certificate: String,
     /// How what runs was compared with what was certified; nothing where it was not.
     validation: Option<String>,
     axes: Vec<AxisContext>,
@@ -108,10 +127,20 @@ struct KernelContext {
     stages: Vec<FunctionContext>,
     /// Private functions with a flag: whether they add or store.
     either: Vec<FunctionContext>,
+    /// What the bodies of all of these call.
+    tiles: Vec<body::TileContext>,
     /// Whether there are wrappers for `ndarray`.
     nd: bool,
     /// What wrappers for C need, where they are wanted.
     c: Option<c::WrapperContext>,
+}
+
+/// What a spec says, step by step: as written, else as derived.
+#[derive(Serialize)]
+struct StepsContext {
+    forward: Vec<StepContext>,
+    adjoint: Vec<StepContext>,
+    tangent: Vec<StepContext>,
 }
 
 #[derive(Serialize)]
@@ -139,6 +168,8 @@ struct TypeContext {
     /// The type of its dimension in `ndarray`.
     dimension: String,
     role: &'static str,
+    /// Any number will do.
+    everywhere: bool,
     lo: String,
     lo_closed: bool,
     hi: String,
@@ -149,6 +180,8 @@ struct TypeContext {
 struct FunctionContext {
     name: String,
     kind: &'static str,
+    /// The statements of its rule, for the header.
+    #[serde(skip)]
     rule: Vec<String>,
     reads: Vec<ArgumentContext>,
     writes: Vec<ArgumentContext>,
@@ -170,11 +203,11 @@ struct FunctionContext {
     flops: u64,
     bytes: u64,
     /// Bytes by class of machines.
-    scratch: std::collections::BTreeMap<String, u64>,
+    scratch: BTreeMap<String, u64>,
     most_scratch: u64,
     /// Calls that do the same; else the bodies say it.
     calls: Vec<CallContext>,
-    bodies: Vec<BodyContext>,
+    body: Option<String>,
     /// What the caller provides besides.
     workspace: Option<WorkspaceContext>,
 }
@@ -207,7 +240,6 @@ struct CallContext {
 #[derive(Serialize)]
 struct TakeContext {
     name: String,
-    ty: String,
     /// Scalars between it and what was taken before.
     skip: usize,
 }
@@ -265,19 +297,10 @@ struct PlaceContext {
     last: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 struct ReferenceContext {
     name: String,
     ty: String,
-}
-
-#[derive(Serialize)]
-struct BodyContext {
-    /// The classes of machines that it is for.
-    machines: Vec<&'static str>,
-    /// The targets that have one of them, as conditions of `cfg`: for others the compiler does not look at it.
-    targets: String,
-    text: String,
 }
 
 #[derive(Serialize)]
@@ -294,7 +317,7 @@ struct TestsContext<'a> {
     /// As in [`RootContext`].
     vendored: bool,
     harness: &'static str,
-    ops: Vec<TestedContext<'a>>,
+    ops: &'a [Piece],
 }
 
 #[derive(Serialize)]
@@ -310,26 +333,39 @@ const MOST_REGISTERS: usize = 6;
 /// The name of the module that stands for the crate `cotangent` in self-contained output.
 pub const RUNTIME: &str = "cotangent";
 
+/// What generated files hold of an op.
+pub fn piece(
+    certified: &Certified,
+    kernels: &[Compiled],
+    sources: &Sources,
+    options: &Options,
+) -> Result<Piece, String> {
+    let tera = templates(&options.templates)?;
+    let mut op = op_context(sources, certified, kernels, options);
+    let file = render(&tera, "op.rs.tera", &op)?;
+    let list = render(&tera, "list.rs.tera", &op)?;
+    let callback = render(&tera, "callback.rs.tera", &op)?;
+    let tests = render(&tera, "tested.rs.tera", &tested_context(kernels, &op, sources))?;
+    let header = if options.c_header.is_some() { c::kernels(&op, options) } else { Vec::new() };
+    let module = op.module.clone();
+    if options.self_contained {
+        op.text = Some(file);
+        let declaration = render(&tera, "module.rs.tera", &op)?;
+        return Ok(Piece { module, file: String::new(), declaration, list, callback, tests, header });
+    }
+    Ok(Piece { module, file, declaration: render(&tera, "module.rs.tera", &op)?, list, callback, tests, header })
+}
+
 /// The generated files. Those of ops stand beside the root file, or within it where it shall be self-contained.
-pub fn files(ops: &[(&Certified, Vec<Compiled>)], sources: &Sources, options: &Options) -> Result<Files, String> {
+pub fn files(pieces: &[Piece], options: &Options) -> Result<Files, String> {
     let tera = templates(&options.templates)?;
     let mut files = Files::new();
-    let mut contexts = Vec::new();
-    for (certified, kernels) in ops {
-        let mut op = op_context(sources, certified, kernels, options);
-        let text = render(&tera, "op.rs.tera", &op)?;
-        if options.self_contained {
-            op.text = Some(text);
-        } else {
-            files.insert(format!("{}.rs", op.module), text);
-        }
-        contexts.push(op);
+    for op in pieces.iter().filter(|_| !options.self_contained) {
+        files.insert(format!("{}.rs", op.module), op.file.clone());
     }
-    files.insert(
-        REFERENCE.into(),
-        render(&tera, "reference.rs.tera", &tests_context(ops, &contexts, sources, options))?,
-    );
-    let root = root_context(contexts, options);
+    let root = root_context(pieces, options);
+    let tests = TestsContext { vendored: options.self_contained, harness: reference::HARNESS, ops: pieces };
+    files.insert(REFERENCE.into(), render(&tera, "reference.rs.tera", &tests)?);
     files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
     if let Some(header) = &options.c_header {
         files.insert(header.clone(), render(&tera, "header.h.tera", &root)?);
@@ -352,7 +388,7 @@ fn templates(own: &[(String, String)]) -> Result<Tera, String> {
     let mut tera = Tera::new();
     text::install(&mut tera);
     let shipped = shipped::TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
-    let all: std::collections::BTreeMap<String, String> = shipped.chain(own.iter().cloned()).collect();
+    let all: BTreeMap<String, String> = shipped.chain(own.iter().cloned()).collect();
     tera.add_raw_templates(all.iter().map(|(n, t)| (n.as_str(), t.as_str()))).map_err(|e| e.to_string())?;
     Ok(tera)
 }
@@ -370,7 +406,7 @@ fn runtime(options: &Options) -> String {
     }
 }
 
-fn root_context(ops: Vec<OpContext>, options: &Options) -> RootContext {
+fn root_context<'a>(ops: &'a [Piece], options: &Options) -> RootContext<'a> {
     let vendored = options.self_contained.then(|| VendoredContext {
         version: env!("CARGO_PKG_VERSION"),
         place: format!("crate::{}", options.module).trim_end_matches("::").into(),
@@ -379,43 +415,48 @@ fn root_context(ops: Vec<OpContext>, options: &Options) -> RootContext {
     });
     RootContext {
         runtime: runtime(options),
-        module: module(options),
         prefix: options.prefix.clone(),
-        c: options.c_header.as_ref().map(|header| c::header(&ops, header, options)),
+        c: options.c_header.as_ref().map(|header| c::header(ops.iter().flat_map(|op| &op.header), header, options)),
         set: format!("{}{}", module(options).replace("::", "_"), options.prefix),
         ops,
         vendored,
     }
 }
 
-fn tests_context<'a>(
-    ops: &[(&Certified, Vec<Compiled>)],
-    contexts: &'a [OpContext],
-    sources: &Sources,
-    options: &Options,
-) -> TestsContext<'a> {
+fn tested_context<'a>(kernels: &[Compiled], op: &'a OpContext, sources: &Sources) -> TestedContext<'a> {
     let chosen = |k: &KernelContext| {
         let mut functions = k.functions.iter().chain(&k.stages).chain(&k.either);
-        functions.any(|f| !f.bodies.is_empty() && matches!(f.dispatch, Dispatch::Dynamic))
+        functions.any(|f| f.body.is_some() && matches!(f.dispatch, Dispatch::Dynamic))
     };
-    let tested = |((_, kernels), op): (&(&Certified, Vec<Compiled>), &'a OpContext)| TestedContext {
-        name: &op.name,
-        module: &op.module,
-        kernels: kernels.iter().zip(&op.kernels).map(|(c, k)| reference::context(sources, c, chosen(k))).collect(),
-    };
-    TestsContext {
-        vendored: options.self_contained,
-        harness: reference::HARNESS,
-        ops: ops.iter().zip(contexts).map(tested).collect(),
-    }
+    let kernels = kernels.iter().zip(&op.kernels).map(|(c, k)| reference::context(sources, c, chosen(k)));
+    TestedContext { name: &op.name, module: &op.module, kernels: kernels.collect() }
 }
 
 fn op_context(sources: &Sources, certified: &Certified, kernels: &[Compiled], options: &Options) -> OpContext {
+    let op = &certified.op;
+    let steps = |written: &[(String, Span)], stmts: &[index::Stmt]| -> Vec<StepContext> {
+        let step = |formula: String, source: String| {
+            let line = format!("{formula:<60} {source}").trim_end().to_string();
+            StepContext { formula, source, line }
+        };
+        if written.is_empty() {
+            stmts.iter().map(|s| step(index::print::stmt(op, s), String::new())).collect()
+        } else {
+            written.iter().map(|(text, span)| step(text.clone(), place(sources, *span))).collect()
+        }
+    };
     OpContext {
         runtime: runtime(options),
-        name: certified.op.name.clone(),
-        module: format!("{}{}", options.prefix, certified.op.name),
-        doc: text::lines(&certified.op.doc),
+        place: module(options),
+        name: op.name.clone(),
+        module: format!("{}{}", options.prefix, op.name),
+        doc: text::lines(&op.doc),
+        steps: StepsContext {
+            forward: steps(&op.written.forward, &op.forward),
+            adjoint: steps(&op.written.adjoint, &op.adjoint.stmts),
+            tangent: steps(&op.written.tangent, &op.tangent.stmts),
+        },
+        certificate: certified.certificate.adjoint.to_string(),
         kernels: kernels.iter().map(|k| kernel_context(sources, k, options)).collect(),
         text: None,
     }
@@ -440,18 +481,6 @@ fn place(sources: &Sources, span: Span) -> String {
 
 fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelContext {
     let (op, kernel) = (&c.certified.op, &c.kernel);
-    // As written, else as derived.
-    let steps = |written: &[(String, Span)], stmts: &[index::Stmt]| -> Vec<StepContext> {
-        let step = |formula: String, source: String| {
-            let line = format!("{formula:<60} {source}").trim_end().to_string();
-            StepContext { formula, source, line }
-        };
-        if written.is_empty() {
-            stmts.iter().map(|s| step(index::print::stmt(op, s), String::new())).collect()
-        } else {
-            written.iter().map(|(text, span)| step(text.clone(), place(sources, *span))).collect()
-        }
-    };
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
     let flops = |f: &Function, nests: &Vec<Nest>| cost::cost(kernel, f, nests).flops;
@@ -461,8 +490,13 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let partials = tensors.filter(partial).filter(written).map(|t| type_context(op, kernel, t)).collect();
     let inline = kernel.functions.iter().zip(&c.nests).all(|(f, n)| flops(f, n) <= options.inline_limit);
     let portable = options.portable() || cost::streams(kernel, &c.nests);
-    let context = |n: usize, either, call| {
-        function_context(sources, op, c, n, Manner { inline, portable, either, call }, options)
+    let mut tiles = Vec::new();
+    let (stages, entries): (Vec<usize>, Vec<usize>) =
+        (0..kernel.functions.len()).partition(|n| kernel.functions[*n].kind == Kind::Stage);
+    let alike = alike(sources, kernel, &c.nests, &stages);
+    let mut context = |n: usize, either, call| {
+        let manner = Manner { inline, portable, either, call, alike: &alike };
+        function_context(sources, op, c, n, manner, options, &mut tiles)
     };
     // A kernel that is not inlined has one body for what adds and what stores: half the machine code.
     let pairs = if inline { Vec::new() } else { pairs(kernel, &c.nests) };
@@ -470,9 +504,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         let is_store = |p: &&(usize, usize)| p.1 == n;
         pairs.iter().find(|p| p.0 == n).map(|p| (p.0, true)).or(pairs.iter().find(is_store).map(|p| (p.0, false)))
     };
-    let (stages, entries): (Vec<usize>, Vec<usize>) =
-        (0..kernel.functions.len()).partition(|n| kernel.functions[*n].kind == Kind::Stage);
-    let stages = stages.into_iter().map(|n| context(n, false, None)).collect();
+    let stages = stages.into_iter().filter(|n| alike[n] == *n).map(|n| context(n, false, None)).collect();
     let functions = entries
         .into_iter()
         .map(|n| match both(n) {
@@ -491,16 +523,10 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let parameters = parameters(op, kernel, &functions);
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
-        op: op.name.clone(),
         name: kernel.name.clone(),
         scalar: kernel.dtype,
         dtype: scalar,
-        doc: text::lines(&op.doc),
         source: place(sources, c.instance.name.span),
-        forward: steps(&op.written.forward, &op.forward),
-        adjoint: steps(&op.written.adjoint, &op.adjoint.stmts),
-        tangent: steps(&op.written.tangent, &op.tangent.stmts),
-        certificate: c.certified.certificate.adjoint.to_string(),
         validation: c.validation.map(|v| v.to_string()),
         axes: op
             .axes
@@ -514,6 +540,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         parameters,
         stages,
         either,
+        tiles,
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
@@ -605,6 +632,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
         shape: tensor.shape.clone(),
         dimension: ndarray::dimension(&tensor.shape),
         role: if tensor.role == Role::Input { "Input" } else { "Output" },
+        everywhere: domain.is_none(),
         lo: bound(domain.map_or(f64::NEG_INFINITY, |d| d.lo)),
         lo_closed: domain.is_some_and(|d| d.lo_closed),
         hi: bound(domain.map_or(f64::INFINITY, |d| d.hi)),
@@ -613,7 +641,7 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
 }
 
 /// How a function is made.
-struct Manner {
+struct Manner<'a> {
     /// Into its caller.
     inline: bool,
     /// Without wider instructions.
@@ -622,6 +650,8 @@ struct Manner {
     either: bool,
     /// By a call of that body.
     call: Option<CallContext>,
+    /// For each stage the first that does the same.
+    alike: &'a BTreeMap<usize, usize>,
 }
 
 fn function_context(
@@ -629,11 +659,12 @@ fn function_context(
     op: &Op,
     c: &Compiled,
     n: usize,
-    manner: Manner,
+    manner: Manner<'_>,
     options: &Options,
+    tiles: &mut Vec<body::TileContext>,
 ) -> FunctionContext {
     let (kernel, f, nests) = (&c.kernel, &c.kernel.functions[n], &c.nests[n]);
-    let Manner { inline, portable, either, call } = manner;
+    let Manner { inline, portable, either, call, alike } = manner;
     let argument = |t: &TensorId| {
         let primal = op.primal(*t);
         let (tensor, of) = (kernel.tensor(*t), kernel.tensor(primal));
@@ -657,10 +688,10 @@ fn function_context(
         Kind::Stage => ("Stage", None),
     };
     let wanted = f.writes.iter().copied().collect();
-    let rule = match rule {
-        Some(stmts) => crate::derive::live(stmts, &wanted).iter().map(|s| index::print::stmt(op, s)).collect(),
-        None => f.steps.iter().flat_map(plain::Step::stmts).map(|s| plain::print::stmt(&kernel.tensors, s)).collect(),
+    let live = |stmts: &Vec<index::Stmt>| -> Vec<String> {
+        crate::derive::live(stmts, &wanted).iter().map(|s| index::print::stmt(op, s)).collect()
     };
+    let rule = rule.filter(|_| options.c_header.is_some()).map_or(Vec::new(), live);
     let mut cost = cost::cost(kernel, f, nests);
     let parts = same_as(kernel, f);
     if !parts.is_empty() {
@@ -679,28 +710,25 @@ fn function_context(
         arguments: arguments(kernel, g),
     };
     let mut calls: Vec<CallContext> = parts.iter().map(same).chain(call).collect();
-    let runtime = runtime(options);
-    let (workspace, run) = staged(kernel, f);
+    let (workspace, run) = staged(kernel, f, alike);
     calls.extend(run);
     // Machines without a nest of their own take that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
-    let left_out: Vec<&Machine> =
-        MACHINES.iter().copied().filter(|m| !nests.iter().any(|n| n.machines.contains(m))).collect();
-    let body = |n: &Nest| {
+    let mut left_out = machine::of(options.target_arch.as_deref());
+    left_out.retain(|m| !nests.iter().any(|n| n.machines.contains(m)));
+    let types = f.reads.iter().chain(&f.writes).map(|t| (*t, argument(t).alias)).collect();
+    let mut body = |n: &Nest| {
         let mut all: Vec<&Machine> = n.machines.clone();
         if widest.is_some_and(|w| std::ptr::eq(w, n)) {
             all.extend(&left_out);
         }
-        let machines = all.iter().map(|m| m.name).collect();
-        let mut targets: Vec<&str> = all.iter().map(|m| m.cfg).collect();
-        targets.dedup();
-        let (names, depth) = (names::Names::new(kernel, n), if nests.len() == 1 { 4 } else { 5 });
-        BodyContext {
-            machines,
-            targets: targets.join(", "),
-            text: body::lines(sources, kernel, n, &names, body::Form { runtime: &runtime, depth, either }),
-        }
+        let form = body::Form { either, types: &types, spec: Some(c.instance.name.span.source) };
+        let text = body::stmts(sources, kernel, n, &Names::new(kernel, n), form, tiles);
+        (all.iter().map(|m| m.name).collect(), text)
     };
+    let own: Vec<(Vec<&str>, Vec<rust::Stmt>)> =
+        if calls.is_empty() { nests.iter().map(&mut body).collect() } else { Vec::new() };
+    let text = calls.is_empty().then(|| rust::lines(&body::merged(&own), 2));
     let reference = |t: &TensorId, how: &str| {
         let a = argument(t);
         ReferenceContext { name: a.name, ty: format!("{how}{}", a.alias) }
@@ -738,7 +766,7 @@ fn function_context(
         bytes: cost.bytes,
         most_scratch: cost.scratch.values().copied().max().unwrap_or(0),
         scratch: cost.scratch,
-        bodies: if calls.is_empty() { nests.iter().map(body).collect() } else { Vec::new() },
+        body: text,
         calls,
         workspace,
     }
@@ -761,7 +789,11 @@ fn arguments(kernel: &Kernel, f: &Function) -> Vec<String> {
 }
 
 /// The workspace of a function that is made of stages, and the calls of these.
-fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallContext>) {
+fn staged(
+    kernel: &Kernel,
+    f: &Function,
+    alike: &BTreeMap<usize, usize>,
+) -> (Option<WorkspaceContext>, Vec<CallContext>) {
     let size = if kernel.dtype == DType::F32 { 4 } else { 8 };
     let place = |(t, at): (&TensorId, &usize)| {
         let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
@@ -785,10 +817,10 @@ fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallC
         let takes = own.into_iter().map(|(at, t)| {
             let (tensor, at) = (kernel.tensor(t), at / size);
             let skip = at - std::mem::replace(&mut end, at + tensor.elements());
-            TakeContext { name: tensor.name.clone(), ty: body::array(kernel.dtype, &tensor.shape), skip }
+            TakeContext { name: tensor.name.clone(), skip }
         });
         CallContext {
-            function: format!("stages::{}", stage.name),
+            function: format!("stages::{}", kernel.functions[alike[n]].name),
             takes: takes.collect(),
             arguments: arguments(kernel, stage),
         }
@@ -802,6 +834,34 @@ fn staged(kernel: &Kernel, f: &Function) -> (Option<WorkspaceContext>, Vec<CallC
         places,
     };
     ((f.workspace.bytes > 0).then_some(workspace), calls)
+}
+
+/// For each stage the first that does the same with tensors of the same shapes.
+fn alike(sources: &Sources, kernel: &Kernel, nests: &[Vec<Nest>], stages: &[usize]) -> BTreeMap<usize, usize> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut out = BTreeMap::new();
+    for n in stages {
+        let f = &kernel.functions[*n];
+        let arguments = || f.reads.iter().chain(&f.writes);
+        let types: BTreeMap<TensorId, String> =
+            arguments().map(|t| (*t, body::array(kernel.dtype, &kernel.tensor(*t).shape))).collect();
+        let mut text = format!("{} {:?}\n", f.reads.len(), arguments().map(|t| &types[t]).collect::<Vec<_>>());
+        let mut tiles = Vec::new();
+        for nest in &nests[*n] {
+            let form = body::Form { either: false, types: &types, spec: None };
+            let body = body::stmts(sources, kernel, nest, &Names::anonymous(kernel, nest), form, &mut tiles);
+            text +=
+                &format!("{:?}\n{}", nest.machines.iter().map(|m| m.name).collect::<Vec<_>>(), rust::lines(&body, 0));
+        }
+        for t in &tiles {
+            text += &format!("{}{:?}\n{}", t.name, t.sizes, t.text);
+            t.arguments.iter().for_each(|a| text += &format!("{}: {}\n", a.name, a.ty));
+        }
+        // Comments say the statements with the names of the spec.
+        let text = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        out.insert(*n, *seen.entry(text).or_insert(*n));
+    }
+    out
 }
 
 /// The constant of the runtime's `isa::sets` for the set; the portable one has none, as it is always there.
@@ -847,6 +907,7 @@ fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> 
             Node::Loop { var, body } => Node::Loop { var: *var, body: stored(body, writes, by)? },
             Node::If { tests, body } => Node::If { tests: tests.clone(), body: stored(body, writes, by)? },
             Node::Trial { body } => Node::Trial { body: stored(body, writes, by)? },
+            Node::Tile(t) => Node::Tile(Tile { body: stored(&t.body, writes, by)?, ..t.clone() }),
             Node::Fill(t) if writes.contains(t) => return None,
             Node::Update { place: place @ (Place::Element(a) | Place::Lanes(a, _)), how, value }
                 if writes.contains(&a.tensor) =>

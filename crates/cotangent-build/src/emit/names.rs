@@ -5,7 +5,7 @@
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
-use crate::nest::Nest;
+use crate::nest::{Nest, Node, RegisterId, Tile};
 use crate::plain::Kernel;
 use crate::spec::is_keyword;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const TRIAL: &str = "_trial";
 /// The blocks of a transpose: the first rows, and the others.
 pub const BLOCKS: [&str; 2] = ["_turned", "_beside"];
+/// The rows of a block that is turned.
+pub const ROWS: &str = "_rows";
 /// What small functions and blocks within an expression name their values.
 pub const ANY: [&str; 2] = ["_a", "_b"];
 /// A flag of a function: whether results are added to what is there, or stored.
@@ -75,6 +77,18 @@ pub struct Names {
     tensors: BTreeMap<TensorId, String>,
     vars: Vec<String>,
     registers: Vec<String>,
+    sizes: Vec<String>,
+}
+
+/// The constants of a tile's function.
+#[derive(Clone, Copy)]
+pub enum Size {
+    Lanes,
+    Vectors,
+    /// Of the first or the second variable of the rows.
+    Rows(usize),
+    /// The row of a panel: of the first that it is given, and so on.
+    Panel(usize),
 }
 
 /// A name that is not taken: with as many `_` before it as that needs.
@@ -89,23 +103,72 @@ fn free(name: &str, taken: impl Fn(&str) -> bool) -> String {
 impl Names {
     /// Arguments keep their names; the others give way to them.
     pub fn new(k: &Kernel, n: &Nest) -> Self {
-        let own = [TRIAL, FLAG].into_iter().chain(BLOCKS).chain(ANY);
+        Names::of(k, n, &|t| k.tensor(t).name.clone(), &|what, _| what.to_string())
+    }
+
+    /// Names that say nothing of the spec: functions that do the same with other tensors have the same text.
+    pub fn anonymous(k: &Kernel, n: &Nest) -> Self {
+        let argument = |t: TensorId| n.reads.iter().chain(&n.writes).position(|a| *a == t).expect("an argument");
+        Names::of(k, n, &|t| format!("argument{}", argument(t)), &|_, number| format!("name{number}"))
+    }
+
+    /// With names for the arguments, and for the locals and the variables: those of the nest, or their numbers.
+    fn of(k: &Kernel, n: &Nest, argument: &dyn Fn(TensorId) -> String, inner: &dyn Fn(&str, usize) -> String) -> Self {
+        let own = [TRIAL, FLAG, ROWS].into_iter().chain(BLOCKS).chain(ANY);
         let mut taken: BTreeSet<String> = own.map(str::to_string).collect();
         let arguments: BTreeSet<TensorId> = n.reads.iter().chain(&n.writes).copied().collect();
-        taken.extend(arguments.iter().map(|t| k.tensor(*t).name.clone()));
+        taken.extend(arguments.iter().map(|t| argument(*t)));
+        let mut tensors: BTreeMap<TensorId, String> = arguments.iter().map(|t| (*t, argument(*t))).collect();
+        for (number, l) in n.locals.iter().enumerate() {
+            let name = free(&inner(&l.name, number), |name| taken.contains(name));
+            taken.insert(name.clone());
+            tensors.insert(l.tensor, name);
+        }
+        // Those of a tile are numbered within it, so that tiles that do the same have the same text.
+        let mut registers: Vec<Option<String>> = vec![None; n.registers.len()];
+        let mut of_tiles = BTreeSet::new();
+        tiles(&n.body, &mut |t| {
+            let mut own: BTreeSet<String> = taken.clone();
+            for r in set(&t.body) {
+                let base = &n.registers[r].name;
+                let numbered = (1..).map(|n| if n == 1 { base.clone() } else { format!("{base}{n}") });
+                let name = numbered.map(|name| free(&name, |n| taken.contains(n))).find(|name| !own.contains(name));
+                let name = name.expect("one is free");
+                own.insert(name.clone());
+                registers[r] = Some(name);
+            }
+            of_tiles.extend(own);
+        });
+        taken.extend(of_tiles);
         let mut fresh = |name: &str| {
             let free = free(name, |name| taken.contains(name));
             taken.insert(free.clone());
             free
         };
-        let mut tensors: BTreeMap<TensorId, String> =
-            arguments.iter().map(|t| (*t, k.tensor(*t).name.clone())).collect();
-        tensors.extend(n.locals.iter().map(|l| (l.tensor, fresh(&l.name))));
-        let registers = n.registers.iter().map(|r| fresh(&r.name)).collect();
+        let named =
+            |(r, name): (usize, Option<String>)| name.unwrap_or_else(|| fresh(&format!("{}{r}", n.registers[r].name)));
+        let registers = registers.into_iter().enumerate().map(named).collect();
         // Loops beside each other may share a name; those inside each other have names of their own already.
         let mut same: BTreeMap<&str, String> = BTreeMap::new();
-        let vars = n.vars.iter().map(|v| same.entry(&v.name).or_insert_with(|| fresh(&v.name)).clone()).collect();
-        Names { tensors, vars, registers }
+        let mut vars = Vec::new();
+        for v in &n.vars {
+            let number = n.locals.len() + same.len();
+            vars.push(same.entry(&v.name).or_insert_with(|| fresh(&inner(&v.name, number))).clone());
+        }
+        // The types of tensors have capital letters as well.
+        let types: BTreeSet<String> = k.tensors.iter().map(|t| plain_alias(&t.name)).collect();
+        let panels = n.locals.iter().filter(|l| l.is_panel(k)).count();
+        let sizes = ["N", "V", "R", "S"].map(str::to_string).into_iter().chain((1..=panels).map(|n| format!("L{n}")));
+        let sizes = sizes.map(|name| free(&name, |name| types.contains(name))).collect();
+        Names { tensors, vars, registers, sizes }
+    }
+    pub fn size(&self, size: Size) -> &str {
+        match size {
+            Size::Lanes => &self.sizes[0],
+            Size::Vectors => &self.sizes[1],
+            Size::Rows(n) => &self.sizes[2 + n],
+            Size::Panel(n) => &self.sizes[4 + n],
+        }
     }
     pub fn tensor(&self, t: TensorId) -> &str {
         &self.tensors[&t]
@@ -116,6 +179,30 @@ impl Names {
     pub fn register(&self, r: usize) -> &str {
         &self.registers[r]
     }
+}
+
+/// Every tile.
+fn tiles<'a>(nodes: &'a [Node], f: &mut impl FnMut(&'a Tile)) {
+    for node in nodes {
+        match node {
+            Node::Tile(t) => f(t),
+            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => tiles(body, f),
+            _ => {}
+        }
+    }
+}
+
+/// The registers that nodes set, each once, in order.
+fn set(nodes: &[Node]) -> Vec<RegisterId> {
+    let mut out = Vec::new();
+    for node in nodes {
+        match node {
+            Node::Init { register, .. } | Node::Sums { into: register, .. } => out.push(*register),
+            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => out.extend(set(body)),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// A name for an argument that is no tensor: the one given, unless one of `others` has it.

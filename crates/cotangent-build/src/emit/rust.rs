@@ -22,10 +22,12 @@ pub enum Expr {
     /// `a[..]`
     Whole(Box<Expr>),
     Array(Vec<Expr>),
-    /// `[x; 3]`
-    Repeat(Box<Expr>, usize),
+    /// `[x; 3]`; the length is a number or a name.
+    Repeat(Box<Expr>, Box<Expr>),
     If(Box<Expr>, Box<Block>, Box<Block>),
     Block(Box<Block>),
+    /// `const { x }`
+    Const(Box<Expr>),
     /// `|a, b| a + b`
     Closure(Vec<Path>, Box<Expr>),
     /// Brackets for the reader, where precedence asks for none.
@@ -90,10 +92,10 @@ pub enum Stmt {
     /// `a += b`
     Change(Expr, Binary, Expr),
     Expr(Expr),
-    /// From 0 to the extent.
+    /// From 0 to the extent, a number or a name.
     For {
         var: Path,
-        extent: Number,
+        extent: Expr,
         body: Vec<Stmt>,
     },
     If {
@@ -155,6 +157,7 @@ impl Path {
     pub fn of(mut self, arguments: &[&dyn Display]) -> Self {
         self.arguments = arguments.iter().map(ToString::to_string).collect();
         let number = |a: &String| a.chars().all(|c| c.is_ascii_digit());
+        // `_` is a name too: what the compiler finds out.
         self.arguments.iter().for_each(|a| assert!(is_name(a) || number(a), "`{a}` is no generic argument"));
         self
     }
@@ -211,8 +214,9 @@ impl Expr {
     pub fn bracketed(self) -> Self {
         Expr::Bracket(Box::new(self))
     }
-    pub fn repeat(self, n: usize) -> Self {
-        Expr::Repeat(Box::new(self), n)
+    pub fn repeat(self, length: Expr) -> Self {
+        assert!(matches!(length, Expr::Number(_) | Expr::Path(_)), "{length} is no length");
+        Expr::Repeat(Box::new(self), Box::new(length))
     }
     pub fn when(test: Expr, yes: impl Into<Block>, no: impl Into<Block>) -> Self {
         Expr::If(Box::new(test), Box::new(yes.into()), Box::new(no.into()))
@@ -241,7 +245,7 @@ impl Expr {
 
     fn level(&self) -> Level {
         match self {
-            Expr::If(..) | Expr::Block(_) | Expr::Closure(..) => Level::Open,
+            Expr::If(..) | Expr::Block(_) | Expr::Const(_) | Expr::Closure(..) => Level::Open,
             Expr::Binary(op, ..) => op.level(),
             Expr::Unary(..) => Level::Unary,
             Expr::Path(_) | Expr::Number(_) | Expr::Bool(_) | Expr::Call(..) | Expr::Method(..) => Level::Postfix,
@@ -382,6 +386,7 @@ impl Display for Expr {
             Expr::Repeat(a, n) => write!(f, "[{a}; {n}]"),
             Expr::If(test, yes, no) => write!(f, "if {} {yes} else {no}", At(test, Level::Or)),
             Expr::Block(block) => block.fmt(f),
+            Expr::Const(a) => write!(f, "const {{ {a} }}"),
             Expr::Closure(names, body) => write!(f, "|{}| {body}", List(names)),
             Expr::Bracket(a) => write!(f, "({a})"),
         }
@@ -438,7 +443,7 @@ impl Stmt {
     /// What stands before the braces.
     fn head(&self, f: &mut impl fmt::Write) -> fmt::Result {
         match self {
-            Stmt::For { var, extent, .. } => write!(f, "for {var} in 0..{} ", extent.0),
+            Stmt::For { var, extent, .. } => write!(f, "for {var} in 0..{extent} "),
             Stmt::If { test, .. } => write!(f, "if {} ", At(test, Level::Or)),
             _ => Ok(()),
         }
@@ -491,9 +496,10 @@ mod tests {
             Expr::Index(a, i) => Expr::Index(boxed(a), boxed(i)),
             Expr::Whole(a) => Expr::Whole(boxed(a)),
             Expr::Array(es) => Expr::Array(all(es)),
-            Expr::Repeat(a, n) => Expr::Repeat(boxed(a), *n),
+            Expr::Repeat(a, n) => Expr::Repeat(boxed(a), n.clone()),
             Expr::If(t, a, b) => Expr::If(boxed(t), Box::new(bare_block(a)), Box::new(bare_block(b))),
             Expr::Block(b) => Expr::Block(Box::new(bare_block(b))),
+            Expr::Const(a) => Expr::Const(boxed(a)),
             Expr::Closure(names, a) => Expr::Closure(names.clone(), boxed(a)),
         }
     }
@@ -556,7 +562,7 @@ mod tests {
             },
             syn::Expr::Array(a) => Expr::Array(a.elems.iter().map(read).collect()),
             syn::Expr::Repeat(r) => match read(&r.len) {
-                Expr::Number(n) => Expr::Repeat(boxed(&r.expr), n.0.parse().unwrap()),
+                length @ (Expr::Number(_) | Expr::Path(_)) => Expr::Repeat(boxed(&r.expr), Box::new(length)),
                 other => panic!("{other:?}"),
             },
             syn::Expr::If(i) => {
@@ -641,9 +647,9 @@ mod tests {
             }
             syn::Stmt::Expr(syn::Expr::ForLoop(l), None) => {
                 let syn::Expr::Range(r) = &*l.expr else { panic!() };
-                let Expr::Number(n) = read(r.end.as_ref().unwrap()) else { panic!() };
+                let extent = read(r.end.as_ref().unwrap());
                 let body = l.body.stmts.iter().map(read_stmt).collect();
-                Stmt::For { var: read_name(&l.pat).0, extent: n, body }
+                Stmt::For { var: read_name(&l.pat).0, extent, body }
             }
             syn::Stmt::Expr(syn::Expr::If(i), None) if i.else_branch.is_none() => {
                 Stmt::If { test: read(&i.cond), body: i.then_branch.stmts.iter().map(read_stmt).collect() }
@@ -702,7 +708,7 @@ mod tests {
                 19 => Expr::Whole(inner(self)),
                 20 => match self.below(2) {
                     0 => Expr::Array(self.some(3, |r| *inner(r))),
-                    _ => Expr::Repeat(inner(self), self.below(9)),
+                    _ => Expr::Repeat(inner(self), Box::new(self.length())),
                 },
                 21 => {
                     let valued = |r: &mut Self| Box::new(Block { value: Some(*inner(r)), ..r.block(depth - 1) });
@@ -715,6 +721,13 @@ mod tests {
                 _ => Expr::Bracket(inner(self)),
             }
         }
+        fn length(&mut self) -> Expr {
+            match self.below(3) {
+                0 => Expr::whole(self.below(9)),
+                1 => Expr::Number(Number::integer(self.below(9) as u64, "i64")),
+                _ => Expr::name("x"),
+            }
+        }
         fn block(&mut self, depth: usize) -> Block {
             Block { stmts: self.some(2, |r| r.stmt(depth)), value: None }
         }
@@ -723,10 +736,7 @@ mod tests {
             let kind = if depth == 0 { 3 + self.below(3) } else { self.below(7) };
             match kind {
                 0 => {
-                    let extent = match self.below(2) {
-                        0 => Number::whole(self.below(9)),
-                        _ => Number::integer(self.below(9) as u64, "i64"),
-                    };
+                    let extent = self.length();
                     Stmt::For { var: Path::name("i"), extent, body: self.some(3, |r| r.stmt(inner)) }
                 }
                 1 => Stmt::If { test: self.expr(inner), body: self.some(3, |r| r.stmt(inner)) },

@@ -51,6 +51,15 @@ impl Checker<'_> {
                     self.nodes(body)?;
                     self.running.remove(var);
                 }
+                Node::Tile(t) => self.tile(t)?,
+                // Until the loop around it turns.
+                Node::Let { var, value, most } => {
+                    self.linear(value)?;
+                    if value.range(&|v| self.n.vars[v].extent).0 < 0 || self.n.vars[*var].extent != most + 1 {
+                        return Err(format!("`{}` is not within its extent", self.n.vars[*var].name));
+                    }
+                    self.running.insert(*var);
+                }
                 Node::If { tests, body } => {
                     let known = self.tests.len();
                     for t in tests {
@@ -65,8 +74,13 @@ impl Checker<'_> {
                     self.nodes(body)?;
                 }
                 Node::Init { register, value } => {
+                    let Register { lanes, dims, .. } = &self.n.registers[*register];
+                    if let Some(var) = dims.iter().find(|v| !self.running.insert(**v)) {
+                        return Err(format!("an array over `{}` inside its loop", self.n.vars[*var].name));
+                    }
                     self.value(value)?;
-                    self.same(self.n.registers[*register].lanes, self.lanes(value))?;
+                    self.same(*lanes, self.lanes(value))?;
+                    dims.iter().for_each(|v| _ = self.running.remove(v));
                     self.set.insert(*register);
                 }
                 Node::Update { place, value, .. } => {
@@ -89,32 +103,38 @@ impl Checker<'_> {
                                 _ => return Err("lanes written of what has fewer".into()),
                             }
                         }
-                        Place::Register(r) => {
-                            self.register(*r)?;
-                            self.same(self.n.registers[*r].lanes, self.lanes(value))?;
+                        Place::Register(slot) => {
+                            self.slot(slot)?;
+                            self.same(self.n.registers[slot.register].lanes, self.lanes(value))?;
                         }
                     }
                 }
-                Node::Transpose { from, to } => {
-                    if from.len() != to.len() && from.len() != 2 * to.len() {
+                Node::Transpose(t) => {
+                    let [rows, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
+                    if rows != columns && rows != 2 * columns {
                         return Err("a block that is turned is neither square nor two squares".into());
                     }
-                    from.iter().try_for_each(|a| self.readable(a).and_then(|()| self.access(a, to.len())))?;
-                    to.iter().try_for_each(|a| self.written(a.tensor).and_then(|()| self.access(a, from.len())))?;
+                    self.readable(&t.from)?;
+                    self.written(t.to.tensor)?;
+                    for (var, access, count) in [(t.row, &t.from, columns), (t.column, &t.to, rows)] {
+                        self.running.insert(var);
+                        self.access(access, count)?;
+                        self.running.remove(&var);
+                    }
                 }
                 Node::Fold { into, from, .. } => {
-                    self.register(*into)?;
-                    self.register(*from)?;
-                    self.same(self.n.registers[*into].lanes, None)?;
-                    if self.n.registers[*from].lanes.is_none_or(|l| !l.is_power_of_two()) {
+                    self.slot(into)?;
+                    self.slot(from)?;
+                    self.same(self.n.registers[into.register].lanes, None)?;
+                    if self.n.registers[from.register].lanes.is_none_or(|l| !l.is_power_of_two()) {
                         return Err("a fold of what is not a power of two of lanes".into());
                     }
                 }
                 Node::Sums { into, from } => {
-                    from.iter().try_for_each(|r| self.register(*r))?;
+                    from.iter().try_for_each(|slot| self.slot(slot))?;
                     self.same(self.n.registers[*into].lanes, Some(from.len()))?;
-                    let lanes = |r: &RegisterId| self.n.registers[*r].lanes;
-                    if from.iter().any(|r| lanes(r) != lanes(&from[0]) || lanes(r).is_none()) {
+                    let lanes = |slot: &Slot| self.n.registers[slot.register].lanes;
+                    if from.iter().any(|slot| lanes(slot) != lanes(&from[0]) || lanes(slot).is_none()) {
                         return Err("sums of registers of several widths".into());
                     }
                     self.set.insert(*into);
@@ -139,8 +159,41 @@ impl Checker<'_> {
         }
     }
 
-    fn register(&self, r: RegisterId) -> Result<(), String> {
-        if self.set.contains(&r) { Ok(()) } else { Err(format!("register `{}` is not set", self.n.registers[r].name)) }
+    /// A tile is a function: it knows what it is given, and sets its own registers. Where it is called its accesses are in bounds.
+    fn tile(&mut self, t: &Tile) -> Result<(), String> {
+        for (var, value) in &t.params {
+            self.linear(value)?;
+            let (lo, hi) = value.range(&|v| self.n.vars[v].extent);
+            if lo < 0 || hi >= self.n.vars[*var].extent as i64 {
+                return Err(format!("`{}` is given to a tile beyond its extent", self.n.vars[*var].name));
+            }
+        }
+        let params: BTreeSet<VarId> = t.params.iter().map(|(v, _)| *v).collect();
+        let outside = std::mem::replace(&mut self.running, params);
+        let set = std::mem::take(&mut self.set);
+        self.nodes(&t.body)?;
+        self.running = outside.clone();
+        self.nodes(&inline::called(t))?;
+        (self.running, self.set) = (outside, set);
+        Ok(())
+    }
+
+    fn slot(&self, slot: &Slot) -> Result<(), String> {
+        let register = &self.n.registers[slot.register];
+        if !self.set.contains(&slot.register) {
+            return Err(format!("register `{}` is not set", register.name));
+        }
+        if slot.at.len() != register.dims.len() {
+            return Err(format!("register `{}` has {} dimensions", register.name, register.dims.len()));
+        }
+        for (at, counts) in slot.at.iter().zip(&register.dims) {
+            self.linear(at)?;
+            let (lo, hi) = at.range(&|v| self.n.vars[v].extent);
+            if lo < 0 || hi >= self.n.vars[*counts].extent as i64 {
+                return Err(format!("register `{}` may be taken out of bounds", register.name));
+            }
+        }
+        Ok(())
     }
 
     fn lanes(&self, v: &Value) -> Option<usize> {
@@ -198,7 +251,7 @@ impl Checker<'_> {
                 self.value(a)?;
                 self.same(None, self.lanes(a))
             }
-            Value::Register(r) => self.register(*r),
+            Value::Register(slot) => self.slot(slot),
             Value::Unary(_, a) | Value::Powf(a, _) => self.value(a),
             Value::Binary(_, a, b) => {
                 self.value(a)?;
@@ -218,11 +271,12 @@ impl Checker<'_> {
                     self.same(None, self.lanes(a))
                 })
             }
-            Value::Lane(r, lane) => {
-                self.register(*r)?;
-                match self.n.registers[*r].lanes {
+            Value::Lane(slot, lane) => {
+                self.slot(slot)?;
+                let register = &self.n.registers[slot.register];
+                match register.lanes {
                     Some(n) if *lane < n => Ok(()),
-                    _ => Err(format!("register `{}` has no lane {lane}", self.n.registers[*r].name)),
+                    _ => Err(format!("register `{}` has no lane {lane}", register.name)),
                 }
             }
             Value::Choose(_, all) => all.iter().try_for_each(|a| {

@@ -27,6 +27,12 @@ pub fn decide(nodes: Vec<Node>, vars: &[Var]) -> Vec<Node> {
                     false => out.push(Node::If { tests: open, body }),
                 }
             }
+            Node::Tile(t) => {
+                let t = Tile { body: decide(t.body, vars), ..t };
+                if t.body.iter().any(runs) {
+                    out.push(Node::Tile(t));
+                }
+            }
             node => out.push(node),
         }
     }
@@ -38,7 +44,7 @@ fn runs(node: &Node) -> bool {
 }
 
 /// What a test says of all coordinates, where it says the same of all.
-fn decided(test: &Test, vars: &[Var]) -> Option<bool> {
+pub(super) fn decided(test: &Test, vars: &[Var]) -> Option<bool> {
     let range = |l: &Linear| l.range(&|v| vars[v].extent);
     match test {
         Test::Within { numerator, divisor, extent } => {
@@ -77,7 +83,7 @@ mod tests {
         let numerator = Linear::new([(0, 1)], by);
         let inner = vec![Node::Fill(crate::index::TensorId(0))];
         let test = Node::If { tests: vec![Test::Within { numerator, divisor: 1, extent: 4 }], body: inner };
-        decide(vec![Node::Loop { var: 0, body: vec![test] }], &[Var { name: "i".into(), extent: 4 }])
+        decide(vec![Node::Loop { var: 0, body: vec![test] }], &[Var { name: "i".into(), extent: 4, counts: None }])
     }
 
     #[test]

@@ -24,7 +24,9 @@ pub fn run_as(k: &Kernel, n: &Nest, tensors: &mut BTreeMap<TensorId, Vec<f64>>, 
 /// Runs one function in a memory; `fused` as of [`run_as`].
 pub fn run_in<N: Number>(k: &Kernel, n: &Nest, memory: &mut impl Memory<N>, fused: bool) {
     // A register that nothing set holds a number that nothing expects.
-    let registers = n.registers.iter().map(|r| Lanes::all(N::from_f64(0x5eed as f64), r.lanes.unwrap_or(1))).collect();
+    let unset = |r: &Register| Lanes::all(N::from_f64(0x5eed as f64), r.lanes.unwrap_or(1));
+    let registers =
+        n.registers.iter().map(|r| vec![unset(r); r.dims.iter().map(|v| n.vars[*v].extent).product()]).collect();
     let mut m = Interpreter { k, n, memory, registers, env: vec![None; n.vars.len()], fused };
     m.nodes(&n.body);
 }
@@ -125,7 +127,8 @@ struct Interpreter<'a, N, M> {
     k: &'a Kernel,
     n: &'a Nest,
     memory: &'a mut M,
-    registers: Vec<Lanes<N>>,
+    /// Of an array of registers one after the other.
+    registers: Vec<Vec<Lanes<N>>>,
     /// Where the loops stand that run.
     env: Vec<Option<i64>>,
     fused: bool,
@@ -143,6 +146,13 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                     }
                     self.env[*var] = None;
                 }
+                Node::Tile(t) => {
+                    let given: Vec<i64> = t.params.iter().map(|(_, value)| self.linear(value)).collect();
+                    t.params.iter().zip(given).for_each(|((var, _), at)| self.env[*var] = Some(at));
+                    self.nodes(&t.body);
+                    t.params.iter().for_each(|(var, _)| self.env[*var] = None);
+                }
+                Node::Let { var, value, most } => self.env[*var] = Some(self.linear(value).min(*most as i64)),
                 Node::If { tests, body } => {
                     if tests.iter().all(|t| self.test(t)) {
                         self.nodes(body);
@@ -153,15 +163,29 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                     self.nodes(body);
                     self.nodes(body);
                 }
-                Node::Init { register, value } => self.registers[*register] = self.value(value),
+                Node::Init { register, value } => {
+                    let dims = &self.n.registers[*register].dims;
+                    for n in 0..self.registers[*register].len() {
+                        let mut rest = n;
+                        for v in dims.iter().rev() {
+                            self.env[*v] = Some((rest % self.n.vars[*v].extent) as i64);
+                            rest /= self.n.vars[*v].extent;
+                        }
+                        self.registers[*register][n] = self.value(value);
+                    }
+                    dims.iter().for_each(|v| self.env[*v] = None);
+                }
                 Node::Update { place: Place::Element(a), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
                     let at = self.locate(a);
                     let sum = Lanes::one(self.memory.read(a.tensor, at));
                     let sum = self.sum(sum, value);
                     self.memory.write(a.tensor, at, Update::Set, sum.values[0]);
                 }
-                Node::Update { place: Place::Register(r), how: Update::Reduce(ReduceOp::Sum), value } if self.fused => {
-                    self.registers[*r] = self.sum(self.registers[*r], value);
+                Node::Update { place: Place::Register(slot), how: Update::Reduce(ReduceOp::Sum), value }
+                    if self.fused =>
+                {
+                    let sum = self.sum(self.slot(slot), value);
+                    *self.slot_mut(slot) = sum;
                 }
                 Node::Update { place, how, value } => {
                     let v = self.value(value);
@@ -174,34 +198,40 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                             let at = self.locate(a);
                             lanes.clone().for_each(|l| self.memory.write(a.tensor, at + l, *how, v.values[l]));
                         }
-                        Place::Register(r) => {
-                            self.registers[*r] = self.registers[*r].zip(&v, |old, new| updated(*how, old, new));
+                        Place::Register(slot) => {
+                            let register = self.slot_mut(slot);
+                            *register = register.zip(&v, |old, new| updated(*how, old, new));
                         }
                     }
                 }
-                Node::Transpose { from, to } => {
-                    let rows: Vec<Vec<N>> = from
-                        .iter()
-                        .map(|a| {
-                            let at = self.locate(a);
-                            (0..to.len()).map(|l| self.memory.read(a.tensor, at + l)).collect()
-                        })
-                        .collect();
-                    for (i, a) in to.iter().enumerate() {
-                        let at = self.locate(a);
+                Node::Transpose(t) => {
+                    let [count, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
+                    let at = |this: &mut Self, var: VarId, i: usize, a: &Access| {
+                        this.env[var] = Some(i as i64);
+                        this.locate(a)
+                    };
+                    let mut rows = Vec::new();
+                    for i in 0..count {
+                        let at = at(self, t.row, i, &t.from);
+                        rows.push((0..columns).map(|l| self.memory.read(t.from.tensor, at + l)).collect::<Vec<N>>());
+                    }
+                    for i in 0..columns {
+                        let at = at(self, t.column, i, &t.to);
                         for (j, row) in rows.iter().enumerate() {
-                            self.memory.write(a.tensor, at + j, Update::Set, row[i]);
+                            self.memory.write(t.to.tensor, at + j, Update::Set, row[i]);
                         }
                     }
+                    [t.row, t.column].into_iter().for_each(|var| self.env[var] = None);
                 }
                 Node::Fold { into, from, op } => {
-                    let folded = fold(*op, &self.registers[*from]);
-                    let into = &mut self.registers[*into].values[0];
+                    let folded = fold(*op, &self.slot(from));
+                    let into = &mut self.slot_mut(into).values[0];
                     *into = reduce(*op, *into, folded);
                 }
                 Node::Sums { into, from } => {
-                    let sums = |l: usize| fold(ReduceOp::Sum, &self.registers[from[l]]);
-                    self.registers[*into] = Lanes::from_fn(from.len(), sums);
+                    let sums = |l: usize| fold(ReduceOp::Sum, &self.slot(&from[l]));
+                    let sums = Lanes::from_fn(from.len(), sums);
+                    self.registers[*into].fill(sums);
                 }
                 Node::Fill(t) => self.memory.fill(*t, N::from_f64(0.0)),
             }
@@ -223,6 +253,18 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
             }
             v => sum.zip(&self.value(v), N::add),
         }
+    }
+    fn place(&self, slot: &Slot) -> usize {
+        let dims = &self.n.registers[slot.register].dims;
+        let extent = |v: &VarId| self.n.vars[*v].extent;
+        slot.at.iter().zip(dims).fold(0, |sum, (at, v)| sum * extent(v) + self.linear(at) as usize)
+    }
+    fn slot(&self, slot: &Slot) -> Lanes<N> {
+        self.registers[slot.register][self.place(slot)]
+    }
+    fn slot_mut(&mut self, slot: &Slot) -> &mut Lanes<N> {
+        let at = self.place(slot);
+        &mut self.registers[slot.register][at]
     }
     fn turn(&mut self, var: VarId, i: i64, body: &[Node]) {
         self.env[var] = Some(i);
@@ -254,7 +296,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                 Lanes::from_fn(*width, |l| if l < *count { self.memory.read(a.tensor, at + l) } else { zero })
             }
             Value::Splat(a, width) => Lanes::all(self.scalar(a), *width),
-            Value::Register(r) => self.registers[*r],
+            Value::Register(slot) => self.slot(slot),
             Value::Unary(f, a) => self.value(a).each(|x| N::unary(*f, x)),
             Value::Binary(f, a, b) => {
                 let (a, b) = (self.value(a), self.value(b));
@@ -264,7 +306,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
             Value::Fused(a, b, c) if self.fused => Lanes::one(self.scalar(a).mul_add(self.scalar(b), self.scalar(c))),
             Value::Fused(a, b, c) => Lanes::one(self.scalar(a).mul(self.scalar(b)).add(self.scalar(c))),
             Value::Each(f, all) => Lanes::from_fn(all.len(), |l| N::unary(*f, self.scalar(&all[l]))),
-            Value::Lane(r, lane) => Lanes::one(self.registers[*r].values[*lane]),
+            Value::Lane(slot, lane) => Lanes::one(self.slot(slot).values[*lane]),
             Value::Choose(op, all) => {
                 let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
                 let holds = |l: usize| N::compare(*op, a.values[l], b.values[l]);

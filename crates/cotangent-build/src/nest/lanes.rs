@@ -36,10 +36,47 @@ pub(super) fn along(a: &plain::Access, v: usize) -> Along {
     }
 }
 
-/// One turn of the reduction as it is written: the nodes, and the registers that hold what was read.
+/// One turn of a tile's reduction: loops over rows and vectors, and the registers that hold what was read. What does not differ between rows or
+/// vectors is read once, outside of their loops.
 pub(super) struct Turn {
-    pub nodes: Vec<Node>,
-    pub known: Vec<(Value, RegisterId)>,
+    /// The loops, outermost first, each with what its body begins with.
+    loops: Vec<(VarId, Vec<Node>)>,
+    /// What stands before each loop, and in the innermost one.
+    levels: Vec<Vec<Node>>,
+    known: Vec<(Value, Slot)>,
+}
+
+impl Turn {
+    /// Over loops, outermost first, each with what its body begins with.
+    pub fn new(loops: Vec<(VarId, Vec<Node>)>) -> Self {
+        Turn { levels: vec![Vec::new(); loops.len() + 1], loops, known: Vec::new() }
+    }
+    /// A node of the innermost loop.
+    pub fn push(&mut self, node: Node) {
+        self.levels.last_mut().expect("there is one").push(node);
+    }
+    /// The loops with what stands in them.
+    pub fn nodes(self) -> Vec<Node> {
+        let mut levels = self.levels.into_iter().rev();
+        let mut out = levels.next().expect("there is one");
+        for ((var, begin), before) in self.loops.into_iter().rev().zip(levels) {
+            let body = begin.into_iter().chain(out).collect();
+            out = before;
+            out.push(Node::Loop { var, body });
+        }
+        out
+    }
+    /// Which of the loops a value depends on.
+    fn moving(&self, v: &Value) -> Vec<usize> {
+        let sets = |begin: &[Node], v: VarId| begin.iter().any(|n| matches!(n, Node::Let { var, .. } if *var == v));
+        let moves = |n: &usize| {
+            let (var, begin) = &self.loops[*n];
+            let mut moves = false;
+            v.vars(&mut |w| moves |= w == *var || sets(begin, w));
+            moves
+        };
+        (0..self.loops.len()).filter(moves).collect()
+    }
 }
 
 impl Scheduler<'_> {
@@ -94,7 +131,7 @@ impl Scheduler<'_> {
         let mut out = Vec::new();
         let register = self.init("e", Some(width), value, &mut out);
         let how = if s.accumulate { Update::Reduce(ReduceOp::Sum) } else { Update::Set };
-        out.push(Node::Update { place: Place::Lanes(target, written), how, value: Value::Register(register) });
+        out.push(Node::Update { place: Place::Lanes(target, written), how, value: Value::register(register) });
         out
     }
 
@@ -106,8 +143,8 @@ impl Scheduler<'_> {
         partial: Option<usize>,
         mut step: Option<&mut Turn>,
     ) -> Value {
-        if let Value::Register(r) = v
-            && self.nest.registers[r].lanes.is_some()
+        if let Value::Register(slot) = &v
+            && self.nest.registers[slot.register].lanes.is_some()
         {
             return v;
         }
@@ -180,7 +217,7 @@ impl Scheduler<'_> {
     fn moves(&self, v: &Value) -> bool {
         let mut moves = false;
         v.vars(&mut |v| moves |= v == LANE);
-        v.registers(&mut |r| moves |= self.nest.registers[r].lanes.is_some());
+        v.slots(&mut |slot| moves |= self.nest.registers[slot.register].lanes.is_some());
         moves
     }
 
@@ -194,27 +231,41 @@ impl Scheduler<'_> {
         }
     }
 
-    /// A register with a value that several accumulators take.
+    /// A register with a value that several accumulators take: set as far outside as it can be, an array where loops that it depends on are not the
+    /// outermost ones.
     fn once(&mut self, value: Value, width: usize, step: Option<&mut Turn>) -> Value {
         let Some(step) = step else { return value };
-        if let Some((_, r)) = step.known.iter().find(|(v, _)| *v == value) {
-            return Value::Register(*r);
+        if let Some((_, slot)) = step.known.iter().find(|(v, _)| *v == value) {
+            return Value::Register(slot.clone());
         }
         let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
-        let r = self.init(name, Some(width), value.clone(), &mut step.nodes);
-        step.known.push((value, r));
-        Value::Register(r)
+        let moving = step.moving(&value);
+        let outside = moving.iter().enumerate().take_while(|(n, at)| n == *at).count();
+        // Within all loops it is a register of one turn. So it is where a loop begins with more than a value: the compiler of the output takes it out.
+        let begins = moving.iter().any(|n| !step.loops[*n].1.is_empty());
+        let innermost = begins || moving.len() == step.loops.len();
+        let dims = if innermost { &[][..] } else { &moving[outside..] };
+        let level = match innermost {
+            true => step.loops.len(),
+            false => outside,
+        };
+        let vars: Vec<VarId> = dims.iter().map(|n| step.loops[*n].0).collect();
+        let register = self.register(name, Some(width), vars.clone());
+        step.levels[level].push(Node::Init { register, value: value.clone() });
+        let slot = Slot { register, at: vars.iter().map(|v| Linear::var(*v)).collect() };
+        step.known.push((value, slot.clone()));
+        Value::Register(slot)
     }
 
     pub(super) fn init(&mut self, name: &str, lanes: Option<usize>, value: Value, out: &mut Vec<Node>) -> RegisterId {
-        let register = self.register(name, lanes);
+        let register = self.register(name, lanes, Vec::new());
         out.push(Node::Init { register, value });
         register
     }
 }
 
 /// Whether values are chosen by others.
-fn chooses(e: &Expr) -> bool {
+pub(crate) fn chooses(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => false,
         Expr::Unary(_, a) | Expr::Powf(a, _) => chooses(a),

@@ -23,8 +23,9 @@ pub struct Machine {
     pub packs_from: usize,
     /// The class whose order of summation it keeps, so that the two give the same bits.
     pub keeps: Option<&'static Machine>,
-    /// The targets that have it, as a condition of `cfg`. The runtime chooses by the same (`cotangent::isa::Portable`).
-    pub cfg: &'static str,
+    /// The architectures that have it, as `CARGO_CFG_TARGET_ARCH` calls them; empty for all but those of other classes. The runtime chooses by the same
+    /// (`cotangent::isa::Portable`).
+    pub archs: &'static [&'static str],
 }
 
 /// A cache.
@@ -40,13 +41,6 @@ pub struct Cache {
 const CACHES: [Cache; 2] =
     [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }];
 
-/// Targets whose registers hold several scalars.
-macro_rules! vectors {
-    () => {
-        r#"any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")"#
-    };
-}
-
 /// SSE2, NEON, SIMD128.
 pub const NARROW: Machine = Machine {
     name: "Narrow",
@@ -58,11 +52,11 @@ pub const NARROW: Machine = Machine {
     caches: CACHES,
     packs_from: 4097,
     keeps: None,
-    cfg: vectors!(),
+    archs: &["x86", "x86_64", "aarch64", "wasm32", "wasm64"],
 };
 /// AVX2 with FMA.
 pub const WIDE: Machine =
-    Machine { name: "Wide", bytes: 32, latency: 4.0, packs_from: 0, cfg: r#"target_arch = "x86_64""#, ..NARROW };
+    Machine { name: "Wide", bytes: 32, latency: 4.0, packs_from: 0, archs: &["x86_64"], ..NARROW };
 /// AVX-512. Its full registers take two of the units that half of them take.
 pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
 /// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Of its 32 registers a tile leaves some to the compiler: measured, tiles
@@ -75,12 +69,20 @@ pub const SCALAR: Machine = Machine {
     full: 1.0,
     issue: 1.0,
     keeps: Some(&NARROW),
-    cfg: concat!("not(", vectors!(), ")"),
+    archs: &[],
     ..NARROW
 };
 
 /// Every class.
 pub const MACHINES: [&Machine; 4] = [&NARROW, &WIDE, &WIDEST, &SCALAR];
+
+/// The classes that an architecture may be of; every one where none is named. Whether WebAssembly has vectors is a feature of the target.
+pub fn of(arch: Option<&str>) -> Vec<&'static Machine> {
+    let Some(arch) = arch else { return MACHINES.to_vec() };
+    let vectors = |m: &&Machine| m.archs.contains(&arch);
+    let scalar = |m: &&Machine| m.archs.is_empty() && (arch.starts_with("wasm") || !MACHINES.iter().any(vectors));
+    MACHINES.into_iter().filter(|m| vectors(m) || scalar(m)).collect()
+}
 
 impl Machine {
     /// How many registers so many scalars take.

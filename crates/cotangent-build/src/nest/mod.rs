@@ -9,7 +9,8 @@ mod decide;
 pub mod epilogue;
 pub mod eval;
 pub mod fuse;
-mod lanes;
+pub mod inline;
+pub(crate) mod lanes;
 mod lower;
 pub mod machine;
 pub mod plan;
@@ -49,22 +50,53 @@ pub struct Local {
     pub shape: Vec<usize>,
 }
 
-/// A loop variable, from 0 to its extent.
+/// A variable, from 0 to its extent: of a loop, or what a tile is given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Var {
     pub name: String,
     pub extent: usize,
+    /// What of a tile's registers its loop counts: the compiler unrolls it.
+    pub counts: Option<Counts>,
 }
 
-/// A scalar, or lanes: as many scalars as fill one register of the machine, or fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    Rows,
+    Vectors,
+}
+
+/// A scalar, or lanes: as many scalars as fill one register of the machine, or fewer. Or an array of such.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Register {
     pub name: String,
     pub lanes: Option<usize>,
+    /// The variables that count an array of them; none of a single one.
+    pub dims: Vec<VarId>,
 }
 
 pub type VarId = usize;
 pub type RegisterId = usize;
+
+/// A register, or one of an array of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slot {
+    pub register: RegisterId,
+    pub at: Vec<Linear>,
+}
+
+/// Work of a fixed shape that stands in a function of its own and is called with where it is. Registers that it sets are its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tile {
+    /// The variables that it is given, and their values where it is called.
+    pub params: Vec<(VarId, Linear)>,
+    /// The lanes of its vectors.
+    pub width: usize,
+    /// The variable that counts its vectors.
+    pub vector: VarId,
+    /// Those that count its rows.
+    pub rows: Vec<VarId>,
+    pub body: Vec<Node>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -73,6 +105,13 @@ pub enum Node {
     Loop {
         var: VarId,
         body: Vec<Node>,
+    },
+    Tile(Tile),
+    /// The variable is the value, or `most` where that is less.
+    Let {
+        var: VarId,
+        value: Linear,
+        most: usize,
     },
     /// Where every test holds.
     If {
@@ -83,7 +122,7 @@ pub enum Node {
     Trial {
         body: Vec<Node>,
     },
-    /// A register's first value: of its width.
+    /// A register's first value, of its width: of every one of an array, whose variables the value may depend on.
     Init {
         register: RegisterId,
         value: Value,
@@ -95,22 +134,30 @@ pub enum Node {
     },
     /// Folds the lanes of `from` onto the scalar `into`: first with last half, then halves of that: a fixed tree.
     Fold {
-        into: RegisterId,
-        from: RegisterId,
+        into: Slot,
+        from: Slot,
         op: ReduceOp,
     },
     /// Lane i of `into` becomes the sum of the lanes of register i, in the order of a fold.
     Sums {
         into: RegisterId,
-        from: Vec<RegisterId>,
+        from: Vec<Slot>,
     },
     /// Turns a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or twice as many.
-    Transpose {
-        from: Vec<Access>,
-        to: Vec<Access>,
-    },
+    Transpose(Turned),
     /// Sets every element to zero.
     Fill(TensorId),
+}
+
+/// A block that is turned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turned {
+    /// The variable that counts the rows, and the first of each row.
+    pub row: VarId,
+    pub from: Access,
+    /// The variable that counts the columns, and where each goes.
+    pub column: VarId,
+    pub to: Access,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +169,7 @@ pub enum Update {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
     Element(Access),
-    Register(RegisterId),
+    Register(Slot),
     /// Elements that follow each other, from the access on, one a lane; only the lanes of the range are written.
     Lanes(Access, std::ops::Range<usize>),
 }
@@ -152,7 +199,7 @@ pub enum Value {
     Lanes(Access, usize, usize),
     /// A scalar in every one of so many lanes.
     Splat(Box<Value>, usize),
-    Register(RegisterId),
+    Register(Slot),
     Unary(Unary, Box<Value>),
     Binary(Binary, Box<Value>, Box<Value>),
     Powf(Box<Value>, f64),
@@ -161,7 +208,7 @@ pub enum Value {
     /// Lanes that are a function of scalars, one each, for their lanes to be taken one by one.
     Each(Unary, Vec<Value>),
     /// One lane of a register.
-    Lane(RegisterId, usize),
+    Lane(Slot, usize),
     /// Only the taken side is evaluated.
     Select(Box<Test>, Box<Value>, Box<Value>),
     /// Lane by lane: where the first two compare so, the third, else the fourth. All are evaluated.
@@ -183,7 +230,17 @@ pub enum Test {
     Not(Box<Test>),
 }
 
+impl From<RegisterId> for Slot {
+    fn from(register: RegisterId) -> Self {
+        Slot { register, at: Vec::new() }
+    }
+}
+
 impl Value {
+    /// A register that is no array.
+    pub fn register(r: RegisterId) -> Self {
+        Value::Register(r.into())
+    }
     /// Every access of an element, tests included.
     pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
         match self {
@@ -222,28 +279,29 @@ impl Value {
         }
     }
     /// Every register that it reads, in tests too.
-    pub fn registers(&self, f: &mut impl FnMut(RegisterId)) {
+    pub fn slots<'a>(&'a self, f: &mut impl FnMut(&'a Slot)) {
         match self {
             Value::Const(_) | Value::Load(_) | Value::Lanes(..) => {}
-            Value::Register(r) | Value::Lane(r, _) => f(*r),
-            Value::Each(_, all) => all.iter().for_each(|a| a.registers(f)),
-            Value::Choose(_, all) => all.iter().for_each(|a| a.registers(f)),
-            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.registers(f)),
-            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.registers(f),
+            Value::Register(slot) | Value::Lane(slot, _) => f(slot),
+            Value::Each(_, all) => all.iter().for_each(|a| a.slots(f)),
+            Value::Choose(_, all) => all.iter().for_each(|a| a.slots(f)),
+            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.slots(f)),
+            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.slots(f),
             Value::Binary(_, a, b) => {
-                a.registers(f);
-                b.registers(f);
+                a.slots(f);
+                b.slots(f);
             }
             Value::Select(t, a, b) => {
-                t.registers(f);
-                a.registers(f);
-                b.registers(f);
+                t.slots(f);
+                a.slots(f);
+                b.slots(f);
             }
         }
     }
     /// Every variable that it depends on.
     pub fn vars(&self, f: &mut impl FnMut(VarId)) {
         self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
+        self.slots(&mut |slot| slot.at.iter().for_each(|l| l.terms.iter().for_each(|(v, _)| f(*v))));
         self.tests(&mut |t| t.own_vars(f));
     }
     /// Every test within, the inner ones of a test aside.
@@ -271,7 +329,7 @@ impl Value {
             Value::Const(_) | Value::Load(_) | Value::Fused(..) | Value::Lane(..) => None,
             Value::Each(_, all) => Some(all.len()),
             Value::Lanes(_, n, _) | Value::Splat(_, n) => Some(*n),
-            Value::Register(r) => registers[*r].lanes,
+            Value::Register(slot) => registers[slot.register].lanes,
             Value::Choose(_, all) => all[0].lanes(registers),
             Value::Unary(_, a) | Value::Powf(a, _) | Value::Binary(_, a, _) | Value::Select(_, a, _) => {
                 a.lanes(registers)
@@ -290,15 +348,15 @@ impl Test {
             t @ (Test::Within { .. } | Test::Index(..)) => t,
         }
     }
-    fn registers(&self, f: &mut impl FnMut(RegisterId)) {
+    fn slots<'a>(&'a self, f: &mut impl FnMut(&'a Slot)) {
         match self {
             Test::Within { .. } | Test::Index(..) => {}
             Test::Value(_, a, b) => {
-                a.registers(f);
-                b.registers(f);
+                a.slots(f);
+                b.slots(f);
             }
-            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.registers(f)),
-            Test::Not(t) => t.registers(f),
+            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.slots(f)),
+            Test::Not(t) => t.slots(f),
         }
     }
     pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
@@ -338,6 +396,13 @@ impl Test {
     /// All of them as one test.
     pub fn all(mut tests: Vec<Test>) -> Test {
         if tests.len() == 1 { tests.remove(0) } else { Test::And(tests) }
+    }
+}
+
+impl Local {
+    /// Whether it holds packed operands.
+    pub fn is_panel(&self, k: &Kernel) -> bool {
+        self.tensor.0 >= k.tensors.len()
     }
 }
 

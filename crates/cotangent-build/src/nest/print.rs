@@ -39,6 +39,18 @@ impl Printer<'_> {
                     self.nodes(body, depth + 1, out);
                     done
                 }
+                Node::Tile(t) => {
+                    let list =
+                        |f: &dyn Fn(&(VarId, Linear)) -> String| t.params.iter().map(f).collect::<Vec<_>>().join(", ");
+                    let given = list(&|(v, value)| format!("{} = {}", self.n.vars[*v].name, self.linear(value)));
+                    let done = writeln!(out, "{pad}tile({given})");
+                    self.nodes(&t.body, depth + 1, out);
+                    done
+                }
+                Node::Let { var, value, most } => {
+                    let least = Formula::call("min", [self.linear(value), Formula::atom(most)]);
+                    writeln!(out, "{pad}{} := {least}", self.n.vars[*var].name)
+                }
                 Node::If { tests, body } => {
                     let done = writeln!(out, "{pad}if {}", self.tests(Op::And, tests));
                     self.nodes(body, depth + 1, out);
@@ -52,7 +64,10 @@ impl Printer<'_> {
                 Node::Init { register, value } => {
                     let r = &self.n.registers[*register];
                     let lanes = r.lanes.map_or(String::new(), |l| format!("<{l}>"));
-                    writeln!(out, "{pad}{}{lanes} := {}", r.name, self.value(value))
+                    let over = |v: &VarId| format!("{} in 0..{}", self.n.vars[*v].name, self.n.vars[*v].extent);
+                    let dims: Vec<_> = r.dims.iter().map(over).collect();
+                    let dims = if dims.is_empty() { String::new() } else { format!("[{}]", dims.join(", ")) };
+                    writeln!(out, "{pad}{}{lanes}{dims} := {}", self.register(*register), self.value(value))
                 }
                 Node::Update { place, how, value } => {
                     let how = match how {
@@ -66,26 +81,23 @@ impl Printer<'_> {
                         Place::Lanes(a, lanes) => {
                             Formula::Lanes(Box::new(self.access(a)), format!("{}..{}", lanes.start, lanes.end))
                         }
-                        Place::Register(r) => self.register(*r),
+                        Place::Register(slot) => self.slot(slot),
                     };
                     writeln!(out, "{pad}{place} {how} {}", self.value(value))
                 }
-                Node::Fold { into, from, op } => writeln!(
-                    out,
-                    "{pad}{} = {} of the lanes of {}",
-                    self.n.registers[*into].name,
-                    op.name(),
-                    self.n.registers[*from].name
-                ),
+                Node::Fold { into, from, op } => {
+                    writeln!(out, "{pad}{} = {} of the lanes of {}", self.slot(into), op.name(), self.slot(from))
+                }
                 Node::Sums { into, from } => {
-                    let (into, lanes) = (&self.n.registers[*into].name, from.len());
-                    let from: Vec<_> = from.iter().map(|r| self.n.registers[*r].name.as_str()).collect();
+                    let (into, lanes) = (self.register(*into), from.len());
+                    let from: Vec<_> = from.iter().map(|slot| self.slot(slot).to_string()).collect();
                     writeln!(out, "{pad}{into}<{lanes}> := sums of the lanes of {}", from.join(", "))
                 }
-                Node::Transpose { from, to } => {
-                    let list =
-                        |all: &[Access]| all.iter().map(|a| self.access(a).to_string()).collect::<Vec<_>>().join(", ");
-                    writeln!(out, "{pad}rows {} = columns {}", list(to), list(from))
+                Node::Transpose(t) => {
+                    let [row, column] = [t.row, t.column].map(|v| &self.n.vars[v]);
+                    let (to, from) = (self.access(&t.to), self.access(&t.from));
+                    let over = |v: &Var| format!("{} in 0..{}", v.name, v.extent);
+                    writeln!(out, "{pad}rows {to} for {} = columns {from} for {}", over(column), over(row))
                 }
                 Node::Fill(t) => writeln!(out, "{pad}{}[..] = 0", self.n.tensor(self.k, *t)),
             };
@@ -105,8 +117,16 @@ impl Printer<'_> {
         Formula::Access(self.n.tensor(self.k, a.tensor).into(), positions)
     }
 
-    fn register(&self, r: RegisterId) -> Formula {
-        Formula::atom(&self.n.registers[r].name)
+    fn register(&self, r: RegisterId) -> String {
+        format!("{}{r}", self.n.registers[r].name)
+    }
+
+    fn slot(&self, slot: &Slot) -> Formula {
+        let name = self.register(slot.register);
+        match slot.at.is_empty() {
+            true => Formula::Atom(name),
+            false => Formula::Access(name, slot.at.iter().map(|l| self.linear(l)).collect()),
+        }
     }
 
     fn value(&self, v: &Value) -> Formula {
@@ -117,7 +137,7 @@ impl Printer<'_> {
             Value::Lanes(a, width, count) if width == count => lanes(self.access(a), width.to_string()),
             Value::Lanes(a, width, count) => lanes(self.access(a), format!("{count} of {width}")),
             Value::Splat(a, width) => lanes(self.value(a), format!("all {width}")),
-            Value::Register(r) => self.register(*r),
+            Value::Register(slot) => self.slot(slot),
             Value::Unary(f, a) => Formula::call(f.name(), [self.value(a)]),
             Value::Binary(f, a, b) => binary(*f, self.value(a), self.value(b)),
             Value::Powf(a, n) => power(self.value(a), *n),
@@ -126,7 +146,7 @@ impl Printer<'_> {
                 Formula::call("fused", [product.binary(Op::Add, self.value(c))])
             }
             Value::Each(f, all) => Formula::Each(f.name().into(), all.iter().map(|a| self.value(a)).collect()),
-            Value::Lane(r, lane) => lanes(self.register(*r), lane.to_string()),
+            Value::Lane(slot, lane) => lanes(self.slot(slot), lane.to_string()),
             Value::Choose(op, all) => {
                 let [a, b, yes, no] = all.each_ref().map(|v| self.value(v));
                 Formula::Choice(Box::new([a.binary((*op).into(), b), yes, no]))

@@ -298,7 +298,6 @@ impl<'a> Prepared<'a> {
             chosen: Vec::new(),
             nest: Nest { machines: vec![machine], ..self.nest.clone() },
             loops: BTreeMap::new(),
-            tails: Vec::new(),
             as_asked: false,
             epilogues: self.epilogues.clone(),
             missed: false,
@@ -327,25 +326,46 @@ fn drop_dimensions(tree: &mut Tree, kept: &BTreeMap<TensorId, Vec<usize>>) {
     }
 }
 
+/// A variable that `outer` has the name of is numbered.
+fn numbered(var: VarId, vars: &mut [Var], outer: &[String]) {
+    let base = vars[var].name.clone();
+    let mut n = 1;
+    while outer.contains(&vars[var].name) {
+        n += 1;
+        vars[var].name = format!("{base}_{n}");
+    }
+}
+
 /// A loop inside another of the same name is numbered.
 fn distinct_names(nodes: &[Node], vars: &mut [Var], outer: &mut Vec<String>) {
+    let around = outer.len();
     for node in nodes {
         match node {
             Node::Loop { var, body } => {
-                let base = vars[*var].name.clone();
-                let mut n = 1;
-                while outer.contains(&vars[*var].name) {
-                    n += 1;
-                    vars[*var].name = format!("{base}_{n}");
-                }
+                numbered(*var, vars, outer);
                 outer.push(vars[*var].name.clone());
                 distinct_names(body, vars, outer);
                 outer.pop();
             }
             Node::If { body, .. } | Node::Trial { body } => distinct_names(body, vars, outer),
+            // A function of its own.
+            Node::Tile(t) => {
+                let mut own = Vec::new();
+                for (var, _) in &t.params {
+                    numbered(*var, vars, &own);
+                    own.push(vars[*var].name.clone());
+                }
+                distinct_names(&t.body, vars, &mut own);
+            }
+            Node::Let { var, .. } => {
+                numbered(*var, vars, outer);
+                outer.push(vars[*var].name.clone());
+            }
+            Node::Transpose(t) => [t.row, t.column].into_iter().for_each(|v| numbered(v, vars, outer)),
             _ => {}
         }
     }
+    outer.truncate(around);
 }
 
 pub(super) struct Scheduler<'a> {
@@ -364,8 +384,6 @@ pub(super) struct Scheduler<'a> {
     pub nest: Nest,
     /// The nest variable of each fused loop.
     loops: BTreeMap<usize, VarId>,
-    /// Scalar accumulators of a dot product's rest, in the order of its results.
-    pub tails: Vec<RegisterId>,
     /// Some statement has the schedule that the instance asks for.
     pub as_asked: bool,
     /// What tiles run on their accumulators.
@@ -419,9 +437,9 @@ impl Scheduler<'_> {
                     }
                     self.missed |= epilogue.is_some() && !fixed.is_empty();
                     let epilogue = epilogue.map(|e| e.stmts).unwrap_or_default();
-                    for s in group.iter().chain(&epilogue) {
-                        out.push(Node::Comment(plain::print::stmt(&self.space.kernel.tensors, s), Some(s.span)));
-                    }
+                    let tensors = &self.space.kernel.tensors;
+                    let said = |s: &Stmt| Node::Comment(plain::print::stmt(tensors, s), Some(s.span));
+                    out.extend(group.iter().chain(&epilogue).map(said));
                     out.extend(match s.reduce {
                         Some(_) => self.reduction(&group, &epilogue, fixed),
                         None => self.elementwise(s, fixed),
@@ -449,13 +467,18 @@ impl Scheduler<'_> {
     }
 
     pub(super) fn var(&mut self, name: &str, extent: usize) -> VarId {
-        self.nest.vars.push(Var { name: name.to_string(), extent });
+        self.nest.vars.push(Var { name: name.to_string(), extent, counts: None });
         self.nest.vars.len() - 1
     }
 
-    pub(super) fn register(&mut self, name: &str, lanes: Option<usize>) -> RegisterId {
-        let name = format!("{name}{}", self.nest.registers.len());
-        self.nest.registers.push(Register { name, lanes });
+    /// A variable that counts registers.
+    pub(super) fn counting(&mut self, counts: Counts, name: &str, extent: usize) -> VarId {
+        self.nest.vars.push(Var { name: name.to_string(), extent, counts: Some(counts) });
+        self.nest.vars.len() - 1
+    }
+
+    pub(super) fn register(&mut self, name: &str, lanes: Option<usize>, dims: Vec<usize>) -> RegisterId {
+        self.nest.registers.push(Register { name: name.to_string(), lanes, dims });
         self.nest.registers.len() - 1
     }
 
@@ -490,15 +513,15 @@ impl Scheduler<'_> {
         let free = self.loops_of(s, own.iter().copied().filter(|v| *v < s.free), &mut map);
         let target = self.access(&s.target, &map);
         let target_tests = tests_of(&self.space.kernel, &s.target, &map);
-        let total = self.register("acc", None);
+        let total = self.register("acc", None, Vec::new());
         let outer = map.clone();
         let loops = self.loops_of(s, own.iter().copied().filter(|v| *v >= s.free), &mut map);
         let (guards, value) = self.lower_reduced(s, r, &map);
-        let update = Node::Update { place: Place::Register(total), how: Update::Reduce(r), value };
+        let update = Node::Update { place: Place::Register(total.into()), how: Update::Reduce(r), value };
         let how = if s.accumulate { Update::Reduce(ReduceOp::Sum) } else { Update::Set };
         let mut body = vec![Node::Init { register: total, value: Value::Const(r.identity()) }];
         body.extend(nest(&loops, guards, &bound_outside(&map, &loops), vec![update]));
-        body.push(Node::Update { place: Place::Element(target), how, value: Value::Register(total) });
+        body.push(Node::Update { place: Place::Element(target), how, value: Value::register(total) });
         nest(&free, target_tests, &bound_outside(&outer, &free), body)
     }
 

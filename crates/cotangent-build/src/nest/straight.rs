@@ -908,7 +908,7 @@ impl Writer<'_, '_> {
 
     fn register(&mut self, name: &str, lanes: Option<usize>, value: Value) -> RegisterId {
         let register = self.nest.registers.len();
-        self.nest.registers.push(Register { name: format!("{name}{register}"), lanes });
+        self.nest.registers.push(Register { name: name.to_string(), lanes, dims: Vec::new() });
         self.nest.body.push(Node::Init { register, value });
         register
     }
@@ -916,10 +916,10 @@ impl Writer<'_, '_> {
     /// A value that is written: its register, or its formula.
     fn value(&self, v: Id) -> Value {
         if let Some((first, lane)) = self.batch.get(&v) {
-            return Value::Lane(self.registers[first], *lane);
+            return Value::Lane(self.registers[first].into(), *lane);
         }
         match self.registers.get(&v) {
-            Some(r) => Value::Register(*r),
+            Some(r) => Value::register(*r),
             None => self.formula(v),
         }
     }

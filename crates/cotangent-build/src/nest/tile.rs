@@ -1091,7 +1091,9 @@ impl Scheduler<'_> {
             return vec![Node::Loop { var, body }];
         }
         if !t.free() {
-            return self.others(t, map, &[], range, 0);
+            let per = t.p.vectors.min(t.g.extent(t.p.lane) / t.p.width);
+            let vectors = Vectors { first: Linear::default(), count: per, ends: Ends::Whole };
+            return self.others(t, map, &vectors, range, 0);
         }
         if t.row_panels.is_empty() {
             return self.groups(t, map, range);
@@ -1150,67 +1152,83 @@ impl Scheduler<'_> {
     }
 
     fn groups(&mut self, t: &Tile, map: Map, range: &Range) -> Vec<Node> {
-        // Groups of vectors; the last one apart where its last vector ends with the extent instead.
+        // Groups of vectors; where the extent is no whole number of vectors the last group ends with it.
         let extent = t.g.extent(t.p.lane);
-        let (width, whole) = (t.p.width, extent.is_multiple_of(t.p.width));
-        let mut groups: Vec<(Piece, bool)> = Vec::new();
-        for piece in pieces(extent.div_ceil(width), t.p.vectors) {
-            groups.push((piece, false));
-        }
-        if !whole {
-            let last = groups.last_mut().expect("an extent is not zero");
-            last.0.count -= 1;
-            let at = Piece { first: last.0.first + last.0.count * last.0.size, count: 1, size: last.0.size };
-            groups.push((at, true));
-        }
+        let (width, rest) = (t.p.width, extent % t.p.width);
+        let name = format!("{}_tile", t.name(t.p.lane));
+        let all = pieces(extent.div_ceil(width), t.p.vectors);
+        let alone = matches!(all.as_slice(), [Piece { count: 1, .. }]);
         let mut out = Vec::new();
-        for (piece, moved) in groups.into_iter().filter(|(p, _)| p.count > 0) {
-            let scaled = Piece { first: piece.first * width, count: piece.count, size: piece.size * width };
-            let name = format!("{}_tile", t.name(t.p.lane));
-            out.extend(self.over(&name, &[scaled], |this, base, _| {
-                let mut vectors: Vec<Vector> = (0..piece.size)
-                    .map(|v| Vector { at: shifted(&base, v * width), lane: v * width, lanes: 0..width })
-                    .collect();
-                if moved {
-                    let last = vectors.last_mut().expect("a group has vectors");
-                    if extent < width {
-                        last.lanes = 0..extent;
-                    } else {
-                        last.at = Linear::constant((extent - width) as i64);
-                        last.lanes = width - extent % width..width;
-                    }
-                }
-                let mut body = this.packs(t, &map, &vectors);
-                body.extend(this.others(t, map.clone(), &vectors, range, 0));
-                body
-            }));
+        for (n, piece) in all.iter().enumerate() {
+            let cut = rest > 0 && n + 1 == all.len();
+            let whole = Piece { count: piece.count - usize::from(cut), ..*piece };
+            let scaled = Piece { first: whole.first * width, size: whole.size * width, ..whole };
+            if whole.count > 0 {
+                out.extend(self.over(&name, &[scaled], |this, first, _| {
+                    this.group_of(t, &map, &Vectors { first, count: piece.size, ends: Ends::Whole }, range)
+                }));
+            }
+            if cut {
+                let (first, ends) = match alone {
+                    true if extent < width => (0, Ends::Part(extent)),
+                    true => (0, Ends::Moved { most: extent - width, shared: width - rest }),
+                    false => (extent - piece.size * width, Ends::Shared(width - rest)),
+                };
+                let vectors = Vectors { first: Linear::constant(first as i64), count: piece.size, ends };
+                out.extend(self.group_of(t, &map, &vectors, range));
+            }
         }
         out
     }
 
+    /// One group of vectors: its panels, and all rows.
+    fn group_of(&mut self, t: &Tile, map: &Map, vectors: &Vectors, range: &Range) -> Vec<Node> {
+        let mut out = self.packs(t, map, vectors);
+        out.extend(self.others(t, map.clone(), vectors, range, 0));
+        out
+    }
+
     /// Fills the panels.
-    fn packs(&mut self, t: &Tile, map: &Map, vectors: &[Vector]) -> Vec<Node> {
+    fn packs(&mut self, t: &Tile, map: &Map, vectors: &Vectors) -> Vec<Node> {
         let mut out = Vec::new();
         for panel in &t.panels {
             let turned = self.turned(t.g, t.p, &panel.from);
             let copied = along(&panel.from, t.p.lane) == Along::Contiguous;
-            let whole = |v: &Vector| v.lanes.start > 0 || v.lanes.end == t.p.width;
-            if copied && vectors.iter().all(whole) {
-                out.extend(self.copy_lanes(t, panel, map, vectors));
+            let whole = !matches!(vectors.ends, Ends::Part(_));
+            let mut each = self.counted(t, vectors);
+            let mut map = map.clone();
+            map[t.p.lane] = each.at.clone();
+            map[t.lane_in] = each.lane.clone();
+            if copied && whole {
+                out.extend(self.copy_lanes(t, panel, map, each));
                 continue;
             }
-            for v in vectors {
-                let mut map = map.clone();
-                map[t.p.lane] = v.at.clone();
-                map[t.lane_in] = Linear::constant(v.lane as i64);
-                let filled = if whole(v) { t.p.width } else { v.lanes.end };
-                match turned.filter(|_| !copied && whole(v)) {
-                    Some(along) => out.extend(self.turn(t, panel, along, map)),
-                    None => out.extend(self.copy(t, panel, map, filled)),
-                }
-            }
+            let filled = match vectors.ends {
+                Ends::Part(lanes) => lanes,
+                _ => t.p.width,
+            };
+            each.body.extend(match turned.filter(|_| !copied && whole) {
+                Some(along) => self.turn(t, panel, along, map),
+                None => self.copy(t, panel, map, filled),
+            });
+            out.push(each.turned());
         }
         out
+    }
+
+    /// The loop over vectors, without a body so far.
+    fn counted(&mut self, t: &Tile, vectors: &Vectors) -> Counted {
+        let var = self.counting(Counts::Vectors, "v", vectors.count);
+        let lane = Linear::new([(var, t.p.width as i64)], 0);
+        let place = add(&vectors.first, &lane);
+        let (at, body) = match vectors.ends {
+            Ends::Moved { most, .. } => {
+                let at = self.counting(Counts::Rows, "at", most + 1);
+                (Linear::var(at), vec![Node::Let { var: at, value: place, most }])
+            }
+            _ => (place, Vec::new()),
+        };
+        Counted { var, number: Linear::var(var), at, lane, body, loops: true }
     }
 
     /// The loops of a panel's rows but `without`, and the map with them.
@@ -1232,19 +1250,12 @@ impl Scheduler<'_> {
     }
 
     /// A panel's rows copied, all vectors of one before the next.
-    fn copy_lanes(&mut self, t: &Tile, panel: &Panel, map: &Map, vectors: &[Vector]) -> Vec<Node> {
-        let mut map = map.clone();
+    fn copy_lanes(&mut self, t: &Tile, panel: &Panel, mut map: Map, mut each: Counted) -> Vec<Node> {
         let loops = self.rows_of(t, panel, None, &mut map);
-        let copy = |this: &mut Self, v: &Vector| {
-            let mut map = map.clone();
-            map[t.p.lane] = v.at.clone();
-            map[t.lane_in] = Linear::constant(v.lane as i64);
-            let value = Value::Lanes(this.access(&panel.from, &map), t.p.width, t.p.width);
-            let place = Place::Lanes(this.access(&panel.access, &map), 0..t.p.width);
-            Node::Update { place, how: Update::Set, value }
-        };
-        let copies = vectors.iter().map(|v| copy(self, v)).collect();
-        nest(&loops, Vec::new(), &bound_outside(&map, &loops), copies)
+        let value = Value::Lanes(self.access(&panel.from, &map), t.p.width, t.p.width);
+        let place = Place::Lanes(self.access(&panel.access, &map), 0..t.p.width);
+        each.body.push(Node::Update { place, how: Update::Set, value });
+        nest(&loops, Vec::new(), &bound_outside(&map, &loops), vec![each.turned()])
     }
 
     /// A vector's part of a panel's rows gathered element by element.
@@ -1272,28 +1283,28 @@ impl Scheduler<'_> {
         }
         let name = t.name(along).to_string();
         let body = self.over(&name, &blocks, |this, base, _| {
-            let at = |row: usize, lane: usize| {
+            let (row, column) =
+                (this.counting(Counts::Rows, "row", t.p.width), this.counting(Counts::Rows, "column", side));
+            let at = |along_at: &Linear, lane: &Linear| {
                 let mut m = map.clone();
-                let row = shifted(&base, row);
                 if split.is_some() {
-                    m[t.row_in] = row.clone();
-                    m[along] = add(&m[along], &row);
+                    m[t.row_in] = along_at.clone();
+                    m[along] = add(&m[along], along_at);
                 } else {
-                    m[along] = row;
+                    m[along] = along_at.clone();
                 }
-                m[t.p.lane] = shifted(&m[t.p.lane], lane);
+                m[t.p.lane] = add(&m[t.p.lane], lane);
                 m
             };
-            vec![Node::Transpose {
-                from: (0..t.p.width).map(|lane| this.access(&panel.from, &at(0, lane))).collect(),
-                to: (0..side).map(|row| this.access(&panel.access, &at(row, 0))).collect(),
-            }]
+            let from = this.access(&panel.from, &at(&base, &Linear::var(row)));
+            let to = this.access(&panel.access, &at(&add(&base, &Linear::var(column)), &Linear::default()));
+            vec![Node::Transpose(Turned { row, from, column, to })]
         });
         nest(&loops, Vec::new(), &bound_outside(&map, &loops), body)
     }
 
     /// The other free variables: plain loops, then the rows of the tile.
-    fn others(&mut self, t: &Tile, mut map: Map, vectors: &[Vector], range: &Range, from: usize) -> Vec<Node> {
+    fn others(&mut self, t: &Tile, mut map: Map, vectors: &Vectors, range: &Range, from: usize) -> Vec<Node> {
         let plain: Vec<usize> = t.outer_vars().into_iter().filter(|v| !t.packed(*v)).collect();
         if let Some(v) = plain.get(from) {
             let var = self.var(t.name(*v), t.g.extent(*v));
@@ -1345,125 +1356,213 @@ impl Scheduler<'_> {
     }
 
     /// One tile: accumulators, the reduction, the results.
-    fn body(&mut self, t: &Tile, map: Map, vectors: &[Vector], block: Option<VarId>, sizes: &[usize]) -> Vec<Node> {
-        let copies: Vec<Map> = sizes.iter().enumerate().fold(vec![map.clone()], |all, (n, size)| {
-            let v = t.p.rows[n].0;
-            all.iter()
-                .flat_map(|m| {
-                    (0..*size).map(|r| {
-                        let mut m = m.clone();
-                        m[v] = shifted(&m[v], r);
-                        m[scalar_in(t.g, n)] = Linear::constant(r as i64);
-                        m
-                    })
-                })
-                .collect()
+    fn body(&mut self, t: &Tile, map: Map, vectors: &Vectors, block: Option<VarId>, sizes: &[usize]) -> Vec<Node> {
+        let lane = t.p.lane;
+        let mut map = map;
+        if t.free() {
+            map[lane] = vectors.first.clone();
+        }
+        // What the tile is given: where it is.
+        let mut params: Vec<(VarId, Linear)> = Vec::new();
+        let mut given = Map::new();
+        for (v, place) in map.iter().enumerate() {
+            let tile_of = (0..t.p.rows.len()).find(|q| tile_in(t.g, *q) == v && !t.row_panels.is_empty());
+            let own = t.is_row(v) || v == lane && t.free() || tile_of.is_some();
+            if !own && place.terms.is_empty() {
+                given.push(place.clone());
+                continue;
+            }
+            let name = match tile_of {
+                Some(q) => format!("{}_tile", t.name(t.p.rows[q].0)),
+                None if t.p.is_split(v) => format!("{}_block", t.name(v)),
+                None => t.stmts[0].vars[v].name.clone(),
+            };
+            let var = self.given(&name, place, &mut params);
+            given.push(Linear::var(var));
+        }
+        let block = block.map(|b| {
+            let at = t.p.block.map_or_else(Linear::default, |(v, _)| given[v].clone());
+            if at.terms.is_empty() { Linear::var(self.given("block", &Linear::var(b), &mut params)) } else { at }
         });
-        let per = if t.free() { vectors.len() } else { t.p.vectors.min(t.g.extent(t.p.lane) / t.p.width) };
+        let rows: Vec<VarId> =
+            sizes.iter().zip(["r", "s"]).map(|(n, name)| self.counting(Counts::Rows, name, *n)).collect();
+        // Of the rows at so many coordinates from the first.
+        let at_rows = |at: &[Linear]| -> Map {
+            let mut m = given.clone();
+            for (q, at) in at.iter().enumerate() {
+                let v = t.p.rows[q].0;
+                m[v] = add(&m[v], at);
+                m[scalar_in(t.g, q)] = at.clone();
+            }
+            m
+        };
+        let own: Vec<Linear> = rows.iter().map(|v| Linear::var(*v)).collect();
+        let inside = at_rows(&own);
+        let mut out: Vec<Node> = Vec::new();
+        let first = if t.free() { given[lane].clone() } else { Linear::default() };
+        let each = self.counted(t, &Vectors { first, ..*vectors });
+        let vector = each.var;
+        // An array by row and vector for each statement.
+        let dims: Vec<VarId> = rows.iter().copied().chain([vector]).collect();
         let identity = Value::Splat(Box::new(Value::Const(t.g.op.identity())), t.p.width);
-        let mut out = Vec::new();
-        // By statement, row and vector.
-        let accs: Vec<Vec<Vec<RegisterId>>> = t
-            .stmts
-            .iter()
-            .map(|_| {
-                (0..copies.len())
-                    .map(|_| (0..per).map(|_| self.init("acc", Some(t.p.width), identity.clone(), &mut out)).collect())
-                    .collect()
-            })
-            .collect();
+        let accs: Vec<RegisterId> =
+            t.stmts.iter().map(|_| self.register("acc", Some(t.p.width), dims.clone())).collect();
+        out.extend(accs.iter().map(|acc| Node::Init { register: *acc, value: identity.clone() }));
         // The loops of the reduction.
         let mut loops = Vec::new();
-        let mut around = map.clone();
-        for v in t.g.own.iter().copied().filter(|v| !t.g.is_free(*v) && *v != t.p.lane) {
+        let mut turn = inside.clone();
+        for v in t.g.own.iter().copied().filter(|v| !t.g.is_free(*v) && *v != lane) {
             let split = t.p.block.filter(|(b, _)| *b == v);
             let var = self.var(t.name(v), split.map_or(t.g.extent(v), |(_, n)| n));
             loops.push(var);
             match split {
                 Some(_) => {
-                    around[v] = add(&around[v], &Linear::var(var));
-                    around[t.row_in] = Linear::var(var);
+                    turn[v] = add(&turn[v], &Linear::var(var));
+                    turn[t.row_in] = Linear::var(var);
                 }
-                None => around[v] = Linear::var(var),
+                None => turn[v] = Linear::var(var),
             }
         }
-        let inside: Vec<Map> = copies
-            .iter()
-            .map(|m| {
-                m.iter()
-                    .zip(&around)
-                    .enumerate()
-                    .map(|(v, (own, outer))| if t.is_row(v) || v > t.row_in { own.clone() } else { outer.clone() })
-                    .collect()
-            })
-            .collect();
         if t.free() {
-            let (tests, updates) = self.updates(t, &inside, vectors, &accs);
-            out.extend(nest(&loops, tests, &bound_outside(&around, &loops), updates));
-            for ((s, accs), m) in
-                t.stmts.iter().zip(&accs).flat_map(|(s, a)| a.iter().map(move |r| (s, r))).zip(copies.iter().cycle())
-            {
-                for (v, acc) in vectors.iter().zip(accs) {
-                    let mut m = m.clone();
-                    m[t.p.lane] = v.at.clone();
-                    let target = self.access(&s.target, &m);
-                    if !self.inner(target.tensor) {
-                        let place = Place::Lanes(target.clone(), v.lanes.clone());
-                        out.extend(results(s, place, Value::Register(*acc), block));
-                    }
-                    self.finish(t, &m, v, (target.tensor, *acc), &mut out);
-                }
-            }
-            return out;
-        }
-        self.dot(t, &mut out, &loops, &around, &inside, &accs);
-        let folded: Vec<(RegisterId, &Stmt, &Map)> = {
-            let mut all = Vec::new();
-            for (s, rows) in t.stmts.iter().zip(&accs) {
-                for (m, accs) in copies.iter().zip(rows) {
-                    for pair in accs[1..].iter() {
-                        out.push(Node::Update {
-                            place: Place::Register(accs[0]),
-                            how: Update::Reduce(t.g.op),
-                            value: Value::Register(*pair),
-                        });
-                    }
-                    all.push((accs[0], s, m));
-                }
-            }
-            all
-        };
-        let tails = std::mem::take(&mut self.tails);
-        // Rows that follow each other in the target are folded together, as many as make lanes.
-        let together = t.p.width.min(if self.space.kernel.dtype == crate::spec::DType::F32 { 8 } else { 4 });
-        let mut n = 0;
-        while let Some((acc, s, m)) = folded.get(n) {
-            let target = self.access(&s.target, m);
-            let follow = |k: usize| {
-                folded.get(n + k).is_some_and(|(_, other, m)| {
-                    let mut at = self.access(&other.target, m);
-                    if let Some(p) = at.positions.last_mut() {
-                        p.numerator.constant -= k as i64;
-                    }
-                    at == target && !at.positions.is_empty()
-                })
+            let partial = match vectors.ends {
+                Ends::Part(lanes) => Some(lanes),
+                _ => None,
             };
-            if tails.is_empty() && t.g.op == ReduceOp::Sum && (0..together).all(follow) {
-                let into = self.register("sums", Some(together));
-                out.push(Node::Sums { into, from: folded[n..n + together].iter().map(|f| f.0).collect() });
-                out.extend(results(s, Place::Lanes(target, 0..together), Value::Register(into), block));
-                n += together;
-                continue;
-            }
-            let total = match tails.get(n) {
-                Some(total) => *total,
-                None => self.init("sum", None, Value::Const(t.g.op.identity()), &mut out),
+            let (tests, updates) = self.updates(t, &turn, &rows, &each, partial, &accs);
+            out.extend(nest(&loops, tests, &bound_outside(&turn, &loops), updates));
+            // Lanes that two vectors have are added once. What adds and what stores are one body where they differ in that alone.
+            let adds = block.is_some()
+                || t.stmts.iter().any(|s| s.accumulate)
+                || matches!(self.nest.kind, crate::plain::Kind::Vjp { .. });
+            let width = t.p.width;
+            let all = match vectors.ends {
+                Ends::Part(lanes) => self.stored(t, &inside, &own, &accs, &each, (0..lanes, partial), block.as_ref()),
+                Ends::Shared(shared) if adds => {
+                    let first = Counted::fixed(&each, 0, add(&given[lane], &Linear::default()));
+                    let rest = self.others_of(&each, 1);
+                    let mut out = self.stored(t, &inside, &own, &accs, &first, (shared..width, None), block.as_ref());
+                    if vectors.count > 1 {
+                        out.extend(self.stored(t, &inside, &own, &accs, &rest, (0..width, None), block.as_ref()));
+                    }
+                    out
+                }
+                Ends::Moved { most, shared } if adds => {
+                    let last = Counted::fixed(&each, vectors.count - 1, Linear::constant(most as i64));
+                    let rest = self.others_of(&Counted { at: add(&given[lane], &each.lane), ..each.clone() }, 0);
+                    let mut out = self.stored(t, &inside, &own, &accs, &rest, (0..width, None), block.as_ref());
+                    out.extend(self.stored(t, &inside, &own, &accs, &last, (shared..width, None), block.as_ref()));
+                    out
+                }
+                _ => self.stored(t, &inside, &own, &accs, &each, (0..width, None), block.as_ref()),
             };
-            out.push(Node::Fold { into: total, from: *acc, op: t.g.op });
-            out.extend(results(s, Place::Element(target), Value::Register(total), block));
-            n += 1;
+            out.extend(looped(&rows, all));
+        } else {
+            let sums = self.dot(t, &mut out, &loops, &turn, &rows, vector, &accs);
+            let at_row = |this: &mut Self, at: &[Linear]| {
+                let mut all = Vec::new();
+                for (n, (s, acc)) in t.stmts.iter().zip(&accs).enumerate() {
+                    let m = at_rows(at);
+                    let from = Slot { register: *acc, at: at.iter().cloned().chain([Linear::default()]).collect() };
+                    let into = match sums.get(n) {
+                        Some(sum) => Slot { register: *sum, at: at.to_vec() },
+                        None => this.init("sum", None, Value::Const(t.g.op.identity()), &mut all).into(),
+                    };
+                    all.push(Node::Fold { into: into.clone(), from, op: t.g.op });
+                    let target = this.access(&s.target, &m);
+                    all.extend(results(s, Place::Element(target), Value::Register(into), block.as_ref()));
+                }
+                all
+            };
+            // Rows that follow each other in the targets are folded together, as many as make lanes.
+            let together = t.p.width.min(if self.space.kernel.dtype == crate::spec::DType::F32 { 8 } else { 4 });
+            let last =
+                t.p.rows.last().filter(|(v, _)| t.stmts.iter().all(|s| along(&s.target, *v) == Along::Contiguous));
+            let size = sizes.last().copied().unwrap_or(1);
+            if last.is_none() || !sums.is_empty() || t.g.op != ReduceOp::Sum || size < together {
+                let all = at_row(self, &own);
+                out.extend(looped(&rows, all));
+            } else {
+                let (outer, rest) = (&rows[..rows.len() - 1], size % together);
+                let part = self.counting(Counts::Rows, "part", size / together);
+                let row = |l: usize| -> Vec<Linear> {
+                    let last = Linear::new([(part, together as i64)], l as i64);
+                    outer.iter().map(|v| Linear::var(*v)).chain([last]).collect()
+                };
+                let mut all = Vec::new();
+                for (s, acc) in t.stmts.iter().zip(&accs) {
+                    let slot =
+                        |l: usize| Slot { register: *acc, at: row(l).into_iter().chain([Linear::default()]).collect() };
+                    let into = self.register("sums", Some(together), Vec::new());
+                    all.push(Node::Sums { into, from: (0..together).map(slot).collect() });
+                    let target = self.access(&s.target, &at_rows(&row(0)));
+                    all.extend(results(s, Place::Lanes(target, 0..together), Value::register(into), block.as_ref()));
+                }
+                let mut parts = vec![Node::Loop { var: part, body: all }];
+                if rest > 0 {
+                    let var = self.counting(Counts::Rows, "s", rest);
+                    let last = Linear::new([(var, 1)], (size - rest) as i64);
+                    let at: Vec<Linear> = outer.iter().map(|v| Linear::var(*v)).chain([last]).collect();
+                    let all = at_row(self, &at);
+                    parts.push(Node::Loop { var, body: all });
+                }
+                out.extend(looped(outer, parts));
+            }
         }
-        out
+        let mut used = BTreeSet::new();
+        inline::vars(&out, &mut |v| _ = used.insert(v));
+        params.retain(|(v, _)| used.contains(v));
+        vec![Node::Tile(super::Tile { params, width: t.p.width, vector, rows, body: out })]
+    }
+
+    /// A variable of a tile that is given a value.
+    fn given(&mut self, name: &str, value: &Linear, params: &mut Vec<(VarId, Linear)>) -> VarId {
+        let most = value.range(&|v| self.nest.vars[v].extent).1;
+        let var = self.var(name, usize::try_from(most).expect("coordinates are not negative") + 1);
+        params.push((var, value.clone()));
+        var
+    }
+
+    /// The vectors of a loop but the first or the last one.
+    fn others_of(&mut self, each: &Counted, from: usize) -> Counted {
+        let count = self.nest.vars[each.var].extent - 1;
+        let var = self.counting(Counts::Vectors, "v", count.max(1));
+        let at = Linear::new([(var, 1)], from as i64);
+        let moved = |l: &Linear| l.substitute(&|v| if v == each.var { at.clone() } else { Linear::var(v) });
+        Counted {
+            var,
+            number: moved(&each.number),
+            at: moved(&each.at),
+            lane: moved(&each.lane),
+            body: Vec::new(),
+            loops: true,
+        }
+    }
+
+    /// The results of vectors of a row: the lanes of the range are written, and of a vector that is not whole so many are read.
+    #[allow(clippy::too_many_arguments)]
+    fn stored(
+        &mut self,
+        t: &Tile,
+        map: &Map,
+        rows: &[Linear],
+        accs: &[RegisterId],
+        each: &Counted,
+        (lanes, partial): (std::ops::Range<usize>, Option<usize>),
+        block: Option<&Linear>,
+    ) -> Vec<Node> {
+        let mut all = each.body.clone();
+        for (s, acc) in t.stmts.iter().zip(accs) {
+            let mut m = map.clone();
+            m[t.p.lane] = each.at.clone();
+            let slot = Slot { register: *acc, at: rows.iter().cloned().chain([each.number.clone()]).collect() };
+            let target = self.access(&s.target, &m);
+            if !self.inner(target.tensor) {
+                let place = Place::Lanes(target.clone(), lanes.clone());
+                all.extend(results(s, place, Value::Register(slot.clone()), block));
+            }
+            self.finish(t, &m, partial, (target.tensor, slot), &mut all);
+        }
+        if each.loops { vec![Node::Loop { var: each.var, body: all }] } else { all }
     }
 
     /// Whether a tensor is nothing but a register of an epilogue.
@@ -1471,42 +1570,44 @@ impl Scheduler<'_> {
         self.epilogues.iter().any(|e| e.inner.contains(&t))
     }
 
-    /// The epilogue of one vector of results.
-    fn finish(&mut self, t: &Tile, map: &Map, v: &Vector, result: (TensorId, RegisterId), out: &mut Vec<Node>) {
+    /// The epilogue of one vector of results, at the places of `map`.
+    fn finish(&mut self, t: &Tile, map: &Map, partial: Option<usize>, result: (TensorId, Slot), out: &mut Vec<Node>) {
         let mut known = BTreeMap::from([result]);
         let mut moving = map.clone();
-        moving[t.p.lane] = add(&v.at, &Linear::var(LANE));
-        let partial = (v.lanes.start == 0 && v.lanes.end < t.p.width).then_some(v.lanes.end);
+        moving[t.p.lane] = add(&map[t.p.lane], &Linear::var(LANE));
         for s in &t.g.epilogue {
             let (tests, value) = self.lower(&s.value, &moving);
             assert!(tests.is_empty(), "an epilogue reads nothing that a guard keeps");
-            let value = value.replaced(&|a| known.get(&a.tensor).map(|r| Value::Register(*r)));
+            let value = value.replaced(&|a| known.get(&a.tensor).map(|slot| Value::Register(slot.clone())));
             let value = self.lanes(value, t.p.width, partial, None);
             let register = self.init("e", Some(t.p.width), value, out);
             let target = self.access(&s.target, map);
-            known.insert(target.tensor, register);
+            known.insert(target.tensor, register.into());
             if !self.inner(target.tensor) {
-                let place = Place::Lanes(target, v.lanes.clone());
-                out.push(Node::Update { place, how: Update::Set, value: Value::Register(register) });
+                let place = Place::Lanes(target, 0..partial.unwrap_or(t.p.width));
+                out.push(Node::Update { place, how: Update::Set, value: Value::register(register) });
             }
         }
     }
 
-    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements.
+    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements. Gives the sums of the single elements, if there
+    /// are any, by statement; what a row has in several vectors is added to the first of them.
+    #[allow(clippy::too_many_arguments)]
     fn dot(
         &mut self,
         t: &Tile,
         out: &mut Vec<Node>,
         loops: &[VarId],
-        around: &Map,
-        inside: &[Map],
-        accs: &[Vec<Vec<RegisterId>>],
-    ) {
+        turn: &Map,
+        rows: &[VarId],
+        vector: VarId,
+        accs: &[RegisterId],
+    ) -> Vec<RegisterId> {
         let lane = t.p.lane;
-        let (extent, width) = (t.g.extent(lane), t.p.width);
-        let per = accs[0][0].len();
+        let (extent, width, per) = (t.g.extent(lane), t.p.width, self.nest.vars[vector].extent);
         let (groups, rest, tail) = (extent / width / per, extent / width % per, extent % width);
         let name = t.name(lane).to_string();
+        let own: Vec<Linear> = rows.iter().map(|v| Linear::var(*v)).collect();
         let mut body = Vec::new();
         let mut tests = Vec::new();
         for (first, count, vectors) in [(0, groups, per), (groups * per * width, usize::from(rest > 0), rest)] {
@@ -1515,62 +1616,85 @@ impl Scheduler<'_> {
                 continue;
             }
             body.extend(self.over(&name, &[piece], |this, base, _| {
-                let vectors: Vec<Vector> = (0..vectors)
-                    .map(|v| Vector { at: shifted(&base, v * width), lane: v * width, lanes: 0..width })
-                    .collect();
-                let (found, updates) = this.updates(t, inside, &vectors, accs);
+                let var = if vectors == per { vector } else { this.counting(Counts::Vectors, "v", vectors) };
+                let lane = Linear::new([(var, width as i64)], 0);
+                let number = Linear::var(var);
+                let each = Counted { var, number, at: add(&base, &lane), lane, body: Vec::new(), loops: true };
+                let (found, updates) = this.updates(t, turn, rows, &each, None, accs);
                 tests = found;
                 updates
             }));
         }
+        let mut sums = Vec::new();
         if tail > 0 {
             let var = self.var(&name, tail);
+            let mut m = turn.clone();
+            m[lane] = Linear::new([(var, 1)], (extent - tail) as i64);
             let mut updates = Vec::new();
             for s in &t.stmts {
-                for m in inside {
-                    let total = self.init("sum", None, Value::Const(t.g.op.identity()), out);
-                    self.tails.push(total);
-                    let mut m = m.clone();
-                    m[lane] = Linear::new([(var, 1)], (extent - tail) as i64);
-                    let (_, value) = self.lower_reduced(s, t.g.op, &m);
-                    updates.push(Node::Update { place: Place::Register(total), how: Update::Reduce(t.g.op), value });
-                }
+                let sum = self.register("sum", None, rows.to_vec());
+                out.push(Node::Init { register: sum, value: Value::Const(t.g.op.identity()) });
+                let (_, value) = self.lower_reduced(s, t.g.op, &m);
+                let place = Place::Register(Slot { register: sum, at: own.clone() });
+                updates.push(Node::Update { place, how: Update::Reduce(t.g.op), value });
+                sums.push(sum);
             }
-            body.push(Node::Loop { var, body: updates });
+            body.push(Node::Loop { var, body: looped(rows, updates) });
         }
-        out.extend(nest(loops, tests, &bound_outside(around, loops), body));
+        out.extend(nest(loops, tests, &bound_outside(turn, loops), body));
+        if per > 1 {
+            let var = self.counting(Counts::Rows, "v", per - 1);
+            let add = |acc: &RegisterId| {
+                let slot = |at: Linear| Slot { register: *acc, at: own.iter().cloned().chain([at]).collect() };
+                let value = Value::Register(slot(Linear::new([(var, 1)], 1)));
+                Node::Update { place: Place::Register(slot(Linear::default())), how: Update::Reduce(t.g.op), value }
+            };
+            let folds = vec![Node::Loop { var, body: accs.iter().map(add).collect() }];
+            out.extend(looped(rows, folds));
+        }
+        sums
     }
 
     /// One step of the reduction: every read once, then every accumulator.
     fn updates(
         &mut self,
         t: &Tile,
-        rows: &[Map],
-        vectors: &[Vector],
-        accs: &[Vec<Vec<RegisterId>>],
+        map: &Map,
+        rows: &[VarId],
+        each: &Counted,
+        partial: Option<usize>,
+        accs: &[RegisterId],
     ) -> (Vec<Test>, Vec<Node>) {
-        let mut step = Turn { nodes: Vec::new(), known: Vec::new() };
+        let loops = rows.iter().map(|v| (*v, Vec::new())).chain([(each.var, each.body.clone())]);
+        let mut step = Turn::new(loops.collect());
+        let at: Vec<Linear> = rows.iter().chain([&each.var]).map(|v| Linear::var(*v)).collect();
+        let mut m = map.clone();
+        m[t.p.lane] = add(&each.at, &Linear::var(LANE));
+        m[t.lane_in] = add(&each.lane, &Linear::var(LANE));
         let mut tests: Vec<Test> = Vec::new();
-        for (r, m) in rows.iter().enumerate() {
-            for (s, accs) in t.stmts.iter().zip(accs) {
-                for (v, acc) in vectors.iter().zip(&accs[r]) {
-                    let mut m = m.clone();
-                    m[t.p.lane] = add(&v.at, &Linear::var(LANE));
-                    m[t.lane_in] = Linear::new([(LANE, 1)], v.lane as i64);
-                    let (found, value) = self.lower_reduced(s, t.g.op, &m);
-                    for test in found {
-                        if !tests.contains(&test) {
-                            tests.push(test);
-                        }
-                    }
-                    let partial = (v.lanes.start == 0 && v.lanes.end < t.p.width).then_some(v.lanes.end);
-                    let value = self.lanes(value, t.p.width, partial, Some(&mut step));
-                    step.nodes.push(Node::Update { place: Place::Register(*acc), how: Update::Reduce(t.g.op), value });
+        for (s, acc) in t.stmts.iter().zip(accs) {
+            let (found, value) = self.lower_reduced(s, t.g.op, &m);
+            for test in found {
+                // Within a tile a guard is met or not, whatever the row.
+                if decide::decided(&test, &self.nest.vars) == Some(true) || tests.contains(&test) {
+                    continue;
                 }
+                test.vars(&mut |v| {
+                    assert!(v != LANE && self.nest.vars[v].counts.is_none(), "a guard along a tile is cut")
+                });
+                tests.push(test);
             }
+            let value = self.lanes(value, t.p.width, partial, Some(&mut step));
+            let place = Place::Register(Slot { register: *acc, at: at.clone() });
+            step.push(Node::Update { place, how: Update::Reduce(t.g.op), value });
         }
-        (tests, step.nodes)
+        (tests, step.nodes())
     }
+}
+
+/// Loops around nodes, the first outermost.
+fn looped(vars: &[VarId], body: Vec<Node>) -> Vec<Node> {
+    vars.iter().rev().fold(body, |body, var| vec![Node::Loop { var: *var, body }])
 }
 
 /// A packed read: where it is now.
@@ -1580,12 +1704,59 @@ struct Panel {
     access: plain::Access,
 }
 
-/// One vector of a tile: where its lanes start, in the variable and in a panel, and which of them count.
-#[derive(Clone, Debug)]
-struct Vector {
+/// The vectors of a tile that stand beside each other.
+struct Vectors {
+    /// Where the lanes of the first start.
+    first: Linear,
+    count: usize,
+    ends: Ends,
+}
+
+/// How vectors end with the extent of their variable.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// As they do.
+    Whole,
+    /// The only one has so many lanes.
+    Part(usize),
+    /// They are moved back together: so many lanes of the first are another group's as well.
+    Shared(usize),
+    /// The last one is moved back: it starts at `most`, and so many of its lanes are the one's before as well.
+    Moved { most: usize, shared: usize },
+}
+
+/// A loop over vectors.
+#[derive(Clone)]
+struct Counted {
+    var: VarId,
+    /// The number of each.
+    number: Linear,
+    /// Where the lanes of each start, in their variable and in a panel.
     at: Linear,
-    lane: usize,
-    lanes: std::ops::Range<usize>,
+    lane: Linear,
+    body: Vec<Node>,
+    /// It is no single vector.
+    loops: bool,
+}
+
+impl Counted {
+    /// One vector of a loop, and where its lanes start.
+    fn fixed(each: &Counted, number: usize, at: Linear) -> Self {
+        let only = |l: &Linear| {
+            l.substitute(&|v| if v == each.var { Linear::constant(number as i64) } else { Linear::var(v) })
+        };
+        Counted {
+            var: each.var,
+            number: Linear::constant(number as i64),
+            at,
+            lane: only(&each.lane),
+            body: Vec::new(),
+            loops: false,
+        }
+    }
+    fn turned(self) -> Node {
+        Node::Loop { var: self.var, body: self.body }
+    }
 }
 
 /// A plan being carried out.
@@ -1729,12 +1900,12 @@ impl Tile<'_> {
 }
 
 /// The result of a tile: added, or stored; in a later block of the reduction added in any case.
-fn results(s: &Stmt, place: Place, value: Value, block: Option<VarId>) -> Vec<Node> {
+fn results(s: &Stmt, place: Place, value: Value, block: Option<&Linear>) -> Vec<Node> {
     let update = |how: Update| Node::Update { place: place.clone(), how, value: value.clone() };
     let add = Update::Reduce(ReduceOp::Sum);
     match block {
-        Some(var) if !s.accumulate => {
-            let first = |op: Compare| vec![Test::Index(op, Linear::var(var), Linear::constant(0))];
+        Some(block) if !s.accumulate => {
+            let first = |op: Compare| vec![Test::Index(op, block.clone(), Linear::constant(0))];
             vec![
                 Node::If { tests: first(Compare::Eq), body: vec![update(Update::Set)] },
                 Node::If { tests: first(Compare::Gt), body: vec![update(add)] },
@@ -1742,10 +1913,6 @@ fn results(s: &Stmt, place: Place, value: Value, block: Option<VarId>) -> Vec<No
         }
         _ => vec![update(if s.accumulate { add } else { Update::Set })],
     }
-}
-
-fn shifted(l: &Linear, by: usize) -> Linear {
-    Linear { terms: l.terms.clone(), constant: l.constant + by as i64 }
 }
 
 pub(super) fn add(a: &Linear, b: &Linear) -> Linear {

@@ -4,6 +4,7 @@
 //! Holds after it: a trial can run again. What it writes it sets, and it reads of that only what it has set before. An element that is added
 //! to is set to its sum in scratch, from where it is copied once the trial holds.
 
+use super::inline::substitute;
 use super::schedule::Scheduler;
 use super::*;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ impl Scheduler<'_> {
                     let body = self.trials(body);
                     out.push(Node::If { tests, body });
                 }
+                // A tile has its functions in lanes.
                 node => out.push(node),
             }
         }
@@ -38,7 +40,7 @@ impl Scheduler<'_> {
 
     /// A loop as blocks of equal size and a rest.
     fn in_blocks(&mut self, var: VarId, body: &[Node], sums: &[Access]) -> Vec<Node> {
-        let Var { name, extent } = self.nest.vars[var].clone();
+        let Var { name, extent, .. } = self.nest.vars[var].clone();
         let divides = |size: &usize| extent.is_multiple_of(*size);
         let size = match extent {
             ..=BLOCK => extent,
@@ -269,62 +271,4 @@ fn replace(nodes: &mut Vec<Node>, f: &mut impl FnMut(Access, Update, Value) -> V
             node => vec![node],
         })
         .collect();
-}
-
-/// Every coordinate through `f`.
-fn substitute(nodes: &mut [Node], f: &impl Fn(&Linear) -> Linear) {
-    for node in nodes {
-        match node {
-            Node::Loop { body, .. } | Node::Trial { body } => substitute(body, f),
-            Node::If { tests, body } => {
-                tests.iter_mut().for_each(|t| in_test(t, f));
-                substitute(body, f);
-            }
-            Node::Update { place: Place::Element(a), value, .. } => {
-                in_access(a, f);
-                in_value(value, f);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn in_access(a: &mut Access, f: &impl Fn(&Linear) -> Linear) {
-    a.positions.iter_mut().for_each(|p| p.numerator = f(&p.numerator));
-}
-
-fn in_value(v: &mut Value, f: &impl Fn(&Linear) -> Linear) {
-    match v {
-        Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
-        Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| in_value(a, f)),
-        Value::Each(_, all) => all.iter_mut().for_each(|a| in_value(a, f)),
-        Value::Choose(_, all) => all.iter_mut().for_each(|a| in_value(a, f)),
-        Value::Load(a) | Value::Lanes(a, ..) => in_access(a, f),
-        Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => in_value(a, f),
-        Value::Binary(_, a, b) => {
-            in_value(a, f);
-            in_value(b, f);
-        }
-        Value::Select(t, a, b) => {
-            in_test(t, f);
-            in_value(a, f);
-            in_value(b, f);
-        }
-    }
-}
-
-fn in_test(t: &mut Test, f: &impl Fn(&Linear) -> Linear) {
-    match t {
-        Test::Within { numerator, .. } => *numerator = f(numerator),
-        Test::Index(_, a, b) => {
-            *a = f(a);
-            *b = f(b);
-        }
-        Test::Value(_, a, b) => {
-            in_value(a, f);
-            in_value(b, f);
-        }
-        Test::And(ts) | Test::Or(ts) => ts.iter_mut().for_each(|t| in_test(t, f)),
-        Test::Not(t) => in_test(t, f),
-    }
 }

@@ -23,6 +23,8 @@ pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Op
     let numbers = Numbers::default();
     let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, numbers, out };
     let functions = s.functions()?;
+    let functions = asked(functions, instance, out)?;
+    // after this: they are those that the instance names
     let kernel = Kernel {
         op: op.name.clone(),
         name: instance.name.value.clone(),
@@ -34,6 +36,31 @@ pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Op
         schedule: instance.schedule.iter().map(|(f, s)| (f.value.clone(), s.value.clone())).collect(),
     };
     Some(kernel)
+}
+
+/// The functions that an instance asks for.
+fn asked(mut functions: Vec<Function>, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Vec<Function>> {
+    let Some(asked) = &instance.functions else { return Some(functions) };
+    let names: Vec<&str> = functions.iter().map(|f| f.name.as_str()).collect();
+    let errors = out.errors();
+    for name in asked.value.iter().filter(|name| !names.contains(&name.value.as_str())) {
+        let message = format!("the op has no function `{}`", name.value.escape_debug());
+        let d = Diagnostic::error(Code::UnknownName, name.span, message, "unknown");
+        out.push(d.did_you_mean(&name.value, name.span, &names, "functions"));
+    }
+    for (n, name) in asked.value.iter().enumerate() {
+        if let Some(first) = asked.value[..n].iter().find(|other| other.value == name.value) {
+            let message = format!("`{}` is listed twice in `functions`", name.value.escape_debug());
+            let d = Diagnostic::error(Code::Duplicate, name.span, message, "again here");
+            out.push(d.label(first.span, "first here").help("leave one of them out"));
+        }
+    }
+    if asked.value.is_empty() {
+        let d = Diagnostic::error(Code::WrongType, asked.span, "an instance without functions", "none is named");
+        out.push(d.help("leave `functions` out for every function"));
+    }
+    functions.retain(|f| asked.value.iter().any(|name| name.value == f.name));
+    (out.errors() == errors).then_some(functions)
 }
 
 struct Specialiser<'a> {

@@ -825,6 +825,15 @@ impl<S: Scalar> Kernel<S> {
     /// What each function writes at a point, as it is stored.
     fn results(&self, p: &Point) -> Vec<Vec<Vec<S>>> {
         let mut outputs: Vec<Option<Vec<S>>> = vec![None; self.tensors.len()];
+        // Where no function makes what another is given, the loops do.
+        let made = |t: usize| self.functions[0].writes.contains(&t);
+        for t in self.functions.iter().flat_map(|f| f.reads).copied() {
+            if self.tensors[t].role == Role::Output && !made(t) && outputs[t].is_none() {
+                let r = self.run(self.loops[0].0, p);
+                let values: Vec<f64> = (0..r.arrays[t].values.len()).map(|at| r.arrays[t].get(at).value).collect();
+                outputs[t] = Some(self.stored(t, &values));
+            }
+        }
         let mut all = Vec::new();
         for (n, f) in self.functions.iter().enumerate() {
             let argument = |t: &usize| match &outputs[*t] {
@@ -858,14 +867,27 @@ impl<S: Scalar> Kernel<S> {
         )
     }
 
+    /// What loops start from at a point.
+    fn given(&self, p: &Point) -> Run<S> {
+        let mut r = Run::new(self.tensors);
+        for (t, values) in p.values.iter().enumerate() {
+            r.arrays[t].values = values.iter().map(|v| Near::exact(S::of(*v).get())).collect();
+        }
+        r
+    }
+
+    /// What loops give at a point that need nothing of others.
+    fn run(&self, loops: fn(&mut Run<S>), p: &Point) -> Run<S> {
+        let mut r = self.given(p);
+        loops(&mut r);
+        r
+    }
+
     /// What the loops give at a point, by loops and tensor.
     fn expected(&self, p: &Point) -> Vec<Run<S>> {
         let mut runs: Vec<Run<S>> = Vec::new();
         for (run, given, _) in self.loops {
-            let mut r = Run::new(self.tensors);
-            for (t, values) in p.values.iter().enumerate() {
-                r.arrays[t].values = values.iter().map(|v| Near::exact(S::of(*v).get())).collect();
-            }
+            let mut r = self.given(p);
             for t in *given {
                 let made = &runs[0].arrays[*t];
                 let round = |v: Near<S>| Near { error: v.error + Near::<S>::step(v.value), ..v };

@@ -72,16 +72,22 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
     let tensors = (0..op.tensors.len()).map(|t| tensor(op, c, &binding, TensorId(t))).collect();
     let mut loops: Vec<(Option<Entry>, LoopsContext)> = Vec::new();
     let mut functions = Vec::new();
-    let straight = |n: usize| c.nests[n].iter().flat_map(|n| &n.notes).any(|note| note.contains("straight line"));
-    for (n, f) in kernel.functions.iter().enumerate().filter(|(_, f)| f.kind != Kind::Stage) {
-        let (entry, given, stmts) = statements(op, f);
-        let number = loops.iter().position(|(e, _)| *e == entry).unwrap_or_else(|| {
+    let mut number_of = |(entry, given, stmts): (Option<Entry>, Vec<usize>, Vec<Stmt>)| {
+        loops.iter().position(|(e, _)| *e == entry).unwrap_or_else(|| {
             let units = scan::units(&stmts).into_iter().map(|unit| &stmts[unit]);
             let mut stmts = Vec::new();
             let work = units.map(|unit| w.unit(unit, &mut stmts)).fold(0u64, u64::saturating_add);
             loops.push((entry, LoopsContext { given, work, text: rust::lines(&stmts, 4) }));
             loops.len() - 1
-        });
+        })
+    };
+    // The way back of an op is given the value: that comes first, also where no function is asked for it.
+    if op.program.is_none() {
+        number_of(forwards(op));
+    }
+    let straight = |n: usize| c.nests[n].iter().flat_map(|n| &n.notes).any(|note| note.contains("straight line"));
+    for (n, f) in kernel.functions.iter().enumerate().filter(|(_, f)| f.kind != Kind::Stage) {
+        let number = number_of(statements(op, f));
         functions.push(FunctionContext {
             name: f.name.clone(),
             reads: f.reads.iter().map(|t| t.0).collect(),
@@ -105,6 +111,11 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
     }
 }
 
+/// The value and its tangent of an op that is no program.
+fn forwards(op: &Op) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
+    (Some(Entry::Jvp), Vec::new(), op.forward.iter().chain(&op.tangent.stmts).cloned().collect())
+}
+
 /// The statements that say what a function computes, what tells those of one function from another's, and the tensors that the caller gives besides
 /// inputs and seeds.
 fn statements(op: &Op, f: &Function) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
@@ -125,7 +136,7 @@ fn statements(op: &Op, f: &Function) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
         return (Some(entry), Vec::new(), found.stmts.clone());
     }
     if entry == Entry::Jvp {
-        return (Some(entry), Vec::new(), op.forward.iter().chain(&op.tangent.stmts).cloned().collect());
+        return forwards(op);
     }
     // Locals are computed again, outputs are arguments.
     let local = |s: &&Stmt| op.tensor(s.target).role == Role::Local;
@@ -237,7 +248,11 @@ impl Writer<'_> {
             body.push(set("turn", false, value));
         }
         let work = unit.iter().map(|s| self.stmt(s, s.scan.map(|t| t.var.0), &mut body)).fold(0, u64::saturating_add);
-        out.push(Rust::For { var: Path::name("turn"), extent: Number::integer(turns as u64, "i64"), body });
+        out.push(Rust::For {
+            var: Path::name("turn"),
+            extent: Value::Number(Number::integer(turns as u64, "i64")),
+            body,
+        });
         work.saturating_mul(turns as u64)
     }
 
@@ -258,7 +273,7 @@ impl Writer<'_> {
             for v in vars.filter(|v| turn != Some(*v)).rev() {
                 for (name, extent) in slots[v].iter().zip(&self.binding.extents[s.vars[v].axis.0]).rev() {
                     turns = turns.saturating_mul(*extent as u64);
-                    let extent = Number::integer(*extent as u64, "i64");
+                    let extent = Value::Number(Number::integer(*extent as u64, "i64"));
                     body = vec![Rust::For { var: Path::name(name), extent, body }];
                 }
             }

@@ -3,7 +3,7 @@
 //! Holds after it: the quadrotor is simulated in steps ten times as short as those of the controller's model, and with a force that the model lacks.
 
 use crate::controller::{Input, STEP, State};
-use cotangent_programs::quadrotor::double as dynamics;
+use crate::kernels::quadrotor::double as dynamics;
 use std::f64::consts::TAU;
 use std::ops::Range;
 

@@ -2,7 +2,7 @@
 //! direction, `hvp`. Takes nothing, gives the gradient's norm of each iteration, and what plain gradient descent needs to come as near.
 //!
 //! ```text
-//! cargo run --release --example newton_cg
+//! cargo run --release -p newton_cg
 //! ```
 //!
 //! The loss is `programs/softmax_regression.yaml`: strictly convex, so that there is one minimum and Newton's method converges to it quadratically. Its
@@ -11,16 +11,11 @@
 //! Holds after it: the gradient's norm is below [`TOLERANCE`], else the exit code is 1. Nothing is allocated in the methods
 //! (`tests/no_alloc.rs` counts).
 
-#[path = "../train_digits/data.rs"]
-#[expect(dead_code, reason = "weights begin at zero here, and need no random numbers")]
-mod data;
-mod newton;
-mod regression;
-
 use cotangent::Parameters;
-use data::{CLASSES, Digits};
-use newton::{TOLERANCE, Work};
-use regression::{Regression, Weights};
+use newton_cg::data;
+use newton_cg::data::{CLASSES, Digits};
+use newton_cg::newton::{self, TOLERANCE, Work};
+use newton_cg::regression::{Regression, Weights};
 use std::process::ExitCode;
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 //! picture, as SVG.
 //!
 //! ```text
-//! cargo run --release --example quadrotor_mpc
+//! cargo run --release -p quadrotor_mpc
 //! ```
 //!
 //! `controller.rs` is the part to read: the derivatives of the dynamics are generated (`programs/quadrotor_step.yaml`). `flight.rs` is what the
@@ -10,11 +10,10 @@
 //!
 //! Holds after it: in the last two seconds the quadrotor was never farther than [`BOUND`] from its path, else the exit code is 1.
 
-mod controller;
-mod flight;
 mod picture;
 
-use controller::{Controller, HORIZON, STEP, State};
+use quadrotor_mpc::controller::{Controller, HORIZON, STEP, State};
+use quadrotor_mpc::flight;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -12,7 +12,7 @@ pub const PIXELS: usize = SIDE * SIDE;
 pub const CLASSES: usize = 10;
 
 /// `examples/data/digits.csv.gz`, in the program itself; its README names the source.
-const FILE: &[u8] = include_bytes!("../data/digits.csv.gz");
+const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 /// One image in this many is held out.
 const HELD_OUT: usize = 5;
 
@@ -87,6 +87,11 @@ impl Digits {
     /// The number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn push(&mut self, image: [f32; PIXELS], label: u8) {

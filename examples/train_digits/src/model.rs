@@ -9,8 +9,8 @@
 //! Holds after it: nothing is allocated once a [`Trainer`] stands. All it needs are arrays of fixed size within it (`tests/no_alloc.rs` counts).
 
 use crate::data::{CLASSES, Digits, PIXELS, Random};
+use crate::kernels::{cnn, cnn_logits, mlp, mlp_logits};
 use cotangent::{Parameters, Tensor};
-use cotangent_programs::{cnn, cnn_logits, mlp, mlp_logits};
 
 /// Images that go through a network at once.
 pub const BATCH: usize = 32;

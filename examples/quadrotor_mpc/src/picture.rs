@@ -4,7 +4,7 @@
 //! Holds after it: both axes of the plan view have one scale; the text is the same for the same flight.
 
 use crate::Moment;
-use crate::flight::GUST;
+use quadrotor_mpc::flight::GUST;
 use std::fmt::Write;
 
 const WANTED: &str = "#888";

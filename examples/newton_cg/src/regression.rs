@@ -3,9 +3,9 @@
 //! Holds after it: the images stand once, on the heap, in the form that the program wants; calls allocate nothing.
 
 use crate::data::Digits;
+use crate::kernels::softmax_regression::digits;
 use crate::newton::Objective;
 use cotangent::Tensor;
-use cotangent_programs::softmax_regression::digits;
 
 /// All that is learnt.
 pub type Weights = digits::Parameters;

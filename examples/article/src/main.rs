@@ -2,7 +2,7 @@
 //! `f(x) = (x + a)(x + b)` three ways, step by step.
 //!
 //! ```text
-//! cargo run --release --example article
+//! cargo run --release -p article
 //! ```
 //!
 //! The steps are kernels of rank 0: `add::scalar_f64` is `y = u + v` on plain numbers. Its `jvp` is a step of forward propagation, its `vjp` one of
@@ -10,7 +10,11 @@
 //!
 //! Holds after it: all ways agreed, or the program stopped.
 
-use cotangent::kernels::{add::scalar_f64 as add, mul::scalar_f64 as mul, quadratic_scalar::scalar_f64 as whole};
+mod kernels {
+    cotangent::include_kernels!();
+}
+
+use kernels::{add::scalar_f64 as add, mul::scalar_f64 as mul, quadratic_scalar::scalar_f64 as whole};
 
 fn main() {
     let (x, a, b) = (3.0, 2.0, 5.0);

@@ -1,6 +1,6 @@
-//! The article's numbers: takes the functions of `examples/article.rs`, compares what generated kernels give with the closed forms.
+//! The article's numbers: takes the functions of `src/main.rs`, compares what generated kernels give with the closed forms.
 
-#[path = "../examples/article.rs"]
+#[path = "../src/main.rs"]
 #[expect(dead_code, reason = "`main` is the example's")]
 mod article;
 

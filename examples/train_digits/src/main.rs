@@ -2,19 +2,17 @@
 //! accuracy on images held out.
 //!
 //! ```text
-//! cargo run --release --example train_digits
-//! cargo run --release --example train_digits -- --model cnn --optimizer sgd
+//! cargo run --release -p train_digits
+//! cargo run --release -p train_digits -- --model cnn --optimizer sgd
 //! ```
 //!
 //! `model.rs` is the part to read: two networks, whose gradients are generated, and what trains them. `data.rs` unpacks the images.
 
-mod data;
-mod model;
-
 use indicatif::{ProgressBar, ProgressStyle};
-use model::{Cnn, Mlp, Network, Optimizer, Trainer};
 use std::process::ExitCode;
 use std::time::Instant;
+use train_digits::data;
+use train_digits::model::{Cnn, Mlp, Network, Optimizer, Trainer};
 
 const USAGE: &str = "\
 Trains a network on images of handwritten digits: 64, 32 and 10 neurons, or two convolutions and a dense layer.

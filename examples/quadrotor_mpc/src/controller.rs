@@ -11,7 +11,7 @@
 //! Holds after it: the plan's inputs lie within [`LEAST`] and [`MOST`], its states are what the model makes of them, and its cost is not above that of
 //! the plan before. Nothing is allocated (`tests/no_alloc.rs` counts).
 
-use cotangent_programs::quadrotor_step::ms50 as model;
+use crate::kernels::quadrotor_step::ms50 as model;
 use nalgebra::{SMatrix, SVector};
 
 /// Position, velocity, angles and rates, as `programs/quadrotor.yaml` has them.
@@ -71,6 +71,12 @@ pub struct Controller {
     change: [InputVector; HORIZON],
     feedback: [Feedback; HORIZON],
     workspace: model::jacobian::Workspace,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Controller::new()
+    }
 }
 
 impl Controller {
