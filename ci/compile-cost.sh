@@ -52,13 +52,16 @@ all=$(since "$begin")
 # The newest, should there be others of old builds.
 out=$(ls -td "$target/release/build/$package"-*/out/cotangent | awk 'NR == 1')
 
-# A kernel is its module with the documentation before it: it ends with the brace in the first column.
+# A kernel is its module with the documentation before it: it ends where that of the next one begins.
 sizes=$(awk '
-    FNR == 1 { op = FILENAME; sub(".*/", "", op); sub("[.]rs$", "", op); lines = bytes = 0 }
+    # What stands before the first kernel of an op is counted to it.
+    function put() { if (name != "") { printf "%d %d %s::%s\n", bytes, lines, op, name; lines = bytes = 0; name = "" } }
+    FNR == 1 { put(); op = FILENAME; sub(".*/", "", op); sub("[.]rs$", "", op) }
     op == "mod" || op == "test.mod" { next }
+    /^\/\/\/ The instance of / { put(); starts = 1 }
     { lines++; bytes += length($0) + 1 }
-    /^pub mod / { name = $3 }
-    /^}/ { printf "%d %d %s::%s\n", bytes, lines, op, name; lines = bytes = 0 }
+    starts && /^pub mod / { name = $3; starts = 0 }
+    END { put() }
 ' "$out"/*.rs)
 
 table() { awk '{ printf "  %-44s %9d lines %11d bytes%s\n", $3, $2, $1, $4 ? sprintf(" %5d kernels", $4) : "" }'; }
