@@ -1,5 +1,5 @@
 //! What a build has made of each op before: takes a folder, keeps there what generated files hold of an op, and gives it again while nothing has changed
-//! that it is made of: the compiler, the options, the op's files, and those of the ops that it calls.
+//! that it is made of: the program that compiles, the options, the op's files, and those of the ops that it calls.
 //!
 //! Holds after it: what is given again is what would be made, byte for byte. A file that cannot be read or written is none: a build needs no cache.
 
@@ -7,12 +7,12 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::emit::Piece;
 use crate::library::Library;
 use crate::options::Options;
-use crate::shipped::COMPILER;
 use crate::source::{SourceId, Sources};
 use crate::spec::Spec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A folder, and the keys of a build.
 pub struct Cache {
@@ -26,8 +26,9 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache of a folder, for a build of these specs.
-    pub fn new(folder: &Path, specs: &[Spec], library: &Library, sources: &Sources, options: &Options) -> Self {
+    /// The cache of a folder, for a build of these specs; none where nothing tells this program from the one that it was before.
+    pub fn new(folder: &Path, specs: &[Spec], library: &Library, sources: &Sources, options: &Options) -> Option<Self> {
+        let program = program()?;
         let options = hash(&format!("{options:?}"));
         let own: BTreeMap<&str, (u64, BTreeSet<&str>)> = specs
             .iter()
@@ -47,11 +48,11 @@ impl Cache {
                     open.extend(called);
                 }
             }
-            hash(&(COMPILER, options, op, seen.iter().map(|op| (op, own[op.as_str()].0)).collect::<Vec<_>>()))
+            hash(&(program, options, op, seen.iter().map(|op| (op, own[op.as_str()].0)).collect::<Vec<_>>()))
         };
         let keys = specs.iter().map(|spec| (spec.op.value.clone(), key(&spec.op.value))).collect();
         let files = specs.iter().map(|spec| (spec.op.value.clone(), files(spec))).collect();
-        Cache { folder: folder.to_path_buf(), options, keys, files }
+        Some(Cache { folder: folder.to_path_buf(), options, keys, files })
     }
 
     fn path(&self, op: &str) -> PathBuf {
@@ -90,6 +91,12 @@ impl Cache {
             let _ = std::fs::remove_file(part);
         }
     }
+}
+
+/// What a program has that is linked anew, of whatever in it has changed: its size and its time.
+fn program() -> Option<(u64, SystemTime)> {
+    let about = std::env::current_exe().and_then(|path| path.metadata()).ok()?;
+    Some((about.len(), about.modified().ok()?))
 }
 
 /// The files that a spec is read from: that of the op, and those with instances of it.

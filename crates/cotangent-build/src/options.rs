@@ -151,6 +151,11 @@ impl Options {
                     .help("a path from the crate's root: `kernels`, `nn::kernels`"),
             );
         }
+        if let Some(arch) = self.target_arch.as_ref().filter(|arch| !word(arch)) {
+            let message = format!("`{arch}` cannot be an architecture");
+            let help = "as `CARGO_CFG_TARGET_ARCH` calls it: `x86_64`, `aarch64`, `arm`";
+            out.push(Diagnostic::general(Code::BadOption, message).help(help));
+        }
         let lower = |text: &str| text == text.to_lowercase();
         if !(self.prefix.is_empty() || word(&self.prefix) && lower(&self.prefix)) {
             let message = format!("`{}` cannot begin the names of modules", self.prefix);

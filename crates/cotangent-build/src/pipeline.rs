@@ -47,7 +47,7 @@ pub fn compile(
     let library = Library::new(&specs, sources);
     // A header for C says something of every op.
     let cache = cache.filter(|_| options.c_header.is_none() && !options.self_contained);
-    let cache = cache.map(|folder| Cache::new(folder, &specs, &library, sources, options));
+    let cache = cache.and_then(|folder| Cache::new(folder, &specs, &library, sources, options));
     let known = |spec: &Spec| cache.as_ref().and_then(|cache| cache.get(&spec.op.value));
     let known: BTreeMap<&str, Piece> = specs.iter().filter_map(|s| Some((s.op.value.as_str(), known(s)?))).collect();
     // after this: what has changed is compiled, the rest is known

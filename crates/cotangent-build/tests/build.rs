@@ -284,6 +284,11 @@ fn instruction_sets_decide_which_nests_are_there() {
         ["NARROW", "WIDE", "WIDEST", "SCALAR"].map(|class| text.contains(&format!("Isa_::{class} "))).map(u8::from)
     };
     assert_eq!(["x86_64", "wasm32"].map(|arch| classes(&of(arch))), [[1, 1, 1, 0], [1, 0, 0, 1]]);
+    let arm = render("arch_guard", PRODUCT, |b| b.target_arch("arm")).files["mod.rs"].clone();
+    assert!(
+        arm.contains("#[cfg(not(target_arch = \"arm\"))]\ncompile_error!(")
+            && !render("arch_none", PRODUCT, |b| b).files["mod.rs"].contains("compile_error!")
+    );
     // One class needs no name.
     let (neon, arm) = (of("aarch64"), of("arm"));
     assert_eq!([&neon, &arm].map(|text| classes(text)), [[0; 4]; 2]);
@@ -318,6 +323,13 @@ fn options_that_rust_would_refuse_are_errors() {
         "error[E037]: `crate::kernels` cannot be the module of the kernels
  |
 help: a path from the crate's root: `kernels`, `nn::kernels`
+"
+    );
+    assert_eq!(
+        report("option_arch", &|b| b.target_arch("x86\"")),
+        "error[E037]: `x86\"` cannot be an architecture
+ |
+help: as `CARGO_CFG_TARGET_ARCH` calls it: `x86_64`, `aarch64`, `arm`
 "
     );
     assert_eq!(

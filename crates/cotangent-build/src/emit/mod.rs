@@ -67,6 +67,8 @@ struct RootContext<'a> {
     runtime: String,
     /// What the names of the ops' modules begin with.
     prefix: String,
+    /// The architecture that the kernels are for, where it is one.
+    target_arch: Option<&'a str>,
     /// A word that tells the macros of several sets of kernels in one crate apart.
     set: String,
     ops: &'a [Piece],
@@ -348,11 +350,7 @@ pub fn piece(
     let tests = render(&tera, "tested.rs.tera", &tested_context(kernels, &op, sources))?;
     let header = if options.c_header.is_some() { c::kernels(&op, options) } else { Vec::new() };
     let module = op.module.clone();
-    if options.self_contained {
-        op.text = Some(file);
-        let declaration = render(&tera, "module.rs.tera", &op)?;
-        return Ok(Piece { module, file: String::new(), declaration, list, callback, tests, header });
-    }
+    op.text = options.self_contained.then(|| file.clone());
     Ok(Piece { module, file, declaration: render(&tera, "module.rs.tera", &op)?, list, callback, tests, header })
 }
 
@@ -406,7 +404,7 @@ fn runtime(options: &Options) -> String {
     }
 }
 
-fn root_context<'a>(ops: &'a [Piece], options: &Options) -> RootContext<'a> {
+fn root_context<'a>(ops: &'a [Piece], options: &'a Options) -> RootContext<'a> {
     let vendored = options.self_contained.then(|| VendoredContext {
         version: env!("CARGO_PKG_VERSION"),
         place: format!("crate::{}", options.module).trim_end_matches("::").into(),
@@ -416,6 +414,7 @@ fn root_context<'a>(ops: &'a [Piece], options: &Options) -> RootContext<'a> {
     RootContext {
         runtime: runtime(options),
         prefix: options.prefix.clone(),
+        target_arch: options.target_arch.as_deref(),
         c: options.c_header.as_ref().map(|header| c::header(ops.iter().flat_map(|op| &op.header), header, options)),
         set: format!("{}{}", module(options).replace("::", "_"), options.prefix),
         ops,
