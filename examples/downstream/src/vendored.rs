@@ -106,14 +106,13 @@ impl<'a> _isa::Body6<&'a W, &'a V, &'a W, &'a V, &'a mut Y, &'a mut Y> for _jvp 
     fn run<Isa_: _isa::Isa>(w: &'a W, v: &'a V, w_dot: &'a W, v_dot: &'a V, y: &'a mut Y, y_dot: &'a mut Y) {
         // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
         // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
-        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
-            self::_tile2::<Isa_, 2, 1, 5>(w, v, w_dot, v_dot, y, y_dot, 0);
-            self::_tile3::<Isa_, 2, 1, 4>(w, v, w_dot, v_dot, y, y_dot, 5);
-        }
         if Isa_::SCALAR {
             for i in 0..3 {
                 self::_tile4::<Isa_, 2, 1, 3>(w, v, w_dot, v_dot, y, y_dot, i * 3);
             }
+        } else {
+            self::_tile2::<Isa_, 2, 1, 5>(w, v, w_dot, v_dot, y, y_dot, 0);
+            self::_tile3::<Isa_, 2, 1, 4>(w, v, w_dot, v_dot, y, y_dot, 5);
         }
     }
 }
@@ -183,13 +182,12 @@ impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v {
     #[inline(always)]
     fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
         // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
-            self::_tile5::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
-        }
         if Isa_::SCALAR {
             for j_tile in 0..2 {
                 self::_tile6::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
             }
+        } else {
+            self::_tile5::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
         }
     }
 }
@@ -205,13 +203,12 @@ impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v_store {
     #[inline(always)]
     fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
         // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-        if (const { Isa_::NARROW || Isa_::WIDE || Isa_::WIDEST }) {
-            self::_tile7::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
-        }
         if Isa_::SCALAR {
             for j_tile in 0..2 {
                 self::_tile8::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
             }
+        } else {
+            self::_tile7::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
         }
     }
 }
@@ -3813,7 +3810,7 @@ use crate::vendored::cotangent::real::Real;
 use crate::vendored::cotangent::tensor::Tensor;
 
 /// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or on the stack, and be used
-/// again by any call; one that two calls use at the same time there cannot be.
+/// again by any call. Two calls cannot share one at the same time: each borrows it mutably.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace<T, const N: usize>([T; N]);
@@ -3842,12 +3839,50 @@ impl<T: Real, const N: usize> Default for Workspace<T, N> {
     }
 }
 
-/// The tensor that begins so many scalars further on, and what is behind it; `None` where that is too little.
+/// Tensors in a row of scalars: a tuple of one to sixteen.
 #[doc(hidden)]
+pub trait Places<'a>: Sized {
+    type Scalar: Real;
+    /// For each tensor the scalars between it and the one before.
+    type Skips;
+    fn take(rest: &'a mut [Self::Scalar], skips: Self::Skips) -> Option<(Self, &'a mut [Self::Scalar])>;
+}
+
+macro_rules! places {
+    () => {};
+    ($last:ident $($others:ident)*) => {
+        places!(@ $last $($others)*);
+        places!($($others)*);
+    };
+    (@ $($one:ident)*) => {
+        impl<'a, S: Real, $($one: Tensor<Scalar = S>),*> Places<'a> for ($(&'a mut $one,)*) {
+            type Scalar = S;
+            type Skips = [usize; [$(stringify!($one)),*].len()];
+
+            #[inline(always)]
+            #[allow(non_snake_case)]
+            fn take(rest: &'a mut [S], skips: Self::Skips) -> Option<(Self, &'a mut [S])> {
+                let [$($one),*] = skips;
+                $(let ($one, rest) = place(rest, $one)?;)*
+                Some((($($one,)*), rest))
+            }
+        }
+    };
+}
+places!(A B C D E F G H I J K L M N O P);
+
+/// The tensor that begins so many scalars further on, and what is behind it; `None` where that is too little.
 #[inline(always)]
-pub fn take<V: Tensor>(rest: &mut [V::Scalar], skip: usize) -> Option<(&mut V, &mut [V::Scalar])> {
+fn place<V: Tensor>(rest: &mut [V::Scalar], skip: usize) -> Option<(&mut V, &mut [V::Scalar])> {
     let (own, rest) = rest.get_mut(skip..)?.split_at_mut_checked(V::LEN)?;
     Some((V::nested_slice_mut(own).first_mut()?, rest))
+}
+
+/// The tensors, each so many scalars behind the one before, and what is behind the last; `None` where that is too little.
+#[doc(hidden)]
+#[inline(always)]
+pub fn take<'a, V: Places<'a>>(rest: &'a mut [V::Scalar], skips: V::Skips) -> Option<(V, &'a mut [V::Scalar])> {
+    V::take(rest, skips)
 }
 }
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};

@@ -39,6 +39,12 @@ pub struct TileContext {
     pub sizes: Vec<String>,
     pub arguments: Vec<super::ReferenceContext>,
     pub text: String,
+    /// The same for all tiles that do the same, whatever their tensors are called.
+    #[serde(skip)]
+    key: String,
+    /// Where each argument stands among those of the key.
+    #[serde(skip)]
+    order: Vec<usize>,
 }
 
 /// The statements of the body. Tiles that it calls and that are not among `tiles` are added to them.
@@ -128,18 +134,27 @@ fn merged_segment(all: &[(Vec<&'static str>, Vec<Stmt>)]) -> Vec<Stmt> {
         return out;
     }
     let mut groups: Vec<(Vec<&'static str>, &[Stmt])> = Vec::new();
+    let complete = rest.iter().all(|(_, body)| !body.is_empty());
     for (machines, body) in rest.into_iter().filter(|(_, body)| !body.is_empty()) {
         match groups.iter_mut().find(|(_, other)| *other == body) {
             Some((all, _)) => all.extend(machines),
             None => groups.push((machines, body)),
         }
     }
-    for (machines, body) in groups {
+    // Where every class does something, the one that most of them do needs no test.
+    groups.sort_by_key(|(machines, _)| machines.len());
+    let mut otherwise = Vec::new();
+    if complete && groups.len() > 1 {
+        otherwise = groups.pop().expect("more than one").1.to_vec();
+    }
+    for (machines, body) in groups.into_iter().rev() {
         let each = machines.iter().map(|m| Expr::Path(isa(&m.to_uppercase())));
         let test = Expr::joined(rust::Binary::Or, each).expect("a class of machines");
         let test = if machines.len() > 1 { Expr::Const(Box::new(test)) } else { test };
-        out.push(Stmt::If { test, body: body.to_vec() });
+        let last = Stmt::If { test, body: body.to_vec(), otherwise: std::mem::take(&mut otherwise) };
+        otherwise = vec![last];
     }
+    out.extend(otherwise);
     out
 }
 
@@ -236,17 +251,23 @@ impl<'a> Writer<'a> {
     fn tile(&mut self, t: &'a Tile) -> Stmt {
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         touched(&t.body, &mut read, &mut written);
-        let order = self.n.reads.iter().chain(&self.n.writes).copied().chain(self.n.locals.iter().map(|l| l.tensor));
-        let own: Vec<TensorId> = order.filter(|t| read.contains(t) || written.contains(t)).collect();
+        // In the order of the text: of tiles that do the same the first meets what the others have in its place.
+        let mut own = Vec::new();
+        accessed(&t.body, &mut |t, _| {
+            if !own.contains(&t) {
+                own.push(t)
+            }
+        });
         let mut arguments = Vec::new();
         let mut passed = Vec::new();
+        let mut key = String::new();
         let rows = (0..t.rows.len()).map(Size::Rows);
         let mut sizes: Vec<Size> = [Size::Lanes, Size::Vectors].into_iter().chain(rows).collect();
         let mut counts: Vec<usize> = [t.width]
             .into_iter()
             .chain([&t.vector].into_iter().chain(&t.rows).map(|v| self.n.vars[*v].extent))
             .collect();
-        for tensor in own {
+        for tensor in own.iter().copied() {
             let local = self.n.local(tensor);
             // Tiles that differ in how long the rows of a panel are have the same text.
             let ty = match local {
@@ -261,46 +282,58 @@ impl<'a> Writer<'a> {
                 Some(l) => array(self.k.dtype, &l.shape),
                 None => self.types[&tensor].clone(),
             };
+            let shape = local.map_or_else(|| &self.k.tensor(tensor).shape, |l| &l.shape);
+            let is_panel = local.is_some_and(|l| l.is_panel(self.k));
+            let whole = if is_panel { ty.clone() } else { array(self.k.dtype, shape) };
             let (how, borrow) = match written.contains(&tensor) {
                 true => ("&mut ", rust::Unary::RefMut),
                 false => ("&", rust::Unary::Ref),
             };
+            key += &format!("{how}{whole}, ");
             let name = self.names.tensor(tensor);
             arguments.push(super::ReferenceContext { name: name.into(), ty: format!("{how}{ty}") });
             // A local number is no reference.
             let number = local.is_some_and(|l| l.shape.is_empty());
             passed.push(if number { Expr::name(name).unary(borrow) } else { Expr::name(name) });
         }
+        // For the reader in the order in which the spec declares them.
+        let locals = self.n.locals.iter().map(|l| l.tensor);
+        let declared: Vec<TensorId> = self.n.reads.iter().chain(&self.n.writes).copied().chain(locals).collect();
+        let mut order: Vec<usize> = (0..own.len()).collect();
+        order.sort_by_key(|n| declared.iter().position(|t| *t == own[*n]));
         for (var, value) in &t.params {
+            order.push(arguments.len());
             arguments.push(super::ReferenceContext { name: self.names.var(*var).into(), ty: "usize".into() });
             passed.push(self.linear(value, false));
         }
         if self.either && self.n.writes.iter().any(|t| written.contains(t)) {
+            order.push(arguments.len());
             arguments.push(super::ReferenceContext { name: FLAG.into(), ty: "bool".into() });
             passed.push(Expr::name(FLAG));
         }
         let sizes: Vec<String> = sizes.into_iter().map(|s| self.names.size(s).to_string()).collect();
-        let outside = self.tile.replace(t);
-        let body = self.within(&t.body);
-        self.tile = outside;
-        let mut made = TileContext { name: String::new(), sizes, arguments, text: rust::lines(&body, 1) };
-        let same = |other: &&TileContext| {
-            (&other.sizes, &other.arguments, &other.text) == (&made.sizes, &made.arguments, &made.text)
-        };
-        let name = match self.tiles.iter().find(same) {
-            Some(same) => same.name.clone(),
-            None => {
-                let number = self.tiles.len() + 1;
-                made.name = if number == 1 { "_tile".into() } else { format!("_tile{number}") };
-                let name = made.name.clone();
-                self.tiles.push(made);
-                name
-            }
-        };
+        let text = rust::lines(&self.of_tile(t, self.names), 1);
+        let anonymous = self.names.of_tile(t, &own);
+        key += &format!("{sizes:?}\n{}", rust::lines(&self.of_tile(t, &anonymous), 0));
+        if !self.tiles.iter().any(|other| other.key == key) {
+            let number = self.tiles.len() + 1;
+            let name = if number == 1 { "_tile".to_string() } else { format!("_tile{number}") };
+            let arguments = order.iter().map(|n| arguments[*n].clone()).collect();
+            self.tiles.push(TileContext { name, sizes, arguments, text, key: key.clone(), order });
+        }
+        let made = self.tiles.iter().find(|other| other.key == key).expect("it was made, if by none before");
+        let passed: Vec<Expr> = made.order.iter().map(|n| passed[*n].clone()).collect();
         let constants = std::iter::once(&ISA as &dyn std::fmt::Display);
         let constants: Vec<&dyn std::fmt::Display> =
             constants.chain(counts.iter().map(|n| n as &dyn std::fmt::Display)).collect();
-        Stmt::Expr(Path::new(&["self", &name]).of(&constants).call(passed))
+        Stmt::Expr(Path::new(&["self", &made.name]).of(&constants).call(passed))
+    }
+
+    /// The statements of a tile, with names of the writer's choice or others.
+    fn of_tile(&self, t: &Tile, names: &Names) -> Vec<Stmt> {
+        // No tile is within another.
+        let mut tiles = Vec::new();
+        Writer { names, tile: Some(t), tiles: &mut tiles, changed: self.changed.clone(), ..*self }.within(&t.body)
     }
 
     /// Whether what is done to a place depends on the flag.
@@ -390,7 +423,7 @@ impl<'a> Writer<'a> {
             }
             Node::If { tests, body } => {
                 let test = self.tests(rust::Binary::And, tests);
-                out.push(Stmt::If { test, body: self.within(body) });
+                out.push(Stmt::If { test, body: self.within(body), otherwise: Vec::new() });
             }
             Node::Trial { body } => {
                 let value = Path::new(&["math", "Trial", "new"]).call([]);
@@ -399,7 +432,7 @@ impl<'a> Writer<'a> {
                 self.nodes(body, out);
                 self.tried = Tried::Again;
                 let test = Expr::name(TRIAL).method(Path::name("failed"), []);
-                out.push(Stmt::If { test, body: self.within(body) });
+                out.push(Stmt::If { test, body: self.within(body), otherwise: Vec::new() });
                 self.tried = Tried::No;
             }
             Node::Init { register, value } => {
@@ -925,26 +958,31 @@ fn changed(nodes: &[Node], out: &mut BTreeSet<RegisterId>) {
 
 /// The tensors that nodes read and write.
 fn touched(nodes: &[Node], read: &mut BTreeSet<TensorId>, written: &mut BTreeSet<TensorId>) {
+    accessed(nodes, &mut |t, writes| _ = if writes { written.insert(t) } else { read.insert(t) });
+}
+
+/// Each access in the order of the text, and whether it writes.
+fn accessed(nodes: &[Node], f: &mut impl FnMut(TensorId, bool)) {
     for node in nodes {
         match node {
-            Node::Loop { body, .. } | Node::Trial { body } => touched(body, read, written),
-            Node::Tile(t) => touched(&t.body, read, written),
+            Node::Loop { body, .. } | Node::Trial { body } => accessed(body, f),
+            Node::Tile(t) => accessed(&t.body, f),
             Node::If { tests, body } => {
-                tests.iter().for_each(|t| t.loads(&mut |a| _ = read.insert(a.tensor)));
-                touched(body, read, written);
+                tests.iter().for_each(|t| t.loads(&mut |a| f(a.tensor, false)));
+                accessed(body, f);
             }
-            Node::Init { value, .. } => value.loads(&mut |a| _ = read.insert(a.tensor)),
+            Node::Init { value, .. } => value.loads(&mut |a| f(a.tensor, false)),
             Node::Update { place, value, .. } => {
-                value.loads(&mut |a| _ = read.insert(a.tensor));
+                value.loads(&mut |a| f(a.tensor, false));
                 if let Place::Element(a) | Place::Lanes(a, _) = place {
-                    written.insert(a.tensor);
+                    f(a.tensor, true);
                 }
             }
             Node::Transpose(t) => {
-                read.insert(t.from.tensor);
-                written.insert(t.to.tensor);
+                f(t.from.tensor, false);
+                f(t.to.tensor, true);
             }
-            Node::Fill(t) => _ = written.insert(*t),
+            Node::Fill(t) => f(*t, true),
             Node::Comment(..) | Node::Let { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
         }
     }

@@ -26,7 +26,7 @@ use crate::spec::{DType, InstanceSpec};
 use crate::validate::Validation;
 use names::Names;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tera::{Context, Tera};
 
 /// A kernel ready to be written down.
@@ -232,18 +232,21 @@ enum Dispatch {
 struct CallContext {
     /// Its path.
     function: String,
-    /// What is taken from the workspace for it, in order.
+    /// What is taken from the workspace before it: for it and for the calls behind it, until one takes what meets these.
     takes: Vec<TakeContext>,
     /// Names, and perhaps a flag.
     arguments: Vec<String>,
 }
 
-/// A tensor in the workspace.
+/// Tensors that are taken from the workspace at once.
 #[derive(Serialize)]
 struct TakeContext {
-    name: String,
-    /// Scalars between it and what was taken before.
-    skip: usize,
+    names: Vec<String>,
+    /// For each the scalars between it and what was taken before.
+    skips: Vec<usize>,
+    /// Whether others were taken before, and whether others follow.
+    first: bool,
+    last: bool,
 }
 
 /// A struct with a field for each input that derivatives are taken by.
@@ -331,6 +334,8 @@ struct TestedContext<'a> {
 
 /// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each number up to it.
 const MOST_REGISTERS: usize = 6;
+/// The longest tuple of `workspace::Places` in the runtime.
+const MOST_PLACES: usize = 16;
 
 /// The name of the module that stands for the crate `cotangent` in self-contained output.
 pub const RUNTIME: &str = "cotangent";
@@ -806,23 +811,45 @@ fn staged(
     places.sort_by_key(|p| (p.first, p.offset));
     let tensors = f.reads.iter().chain(&f.writes).chain(f.workspace.places.keys());
     let name = names::argument("workspace", tensors.map(|t| kernel.tensor(*t).name.as_str()));
-    let calls = f.stages.iter().map(|n| {
+    // Calls one after the other take together what does not meet in memory.
+    let range = |t: TensorId| {
+        let at = *f.workspace.places.get(&t)? / size;
+        Some((at, at + kernel.tensor(t).elements(), t))
+    };
+    let mut groups: Vec<(BTreeSet<(usize, usize, TensorId)>, usize)> = Vec::new();
+    for n in &f.stages {
         let stage = &kernel.functions[*n];
-        let all: Vec<TensorId> = stage.reads.iter().chain(&stage.writes).copied().collect();
-        let mut own: Vec<(usize, TensorId)> =
-            all.iter().filter_map(|t| Some((*f.workspace.places.get(t)?, *t))).collect();
-        own.sort_unstable();
-        let mut end = 0;
-        let takes = own.into_iter().map(|(at, t)| {
-            let (tensor, at) = (kernel.tensor(t), at / size);
-            let skip = at - std::mem::replace(&mut end, at + tensor.elements());
-            TakeContext { name: tensor.name.clone(), skip }
-        });
-        CallContext {
-            function: format!("stages::{}", kernel.functions[alike[n]].name),
-            takes: takes.collect(),
-            arguments: arguments(kernel, stage),
+        let own: BTreeSet<_> = stage.reads.iter().chain(&stage.writes).filter_map(|t| range(*t)).collect();
+        let apart = |taken: &BTreeSet<(usize, usize, TensorId)>| {
+            own.iter().all(|a| taken.iter().all(|b| a == b || a.1 <= b.0 || b.1 <= a.0))
+        };
+        match groups.last_mut().filter(|(taken, _)| apart(taken)) {
+            Some((taken, calls)) => {
+                taken.extend(own);
+                *calls += 1;
+            }
+            None => groups.push((own, 1)),
         }
+    }
+    let takes = groups.into_iter().flat_map(|(taken, calls)| {
+        let starts = taken.iter().map(|(at, ..)| *at);
+        let ends = std::iter::once(0).chain(taken.iter().map(|(_, end, _)| *end));
+        let skips: Vec<usize> = starts.zip(ends).map(|(at, end)| at - end).collect();
+        let names: Vec<String> = taken.iter().map(|(.., t)| kernel.tensor(*t).name.clone()).collect();
+        let chunks = names.chunks(MOST_PLACES).zip(skips.chunks(MOST_PLACES)).enumerate();
+        let last = names.len().div_ceil(MOST_PLACES);
+        let takes = chunks.map(|(n, (names, skips))| TakeContext {
+            names: names.to_vec(),
+            skips: skips.to_vec(),
+            first: n == 0,
+            last: n + 1 == last,
+        });
+        std::iter::once(takes.collect()).chain(std::iter::repeat_with(Vec::new).take(calls - 1))
+    });
+    let calls = f.stages.iter().zip(takes.collect::<Vec<_>>()).map(|(n, takes)| CallContext {
+        function: format!("stages::{}", kernel.functions[alike[n]].name),
+        takes,
+        arguments: arguments(kernel, &kernel.functions[*n]),
     });
     let calls = calls.collect();
     let workspace = WorkspaceContext {

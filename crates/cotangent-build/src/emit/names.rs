@@ -5,7 +5,7 @@
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
-use crate::nest::{Nest, Node, RegisterId, Tile};
+use crate::nest::{Nest, Node, RegisterId, Tile, VarId};
 use crate::plain::Kernel;
 use crate::spec::is_keyword;
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,6 +162,23 @@ impl Names {
         let sizes = sizes.map(|name| free(&name, |name| types.contains(name))).collect();
         Names { tensors, vars, registers, sizes }
     }
+
+    /// Names for the text of a tile that say nothing of the spec, nor of where the tile stands: tensors, variables and registers by number.
+    pub fn of_tile(&self, t: &Tile, tensors: &[TensorId]) -> Self {
+        let numbered = |n: usize, tensor: &TensorId| (*tensor, format!("tensor{n}"));
+        let tensors = tensors.iter().enumerate().map(|(n, t)| numbered(n, t)).collect();
+        let mut names =
+            Names { tensors, vars: self.vars.clone(), registers: self.registers.clone(), sizes: self.sizes.clone() };
+        let params = t.params.iter().map(|(var, _)| *var);
+        for (n, var) in params.chain(loops(&t.body)).enumerate() {
+            names.vars[var] = format!("var{n}");
+        }
+        for (n, register) in set(&t.body).into_iter().enumerate() {
+            names.registers[register] = format!("register{n}");
+        }
+        names
+    }
+
     pub fn size(&self, size: Size) -> &str {
         match size {
             Size::Lanes => &self.sizes[0],
@@ -190,6 +207,22 @@ fn tiles<'a>(nodes: &'a [Node], f: &mut impl FnMut(&'a Tile)) {
             _ => {}
         }
     }
+}
+
+/// The variables of the loops, from outside to inside.
+fn loops(nodes: &[Node]) -> Vec<VarId> {
+    let mut out = Vec::new();
+    for node in nodes {
+        match node {
+            Node::Loop { var, body } => {
+                out.push(*var);
+                out.extend(loops(body));
+            }
+            Node::If { body, .. } | Node::Trial { body } => out.extend(loops(body)),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// The registers that nodes set, each once, in order.

@@ -98,9 +98,11 @@ pub enum Stmt {
         extent: Expr,
         body: Vec<Stmt>,
     },
+    /// Without statements in `otherwise` there is no `else`.
     If {
         test: Expr,
         body: Vec<Stmt>,
+        otherwise: Vec<Stmt>,
     },
 }
 
@@ -418,7 +420,15 @@ impl Display for Stmt {
         match self {
             Stmt::For { body, .. } | Stmt::If { body, .. } => {
                 self.head(f)?;
-                inner(f, body)
+                inner(f, body)?;
+                match self.otherwise() {
+                    [] => Ok(()),
+                    [chained @ Stmt::If { .. }] => write!(f, " else {chained}"),
+                    others => {
+                        f.write_str(" else ")?;
+                        inner(f, others)
+                    }
+                }
             }
             Stmt::Comment(_) => unreachable!("a comment ends its line"),
             Stmt::Let { names, mutable, value } => {
@@ -448,6 +458,11 @@ impl Stmt {
             _ => Ok(()),
         }
     }
+
+    /// What is done where the test does not hold.
+    fn otherwise(&self) -> &[Stmt] {
+        if let Stmt::If { otherwise, .. } = self { otherwise } else { &[] }
+    }
 }
 
 /// Statements one a line, `depth` steps of four spaces from the margin.
@@ -468,6 +483,18 @@ fn write_lines(stmts: &[Stmt], depth: usize, out: &mut String) -> fmt::Result {
                 s.head(out)?;
                 out.push_str("{\n");
                 write_lines(body, depth + 1, out)?;
+                let mut rest = s.otherwise();
+                while !rest.is_empty() {
+                    write!(out, "{margin}}} else ")?;
+                    let mut body = rest;
+                    rest = &[];
+                    if let [chained @ Stmt::If { body: inner, .. }] = body {
+                        chained.head(out)?;
+                        (body, rest) = (inner, chained.otherwise());
+                    }
+                    out.push_str("{\n");
+                    write_lines(body, depth + 1, out)?;
+                }
                 writeln!(out, "{margin}}}")?;
             }
             s => writeln!(out, "{margin}{s}")?,
@@ -515,9 +542,19 @@ mod tests {
             }
             Stmt::Assign(a, b) => Stmt::Assign(bare(a), bare(b)),
             Stmt::Change(a, op, b) => Stmt::Change(bare(a), *op, bare(b)),
+            // A choice whose value nobody takes reads as a statement.
+            Stmt::Expr(Expr::If(test, a, b)) => {
+                let all = |b: &Block| {
+                    let value = b.value.iter().map(|e| bare_stmt(&Stmt::Expr(e.clone())));
+                    b.stmts.iter().map(bare_stmt).chain(value).collect()
+                };
+                Stmt::If { test: bare(test), body: all(a), otherwise: all(b) }
+            }
             Stmt::Expr(e) => Stmt::Expr(bare(e)),
             Stmt::For { var, extent, body: b } => Stmt::For { var: var.clone(), extent: extent.clone(), body: body(b) },
-            Stmt::If { test, body: b } => Stmt::If { test: bare(test), body: body(b) },
+            Stmt::If { test, body: b, otherwise } => {
+                Stmt::If { test: bare(test), body: body(b), otherwise: body(otherwise) }
+            }
         }
     }
 
@@ -651,12 +688,21 @@ mod tests {
                 let body = l.body.stmts.iter().map(read_stmt).collect();
                 Stmt::For { var: read_name(&l.pat).0, extent, body }
             }
-            syn::Stmt::Expr(syn::Expr::If(i), None) if i.else_branch.is_none() => {
-                Stmt::If { test: read(&i.cond), body: i.then_branch.stmts.iter().map(read_stmt).collect() }
-            }
+            syn::Stmt::Expr(syn::Expr::If(i), None) => read_if(i),
             syn::Stmt::Expr(e, _) => Stmt::Expr(read(e)),
             other => panic!("{other:?}"),
         }
+    }
+
+    fn read_if(i: &syn::ExprIf) -> Stmt {
+        let body = |b: &syn::Block| b.stmts.iter().map(read_stmt).collect();
+        let otherwise = match i.else_branch.as_ref().map(|(_, e)| &**e) {
+            None => Vec::new(),
+            Some(syn::Expr::If(chained)) => vec![read_if(chained)],
+            Some(syn::Expr::Block(b)) => body(&b.block),
+            Some(other) => panic!("{other:?}"),
+        };
+        Stmt::If { test: read(&i.cond), body: body(&i.then_branch), otherwise }
     }
 
     /// Trees at random.
@@ -739,7 +785,11 @@ mod tests {
                     let extent = self.length();
                     Stmt::For { var: Path::name("i"), extent, body: self.some(3, |r| r.stmt(inner)) }
                 }
-                1 => Stmt::If { test: self.expr(inner), body: self.some(3, |r| r.stmt(inner)) },
+                1 => {
+                    let mut body = || self.some(3, |r| r.stmt(inner));
+                    let (body, otherwise) = (body(), body());
+                    Stmt::If { test: self.expr(inner), body, otherwise }
+                }
                 2 => {
                     // A choice of what is done, in one line.
                     let body = |r: &mut Self| Box::new(Block { stmts: vec![r.stmt(0)], value: None });
