@@ -811,42 +811,7 @@ fn staged(
     places.sort_by_key(|p| (p.first, p.offset));
     let tensors = f.reads.iter().chain(&f.writes).chain(f.workspace.places.keys());
     let name = names::argument("workspace", tensors.map(|t| kernel.tensor(*t).name.as_str()));
-    // Calls one after the other take together what does not meet in memory.
-    let range = |t: TensorId| {
-        let at = *f.workspace.places.get(&t)? / size;
-        Some((at, at + kernel.tensor(t).elements(), t))
-    };
-    let mut groups: Vec<(BTreeSet<(usize, usize, TensorId)>, usize)> = Vec::new();
-    for n in &f.stages {
-        let stage = &kernel.functions[*n];
-        let own: BTreeSet<_> = stage.reads.iter().chain(&stage.writes).filter_map(|t| range(*t)).collect();
-        let apart = |taken: &BTreeSet<(usize, usize, TensorId)>| {
-            own.iter().all(|a| taken.iter().all(|b| a == b || a.1 <= b.0 || b.1 <= a.0))
-        };
-        match groups.last_mut().filter(|(taken, _)| apart(taken)) {
-            Some((taken, calls)) => {
-                taken.extend(own);
-                *calls += 1;
-            }
-            None => groups.push((own, 1)),
-        }
-    }
-    let takes = groups.into_iter().flat_map(|(taken, calls)| {
-        let starts = taken.iter().map(|(at, ..)| *at);
-        let ends = std::iter::once(0).chain(taken.iter().map(|(_, end, _)| *end));
-        let skips: Vec<usize> = starts.zip(ends).map(|(at, end)| at - end).collect();
-        let names: Vec<String> = taken.iter().map(|(.., t)| kernel.tensor(*t).name.clone()).collect();
-        let chunks = names.chunks(MOST_PLACES).zip(skips.chunks(MOST_PLACES)).enumerate();
-        let last = names.len().div_ceil(MOST_PLACES);
-        let takes = chunks.map(|(n, (names, skips))| TakeContext {
-            names: names.to_vec(),
-            skips: skips.to_vec(),
-            first: n == 0,
-            last: n + 1 == last,
-        });
-        std::iter::once(takes.collect()).chain(std::iter::repeat_with(Vec::new).take(calls - 1))
-    });
-    let calls = f.stages.iter().zip(takes.collect::<Vec<_>>()).map(|(n, takes)| CallContext {
+    let calls = f.stages.iter().zip(takes(kernel, f, size)).map(|(n, takes)| CallContext {
         function: format!("stages::{}", kernel.functions[alike[n]].name),
         takes,
         arguments: arguments(kernel, &kernel.functions[*n]),
@@ -860,6 +825,47 @@ fn staged(
         places,
     };
     ((f.workspace.bytes > 0).then_some(workspace), calls)
+}
+
+/// What is taken from the workspace before each call of a stage. Calls one after the other take together what does not meet in memory.
+fn takes(kernel: &Kernel, f: &Function, size: usize) -> Vec<Vec<TakeContext>> {
+    // The scalars that a tensor has there: the first, and the one behind the last.
+    type Place = (usize, usize, TensorId);
+    let place = |t: TensorId| -> Option<Place> {
+        let at = *f.workspace.places.get(&t)? / size;
+        Some((at, at + kernel.tensor(t).elements(), t))
+    };
+    let apart = |a: &Place, b: &Place| a == b || a.1 <= b.0 || b.1 <= a.0;
+    let mut out = Vec::new();
+    let mut rest = f.stages.as_slice();
+    while !rest.is_empty() {
+        let mut taken: BTreeSet<Place> = BTreeSet::new();
+        let mut calls = 0;
+        for n in rest {
+            let stage = &kernel.functions[*n];
+            let own: Vec<Place> = stage.reads.iter().chain(&stage.writes).filter_map(|t| place(*t)).collect();
+            if calls > 0 && own.iter().any(|a| taken.iter().any(|b| !apart(a, b))) {
+                break;
+            }
+            taken.extend(own);
+            calls += 1;
+        }
+        rest = &rest[calls..];
+        let ends = std::iter::once(0).chain(taken.iter().map(|(_, end, _)| *end));
+        let skips: Vec<usize> = taken.iter().zip(ends).map(|((at, ..), end)| at - end).collect();
+        let names: Vec<String> = taken.iter().map(|(.., t)| kernel.tensor(*t).name.clone()).collect();
+        let last = names.len().div_ceil(MOST_PLACES);
+        let chunks = names.chunks(MOST_PLACES).zip(skips.chunks(MOST_PLACES)).enumerate();
+        let takes = chunks.map(|(n, (names, skips))| TakeContext {
+            names: names.to_vec(),
+            skips: skips.to_vec(),
+            first: n == 0,
+            last: n + 1 == last,
+        });
+        out.push(takes.collect());
+        out.extend((1..calls).map(|_| Vec::new()));
+    }
+    out
 }
 
 /// For each stage the first that does the same with tensors of the same shapes.

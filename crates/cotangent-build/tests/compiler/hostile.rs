@@ -3,10 +3,8 @@
 //!
 //! The ceilings are for a debug build on a busy machine: a release build takes a second or two for each.
 
-mod generated;
-
+use crate::generated::folder;
 use cotangent_build::Build;
-use generated::folder;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,9 +1,6 @@
 //! Specs made at random: takes a seed, gives documents of one or two specs as trees, their text, and smaller ones like them. A spec need not
 //! be right (a tensor may be read before its last write); most are.
 
-// Each test takes the part that it needs.
-#![allow(dead_code)]
-
 use cotangent_build::certify::Sampler;
 use std::collections::BTreeSet;
 use std::fmt::Write;

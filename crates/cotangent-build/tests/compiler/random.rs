@@ -1,8 +1,7 @@
 //! Whole ops made at random: takes those of `specs/`, demands that every stage means the same. What the index interpreter computes, the plain
 //! and the nest interpreters compute; derived tangents are slopes; derived adjoints are their transposes.
 
-mod specs;
-
+use crate::specs::{Style, document};
 use cotangent_build::Options;
 use cotangent_build::certify::rounded::Rounded;
 use cotangent_build::certify::{Certified, Sampler};
@@ -12,7 +11,6 @@ use cotangent_build::index::eval::{Machine, Number};
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
-use specs::{Style, document};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 

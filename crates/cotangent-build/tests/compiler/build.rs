@@ -266,7 +266,8 @@ fn instruction_sets_decide_which_nests_are_there() {
         render(name, PRODUCT, |b| b.instruction_sets(sets.iter().copied())).files["square.rs"].clone()
     };
     let every = text("sets_all", &InstructionSet::ALL);
-    assert!(["NARROW", "WIDE", "WIDEST", "SCALAR"].iter().all(|c| every.contains(&format!("Isa_::{c} "))));
+    // Each class has tiles of its own number of lanes.
+    assert!([1, 4, 8, 16].iter().all(|lanes| every.contains(&format!("::<Isa_, {lanes}, "))));
     assert!(!every.contains("SETS"));
     let narrow = text("sets_portable", &[Portable]);
     assert!(!narrow.contains("f32, 8>") && !narrow.contains("isa::dispatch"));
@@ -274,15 +275,14 @@ fn instruction_sets_decide_which_nests_are_there() {
     assert!(text("sets_none", &[]).replace("sets_none", "sets_portable") == narrow);
     // A machine without a nest of its own has that of the widest which have one.
     let wide = text("sets_avx2", &[Avx2]);
-    assert!(wide.contains("if Isa_::NARROW {") && wide.contains("if (const { Isa_::WIDE || Isa_::WIDEST }) {"));
+    assert!(wide.contains("if Isa_::NARROW {") && wide.contains("} else {"));
+    assert!(wide.contains("::<Isa_, 8, ") && !wide.contains("::<Isa_, 16, "));
     assert!(wide.contains("const SETS: u8 = _isa::sets::AVX2;"));
     let two = text("sets_two", &[Portable, Avx512, Neon]);
     assert!(two.contains("sets::AVX512 | _isa::sets::NEON;"));
     // The classes that a target may be of.
     let of = |arch: &str| render(&format!("arch_{arch}"), PRODUCT, |b| b.target_arch(arch)).files["square.rs"].clone();
-    let classes = |text: &str| {
-        ["NARROW", "WIDE", "WIDEST", "SCALAR"].map(|class| text.contains(&format!("Isa_::{class} "))).map(u8::from)
-    };
+    let classes = |text: &str| [4, 8, 16, 1].map(|lanes| u8::from(text.contains(&format!("::<Isa_, {lanes}, "))));
     assert_eq!(["x86_64", "wasm32"].map(|arch| classes(&of(arch))), [[1, 1, 1, 0], [1, 0, 0, 1]]);
     let arm = render("arch_guard", PRODUCT, |b| b.target_arch("arm")).files["mod.rs"].clone();
     assert!(
@@ -291,8 +291,8 @@ fn instruction_sets_decide_which_nests_are_there() {
     );
     // One class needs no name.
     let (neon, arm) = (of("aarch64"), of("arm"));
-    assert_eq!([&neon, &arm].map(|text| classes(text)), [[0; 4]; 2]);
-    assert!(neon.contains("_tile::<Isa_, 4, ") && arm.contains("_tile::<Isa_, 1, ") && neon != arm);
+    assert_eq!([&neon, &arm].map(|text| classes(text)), [[1, 0, 0, 0], [0, 0, 0, 1]]);
+    assert!([&neon, &arm].iter().all(|text| !text.contains("if Isa_::") && !text.contains("if (const ")));
     let lines = |text: &str| text.lines().count();
     assert!(lines(&narrow) < lines(&wide) && lines(&wide) < lines(&every));
 }

@@ -2,13 +2,11 @@
 //! interpreters of plain functions and nests and as compiled Rust. What holds after it: a layout changes where elements stand and nothing else, for
 //! tensors, their tangents and cotangents, and the tangents of these; dense derivatives stand in declared order.
 
-mod generated;
-
+use crate::generated::{compile, folder, render};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, Options, nest, pipeline};
-use generated::{compile, folder, render};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
@@ -292,6 +290,6 @@ fn compiled_functions_write_in_the_order_of_their_types() {
     for sets in [vec![InstructionSet::Portable], InstructionSet::ALL.to_vec()] {
         render(&folder, "kernels", Build::new().instruction_sets(sets));
         compile(&folder, "2024", "main.rs", &["-o", "main", "-Aunused"]);
-        generated::run(&mut Command::new(folder.join("main")));
+        crate::generated::run(&mut Command::new(folder.join("main")));
     }
 }

@@ -3,10 +3,8 @@
 //! `by_hand.c` compares kernels with loops of its own; a program that calls every function of the header must print what the same calls from
 //! Rust print, to the bit. Both also hold the header to the compilers' strictest warnings.
 
-mod generated;
-
+use crate::generated::{folder, run, rustc};
 use cotangent_build::{Build, Report};
-use generated::{folder, run, rustc};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;

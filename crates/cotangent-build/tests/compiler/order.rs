@@ -1,8 +1,7 @@
 //! Order of summation: takes ops and programs, shipped ones, hand-made ones and others made at random, gives the bits of each value under every class of
 //! machines, products fused and not. What holds after it: a value that several functions compute has the same bits in each, whatever stands beside it.
 
-mod generated;
-
+use crate::generated::{folder, render, run, rustc};
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Role, TensorId};
@@ -12,7 +11,6 @@ use cotangent_build::nest::{self, Nest};
 use cotangent_build::plain::{Kernel, Kind, Step};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, Options, pipeline};
-use generated::{folder, render, run, rustc};
 use std::collections::BTreeMap;
 
 /// Normalises groups of channels that stand in one axis.

@@ -1,7 +1,7 @@
 //! The diagnostics as a user reads them: takes the specs of `tests/ui`, where a folder is a build of several, gives the text that the compiler
 //! prints for each.
 //! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
-//! the library makes the compiler panic. `BLESS=1 cargo test --test ui` rewrites the texts; read them before committing.
+//! the library makes the compiler panic. `BLESS=1 cargo test --test compiler ui` rewrites the texts; read them before committing.
 
 use cotangent_build::Options;
 use cotangent_build::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// Codes that the stages up to the kernels never raise, and why.
 const ELSEWHERE: [(Code, &str); 4] = [
-    (Code::NoInstances, "only a build warns of it; `tests/build.rs` sees it"),
-    (Code::BadOption, "options belong to a build; `tests/build.rs` sees it"),
-    (Code::Template, "templates belong to a build; `tests/build.rs` sees it"),
+    (Code::NoInstances, "only a build warns of it; `tests/compiler/build.rs` sees it"),
+    (Code::BadOption, "options belong to a build; `tests/compiler/build.rs` sees it"),
+    (Code::Template, "templates belong to a build; `tests/compiler/build.rs` sees it"),
     (Code::Io, "files are read and written around these stages, by the library and the command line"),
 ];
 

@@ -2,9 +2,9 @@
 //! hand or by a library, and the limits of the core, all measured in one run on one thread.
 //!
 //! ```text
-//! cargo bench -p cotangent-programs --bench programs
-//! cargo bench -p cotangent-programs --bench programs -- --quick
-//! cargo bench -p cotangent-programs --bench programs -- --filter mlp::mnist --csv programs.csv
+//! cargo bench -p cotangent-programs-bench
+//! cargo bench -p cotangent-programs-bench -- --quick
+//! cargo bench -p cotangent-programs-bench -- --filter mlp::mnist --csv programs.csv
 //! ```
 //!
 //! All functions of a kernel and all their peers take turns in the same rounds. Before anything is timed, each peer's results are compared with ours. All

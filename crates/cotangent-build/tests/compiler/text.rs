@@ -1,10 +1,8 @@
 //! What people write as text: takes specs whose texts, paths and names hold whatever ends a comment, a string, a line or a block of Markdown. What
 //! holds after it: each is refused with a code, or the Rust, its documentation and the header for C compile without a warning, and hold no code of it.
 
-mod generated;
-
+use crate::generated::{folder, run, rustc};
 use cotangent_build::{Build, InstructionSet};
-use generated::{folder, run, rustc};
 use std::path::Path;
 use std::process::Command;
 

@@ -2,10 +2,8 @@
 //! (scalars, lanes, trials), compiled and run. What holds after it: values are those of the same formula written by hand with the functions
 //! of std, and gradients are slopes of these.
 
-mod generated;
-
+use crate::generated::{folder, render, run, rustc};
 use cotangent_build::Build;
-use generated::{folder, render, run, rustc};
 use std::fmt::Write;
 use std::process::Command;
 

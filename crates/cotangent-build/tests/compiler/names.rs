@@ -2,12 +2,10 @@
 //! and axes of specs. What holds after it: these compile, for every instruction set, with a prefix, for C and for `ndarray`; so no name of a spec means
 //! something else in generated code.
 
-mod generated;
-
+use crate::generated::{folder, run, rustc};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, pipeline};
-use generated::{folder, run, rustc};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
@@ -219,7 +217,7 @@ fn specs(names: &[String]) -> Vec<(String, String)> {
     let mut specs = Vec::new();
     let few = |functions: &str| format!("functions: [{functions}]\nforward:\n");
     // Inputs of sines that are tried, of squares and products that are added, and indices.
-    for (n, g) in groups(names, 20).iter().enumerate() {
+    for (n, g) in groups(names, 8).iter().enumerate() {
         let inputs: Vec<_> = g.iter().map(|name| format!("{name}: [I]")).collect();
         let mut text =
             format!("program: reads{n}\ninputs: {{{}}}\noutputs: {{fixed_y: [I], fixed_z: []}}\n", inputs.join(", "));

@@ -1,10 +1,8 @@
 //! The tests that a build writes: takes specs, and kernels of other specs in their place, gives both to rustc as tests. What holds after it: kernels that
 //! compute what their specs say pass, one that is wrong in a single thing fails, with a message that says where.
 
-mod generated;
-
+use crate::generated::{folder, render, run, rustc};
 use cotangent_build::Build;
-use generated::{folder, render, run, rustc};
 use std::path::Path;
 use std::process::Command;
 

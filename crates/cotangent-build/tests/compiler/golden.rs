@@ -1,4 +1,4 @@
-//! Golden text: two ops at every stage, one instance each, as `cotangent show` prints them. `BLESS=1 cargo test --test golden` rewrites.
+//! Golden text: two ops at every stage, one instance each, as `cotangent show` prints them. `BLESS=1 cargo test --test compiler golden` rewrites.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

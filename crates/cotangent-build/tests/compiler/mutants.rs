@@ -1,6 +1,6 @@
 //! How good the certificate is: takes every declared adjoint of the library, and every short tangent as it is derived, breaks it in every
 //! systematic way, gives the breakages that still build. What holds after it: each of those means the same as the rule it was made from,
-//! with the reason beside it in `tests/mutants.txt`; and every derived rule, pasted into its spec as it prints, is certified. `BLESS=1 cargo test --test mutants` rewrites that file, new lines without a reason,
+//! with the reason beside it in `tests/mutants.txt`; and every derived rule, pasted into its spec as it prints, is certified. `BLESS=1 cargo test --test compiler mutants` rewrites that file, new lines without a reason,
 //! which fail until somebody writes one.
 
 use cotangent_build::certify::{certify, writable};

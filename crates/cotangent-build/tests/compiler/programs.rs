@@ -2,8 +2,7 @@
 //! are made of, every stage of the compiler with the interpreter, and generated code with differences. What holds after it: derivatives are those of
 //! the value, by the inputs of `wrt` alone, and no tensor's place is taken while it is needed.
 
-mod generated;
-
+use crate::generated::{compile, folder, render};
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::TensorId;
@@ -14,7 +13,6 @@ use cotangent_build::plain::specialise::specialise;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, Options, nest, pipeline, spec};
-use generated::{compile, folder, render};
 use std::collections::BTreeMap;
 use std::process::Command;
 
@@ -502,7 +500,7 @@ fn generated_code_trains() {
     let text = mlp("{name: small, B: 8, D: 24, H: 16, C: 4, dtype: f64}");
     let folder = folder("programs", &[("mlp", &text)]);
     render(&folder, "programs", Build::new().instruction_sets([InstructionSet::Portable]));
-    std::fs::write(folder.join("main.rs"), include_str!("programs/mlp.rs")).expect("the file is written");
+    std::fs::write(folder.join("main.rs"), include_str!("../programs/mlp.rs")).expect("the file is written");
     compile(&folder, "2024", "main.rs", &["-o", "main"]);
-    generated::run(&mut Command::new(folder.join("main")));
+    crate::generated::run(&mut Command::new(folder.join("main")));
 }

@@ -6,9 +6,8 @@
 //! derivative that the op's rules say; signatures name inputs, outputs and their duals alone. `EMITTED=5000` makes more specs, `EMITTED_SEED=7`
 //! one, with its text. A spec that fails is made smaller until nothing can be left out.
 
-mod generated;
-mod specs;
-
+use crate::panics::caught;
+use crate::specs::{Document, Style, document};
 use cotangent_build::certify::{Certified, Sampler};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::{self, Compiled};
@@ -22,10 +21,7 @@ use cotangent_build::nest::{self, Node, Place};
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{DType, InstructionSet, Options, pipeline, spec, validate};
-use specs::{Document, Style, document};
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -186,13 +182,6 @@ fn work(op: &Op, extents: &[Vec<usize>]) -> usize {
     rules.chain(functions).map(turns).sum()
 }
 
-thread_local! {
-    /// The last panic, with its place.
-    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
-    /// Whether the compiler runs, whose panics are caught.
-    static COMPILING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more, or all that there are.
 fn options(seed: u64) -> Options {
     use InstructionSet::{Avx2, Avx512, Portable};
@@ -215,23 +204,15 @@ fn outcomes(cases: &mut [Case], folder: &Path) -> Vec<Outcome> {
     let mut outcomes: Vec<Option<Outcome>> = vec![None; cases.len()];
     let mut good: Vec<(usize, Built)> = Vec::new();
     for (n, case) in cases.iter_mut().enumerate() {
-        COMPILING.set(true);
-        let mut result = catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options)));
+        let mut result = caught(|| built(case, &mut sources, &options));
         while matches!(&result, Ok(Err(why)) if why == TOO_MUCH) {
             case.document = case.document.halved();
-            result = catch_unwind(AssertUnwindSafe(|| built(case, &mut sources, &options)));
+            result = caught(|| built(case, &mut sources, &options));
         }
-        COMPILING.set(false);
         match result {
             Ok(Ok(built)) => good.push((n, built)),
             Ok(Err(diagnostics)) => outcomes[n] = Some(Outcome::Refused(diagnostics)),
-            Err(panic) => {
-                // Of a thread that the compiler started only the message is known.
-                let said = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-                let what = PANIC.take();
-                let what = if what.is_empty() { said } else { what };
-                outcomes[n] = Some(Outcome::Wrong("panic", what.replace('\n', " ")));
-            }
+            Err(panic) => outcomes[n] = Some(Outcome::Wrong("panic", panic.replace('\n', " "))),
         }
     }
     good.retain_mut(|(n, built)| {
@@ -332,8 +313,8 @@ fn compiled(
     }
     let text = &files["mod.rs"];
     std::fs::write(folder.join("kernels.rs"), text).expect("the kernels are written");
-    std::fs::write(folder.join("main.rs"), include_str!("emitted/runner.rs")).expect("the program is written");
-    let mut rustc = generated::rustc();
+    std::fs::write(folder.join("main.rs"), include_str!("../emitted/runner.rs")).expect("the program is written");
+    let mut rustc = crate::generated::rustc();
     rustc.args([
         "--edition",
         "2024",
@@ -984,7 +965,7 @@ fn shrunk(case: &Case, kind: &'static str, what: String, folder: &Path) -> (Case
 
 /// A folder of its own, so that two runs do not meet.
 fn folder(name: &str) -> PathBuf {
-    generated::folder(&format!("emitted_{}_{name}", std::process::id()), &[])
+    crate::generated::folder(&format!("emitted_{}_{name}", std::process::id()), &[])
 }
 
 #[test]
@@ -998,14 +979,6 @@ fn emitted_code_computes_its_formula() {
     let mut tally = Tally::default();
     let mut refused = Vec::new();
     let mut failures: Vec<(Case, &'static str, String)> = Vec::new();
-    // Failures of the compiler are told once, with their specs; others at once.
-    let told_at_once = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        PANIC.set(info.to_string());
-        if !COMPILING.get() {
-            told_at_once(info);
-        }
-    }));
     // Two crates at a time: the first half of rustc runs on one core.
     let next = AtomicUsize::new(0);
     let worker = |n: usize| {
@@ -1062,7 +1035,6 @@ fn emitted_code_computes_its_formula() {
             told.push_str(&format!("seed {}, {kind}: {why}\n{}\n", case.seed, small.document.text()));
         }
     }
-    _ = std::panic::take_hook();
     ["batch_0", "batch_1", "shrunk"].iter().for_each(|name| _ = std::fs::remove_dir_all(folder(name)));
     assert!(failures.is_empty(), "{} of {} specs fail\n{told}", failures.len(), seeds.len());
     if seeds.len() as u64 >= SEEDS {

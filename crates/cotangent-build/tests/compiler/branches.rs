@@ -2,8 +2,7 @@
 //! so, compares every function at every stage and the generated code with derivatives by hand. What holds after it: nothing of a branch that is not
 //! taken gets into a derivative; norms at zero have the derivative zero; the table of kinks in `docs/language.md` is true line by line.
 
-mod generated;
-
+use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
@@ -12,7 +11,6 @@ use cotangent_build::index::{Entry, Stmt, TensorId};
 use cotangent_build::plain::{self, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, Options, nest, pipeline};
-use generated::{compile, folder, render, run};
 use std::collections::BTreeMap;
 use std::f64::consts::LN_2;
 use std::fmt::Write as _;
@@ -494,7 +492,7 @@ fn parts(text: &str) -> Vec<&str> {
     all
 }
 
-const LANGUAGE: &str = include_str!("../../../docs/language.md");
+const LANGUAGE: &str = include_str!("../../../../docs/language.md");
 
 #[test]
 fn the_table_of_kinks_holds() {

@@ -1,7 +1,7 @@
 //! Generated kernels against hand-written loops, ndarray and matrixmultiply: takes nothing, prints the time of each at the same shapes and data.
 //!
 //! ```text
-//! cargo bench --bench hand_versus_generated
+//! cargo bench -p hand_versus_generated
 //! ```
 //!
 //! The contestants of a group compute the same thing: before anything is timed, each result is compared with the hand-written loops. A group is an op

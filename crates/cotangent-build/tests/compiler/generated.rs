@@ -1,8 +1,5 @@
 //! Generated code under rustc: takes specs, gives the files that builds render of them, and what programs print that use these.
 
-// Each test takes the part that it needs.
-#![allow(dead_code)]
-
 use cotangent_build::Build;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -2,10 +2,8 @@
 //! What holds after it: they compile without a warning in both editions and without `std`, the portable one without unsafe code, and every
 //! choice of instruction sets computes what the others compute on the same instructions.
 
-mod generated;
-
+use crate::generated::{compile, folder, render, run};
 use cotangent_build::{Build, InstructionSet};
-use generated::{compile, folder, render, run};
 use std::path::Path;
 use std::process::Command;
 
@@ -18,8 +16,8 @@ const OPS: [(&str, &str); 3] = [
 
 /// Straight lines, with functions on lanes.
 const PROGRAMS: [(&str, &str); 2] = [
-    ("quadrotor", include_str!("../../../programs/quadrotor.yaml")),
-    ("arm", include_str!("../../../programs/arm.yaml")),
+    ("quadrotor", include_str!("../../../../programs/quadrotor.yaml")),
+    ("arm", include_str!("../../../../programs/arm.yaml")),
 ];
 
 #[test]

@@ -2,8 +2,7 @@
 //! stage with the interpreter, and generated code with loops written in Rust. What holds after it: value, tangent, adjoint and the tangent of the
 //! adjoint are those of the unrolled steps.
 
-mod generated;
-
+use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Sampler;
 use cotangent_build::certify::field::M61;
 use cotangent_build::diagnostic::{Code, Diagnostics};
@@ -14,7 +13,6 @@ use cotangent_build::library::Library;
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, Options, derive, nest, pipeline, plain, spec};
-use generated::{compile, folder, render, run};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -511,7 +509,7 @@ fn generated_code_runs_the_loop() {
     let text = with_instances(&program("lstm"), "  - {name: steps, T: 16, D: 5, H: 7, dtype: f64}\n");
     let folder = folder("recurrences", &[("lstm", &text)]);
     render(&folder, "programs", Build::new().instruction_sets([InstructionSet::Portable]));
-    std::fs::write(folder.join("main.rs"), include_str!("recurrences/lstm.rs")).expect("the file is written");
+    std::fs::write(folder.join("main.rs"), include_str!("../recurrences/lstm.rs")).expect("the file is written");
     compile(&folder, "2024", "main.rs", &["-o", "main"]);
     run(&mut Command::new(folder.join("main")));
 }

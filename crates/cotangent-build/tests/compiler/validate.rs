@@ -1,5 +1,6 @@
 //! Validation of translations: what of the library is validated, and that faults planted in nests are found.
 
+use crate::panics::caught;
 use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::emit::Compiled;
@@ -9,7 +10,6 @@ use cotangent_build::nest::{Node, Place, Test, Tile, Update, Value};
 use cotangent_build::plain::{Function, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Options, pipeline, spec, validate};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 /// The kernels of every spec of a folder, or of one text, after scheduling.
@@ -281,12 +281,11 @@ impl Planter {
 #[test]
 fn planted_faults_are_found() {
     let (mut found, mut missed) = (0, Vec::new());
-    std::panic::set_hook(Box::new(|_| {}));
     for text in SUBJECTS.into_iter() {
         each(
             &[(format!("{}.yaml", text.split_whitespace().nth(1).expect("a name")), text.to_string())],
             &mut |c, compiled| {
-                let clean = catch_unwind(AssertUnwindSafe(|| validate::validate(c, &compiled)));
+                let clean = caught(|| validate::validate(c, &compiled));
                 assert!(clean.is_ok(), "{text} is fine");
                 for f in 0..compiled.nests.len() {
                     for n in 0..compiled.nests[f].len() {
@@ -307,9 +306,7 @@ fn planted_faults_are_found() {
                             // For that class of machines alone.
                             nests.iter_mut().for_each(|nests| nests.retain(|n| n.machines.contains(&machine)));
                             let spoiled = Compiled { kernel: compiled.kernel.clone(), nests, ..compiled };
-                            let caught =
-                                catch_unwind(AssertUnwindSafe(|| validate::function(c, &spoiled, entry))).is_err();
-                            if caught {
+                            if caught(|| validate::function(c, &spoiled, entry)).is_err() {
                                 found += 1;
                             } else {
                                 missed.push(format!(
@@ -323,7 +320,6 @@ fn planted_faults_are_found() {
             },
         );
     }
-    let _ = std::panic::take_hook();
     println!("{found} planted faults found, {} not:\n{}", missed.len(), missed.join("\n"));
     // Some change nothing: a guard that always holds one turn earlier, a first value that is added to zero, an element that is not the maximum, a lane that
     // two vectors write, sums that are zero whatever the numbers.

@@ -1,0 +1,31 @@
+//! The tests of the compiler, in one program: it is linked once, and its tests run beside each other. What takes times stands alone (`scale.rs`).
+
+mod branches;
+mod build;
+mod builder;
+mod c;
+mod calls;
+mod certificate;
+mod derive;
+mod emitted;
+mod formulas;
+mod generated;
+mod golden;
+mod hostile;
+mod layouts;
+mod mutants;
+mod names;
+mod order;
+mod panics;
+mod programs;
+mod random;
+mod recurrences;
+mod reference;
+mod render;
+mod specs;
+mod stack;
+mod straight;
+mod text;
+mod tiles;
+mod ui;
+mod validate;
