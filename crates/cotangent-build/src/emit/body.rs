@@ -69,6 +69,7 @@ pub fn stmts(
         tile: None,
         tried: Tried::No,
         changed: BTreeSet::new(),
+        zeros: BTreeSet::new(),
     };
     changed(&n.body, &mut w.changed);
     let (panels, locals): (Vec<&Local>, Vec<_>) = n.locals.iter().partition(|l| l.is_panel(k));
@@ -185,6 +186,8 @@ struct Writer<'a> {
     tried: Tried,
     /// The registers that change after they are set.
     changed: BTreeSet<RegisterId>,
+    /// The variables of loops that run once: there is no loop in the text.
+    zeros: BTreeSet<VarId>,
 }
 
 /// Where the text stands.
@@ -245,6 +248,11 @@ impl<'a> Writer<'a> {
         let row = |t: &Tile| t.rows.iter().position(|r| *r == var).map(Size::Rows);
         let size = self.tile.and_then(|t| if t.vector == var { Some(Size::Vectors) } else { row(t) });
         size.map_or_else(|| Expr::whole(self.n.vars[var].extent), |s| Expr::name(self.names.size(s)))
+    }
+
+    /// Whether a loop runs once, whatever the constants of a tile.
+    fn once(&self, var: VarId) -> bool {
+        self.n.vars[var].extent == 1 && self.tile.is_none_or(|t| t.vector != var && !t.rows.contains(&var))
     }
 
     /// The call of a tile; it becomes a function unless there is one that does the same.
@@ -333,7 +341,15 @@ impl<'a> Writer<'a> {
     fn of_tile(&self, t: &Tile, names: &Names) -> Vec<Stmt> {
         // No tile is within another.
         let mut tiles = Vec::new();
-        Writer { names, tile: Some(t), tiles: &mut tiles, changed: self.changed.clone(), ..*self }.within(&t.body)
+        Writer {
+            names,
+            tile: Some(t),
+            tiles: &mut tiles,
+            changed: self.changed.clone(),
+            zeros: BTreeSet::new(),
+            ..*self
+        }
+        .within(&t.body)
     }
 
     /// Whether what is done to a place depends on the flag.
@@ -409,6 +425,10 @@ impl<'a> Writer<'a> {
                 out.push(Stmt::Comment(format!("{text}{place}")));
             }
             Node::Loop { var, body } if let Some(all) = self.vectors(*var, body) => out.extend(all),
+            Node::Loop { var, body } if self.once(*var) => {
+                self.zeros.insert(*var);
+                self.nodes(body, out);
+            }
             Node::Loop { var, body } => {
                 let (name, extent) = (Path::name(self.names.var(*var)), self.extent(*var));
                 out.push(Stmt::For { var: name, extent, body: self.within(body) });
@@ -779,7 +799,7 @@ impl<'a> Writer<'a> {
     /// The same; of elements, vectors are as far apart as they have lanes.
     fn terms(&self, l: &Linear, elements: bool) -> (Vec<Expr>, Vec<Expr>) {
         let (mut plus, mut minus) = (Vec::new(), Vec::new());
-        for (v, c) in &l.terms {
+        for (v, c) in l.terms.iter().filter(|(v, _)| !self.zeros.contains(v)) {
             let name = Expr::name(self.names.var(*v));
             let lanes = self
                 .tile
