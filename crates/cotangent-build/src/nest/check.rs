@@ -159,7 +159,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A tile is a function: it knows what it is given, and sets its own registers. Where it is called its accesses are in bounds.
+    /// A tile is a function: it knows what it is given, and sets its own registers. Where it is called its accesses are
+    /// in bounds.
     fn tile(&mut self, t: &Tile) -> Result<(), String> {
         for (var, value) in &t.params {
             self.linear(value)?;

@@ -1,13 +1,15 @@
-//! Joining of dimensions: takes statements, gives them with loops joined whose coordinates follow each other in every tensor.
+//! Joining of dimensions: takes statements, gives them with loops joined whose coordinates follow each other in every
+//! tensor.
 //!
-//! A tensor seen with joined dimensions is an alias, a tensor of its own in [`Space`]. Holds after it: a joined variable keeps the number
-//! of the inner one; the outer one has extent 1 and stands nowhere.
+//! A tensor seen with joined dimensions is an alias, a tensor of its own in [`Space`]. Holds after it: a joined
+//! variable keeps the number of the inner one; the outer one has extent 1 and stands nowhere.
 
 use super::*;
 use crate::plain::{self, Expr, Stmt, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The tensors that scheduling sees: the kernel's, locals without the dimensions that loops took over, aliases and panels.
+/// The tensors that scheduling sees: the kernel's, locals without the dimensions that loops took over, aliases and
+/// panels.
 #[derive(Clone)]
 pub struct Space {
     pub kernel: plain::Kernel,
@@ -71,8 +73,8 @@ pub fn accesses(s: &Stmt) -> Vec<&plain::Access> {
     all
 }
 
-/// Joins what can be joined, in statements that run over the same variables. Variables in `fixed` are others' loops. Those that a reduction binds
-/// keep their order, as it is that of the sum.
+/// Joins what can be joined, in statements that run over the same variables. Variables in `fixed` are others' loops.
+/// Those that a reduction binds keep their order, as it is that of the sum.
 pub fn coalesce(space: &mut Space, stmts: &mut [Stmt], fixed: &BTreeSet<usize>) {
     if stmts.iter().any(|s| has_index_test(&s.value)) {
         return;
@@ -109,7 +111,8 @@ pub fn coalesce(space: &mut Space, stmts: &mut [Stmt], fixed: &BTreeSet<usize>) 
     }
 }
 
-/// Where `a` is directly outside of `b`: the position of `a`, or nothing where neither stands; `None` where they do not follow each other.
+/// Where `a` is directly outside of `b`: the position of `a`, or nothing where neither stands; `None` where they do not
+/// follow each other.
 fn follows(k: &Kernel, x: &plain::Access, a: usize, b: usize, extent: usize) -> Option<Option<usize>> {
     let at = |v: usize| -> Vec<usize> {
         (0..x.positions.len()).filter(|d| x.positions[*d].numerator.coefficient(v) != 0).collect()

@@ -1,5 +1,5 @@
-//! Decided tests: takes nodes, gives them without the tests that the ranges of their variables decide, and without what never runs: at a border a
-//! read may be outside for every turn.
+//! Decided tests: takes nodes, gives them without the tests that the ranges of their variables decide, and without what
+//! never runs: at a border a read may be outside for every turn.
 //!
 //! Holds after it: no test around nodes is decided by the loops that it stands in; no loop is empty.
 

@@ -1,8 +1,9 @@
-//! Epilogues: takes the steps of a function, gives for each reduction the elementwise steps behind it that compute one element from each of its
-//! results, as statements over its own variables. A tile runs them on its accumulators, before anything is stored.
+//! Epilogues: takes the steps of a function, gives for each reduction the elementwise steps behind it that compute one
+//! element from each of its results, as statements over its own variables. A tile runs them on its accumulators, before
+//! anything is stored.
 //!
-//! Holds after it: an epilogue reads what the reduction and the epilogue's own steps write at the element at hand alone; everything else that it
-//! reads was there before the reduction began.
+//! Holds after it: an epilogue reads what the reduction and the epilogue's own steps write at the element at hand
+//! alone; everything else that it reads was there before the reduction began.
 
 use crate::index::{Binary, TensorId, Unary};
 use crate::plain::{Access, Cond, Expr, Step, Stmt};

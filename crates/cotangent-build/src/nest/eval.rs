@@ -1,4 +1,5 @@
-//! The interpreter of nests: takes a nest, numbers and a memory that holds its tensors in storage order; runs it just as the generated code would.
+//! The interpreter of nests: takes a nest, numbers and a memory that holds its tensors in storage order; runs it just
+//! as the generated code would.
 
 use super::*;
 use crate::index::eval::Number;

@@ -1,5 +1,6 @@
-//! Fusion: takes the steps of a function, gives them as a tree in which steps that follow each other share outer loops where that is legal: a
-//! local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not matrices).
+//! Fusion: takes the steps of a function, gives them as a tree in which steps that follow each other share outer loops
+//! where that is legal: a local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not
+//! matrices).
 
 use crate::index::TensorId;
 use crate::plain::{Access, Part, Position, Scan, Step, Stmt, written_once};
@@ -88,14 +89,16 @@ struct Fuser {
     in_turn: bool,
 }
 
-/// A run of steps that can share a loop: its variable in each, and the storage dimension of each tensor that it selects.
+/// A run of steps that can share a loop: its variable in each, and the storage dimension of each tensor that it
+/// selects.
 struct Run {
     vars: Vec<usize>,
     dims: BTreeMap<TensorId, usize>,
 }
 
 impl Fuser {
-    /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn loses that of the turns.
+    /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn
+    /// loses that of the turns.
     fn recurrence(&mut self, scan: &Scan) -> Vec<Tree> {
         // How many statements touch each local, and the places of its accesses.
         let mut places: BTreeMap<TensorId, Vec<Vec<usize>>> = BTreeMap::new();
@@ -191,8 +194,9 @@ impl Fuser {
         shares
     }
 
-    /// The longest run from the start that shares a local, over any free variable of the first statement; outermost dimensions first. A loop that leaves
-    /// the ones inside it to jump over memory is the last resort, and none where what it saves is small.
+    /// The longest run from the start that shares a local, over any free variable of the first statement; outermost
+    /// dimensions first. A loop that leaves the ones inside it to jump over memory is the last resort, and none where
+    /// what it saves is small.
     fn best(&self, items: &[Item]) -> Option<Run> {
         let Step::Stmt(first) = &items[0].step else { return None };
         let mut best: Option<((bool, usize), Run)> = None;
@@ -270,7 +274,8 @@ impl Fuser {
     }
 }
 
-/// Whether a loop over `v` leaves none to the others that runs along memory: where `v` selects what is contiguous, and others run across.
+/// Whether a loop over `v` leaves none to the others that runs along memory: where `v` selects what is contiguous, and
+/// others run across.
 fn jumps(item: &Item, v: usize) -> bool {
     let Step::Stmt(s) = &item.step else { return false };
     accesses(s).into_iter().any(|a| {
@@ -279,8 +284,8 @@ fn jumps(item: &Item, v: usize) -> bool {
     })
 }
 
-/// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it, and touches no other turn's.
-/// `places`: the statements of each segment that touch it.
+/// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it,
+/// and touches no other turn's. `places`: the statements of each segment that touch it.
 fn turn_dimension(scan: &Scan, t: TensorId, places: &[Vec<usize>]) -> Option<usize> {
     let mut dim = None;
     for (segment, places) in scan.segments.iter().zip(places) {
@@ -326,8 +331,9 @@ fn matching(
     })
 }
 
-/// Whether a sum is better off as a tile of its own than in a loop over `v`: it reads elements again for each value of `v`, and the loop would take
-/// away the tile's lanes, or its rows where others run across them. A sum along what is contiguous, one a row, loses little.
+/// Whether a sum is better off as a tile of its own than in a loop over `v`: it reads elements again for each value of
+/// `v`, and the loop would take away the tile's lanes, or its rows where others run across them. A sum along what is
+/// contiguous, one a row, loses little.
 fn tiles(s: &Stmt, v: usize, in_turn: bool) -> bool {
     let (mut again, mut column, mut across) = (false, false, in_turn);
     s.value.accesses(&mut |a| {

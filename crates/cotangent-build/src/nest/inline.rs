@@ -1,5 +1,5 @@
-//! Tiles without their calls: takes nests, gives them with the bodies of tiles where these are called. It is what analyses look at that follow a
-//! coordinate through all loops around it.
+//! Tiles without their calls: takes nests, gives them with the bodies of tiles where these are called. It is what
+//! analyses look at that follow a coordinate through all loops around it.
 //!
 //! Holds after it: no node is a [`Node::Tile`], and the nest does what it did.
 

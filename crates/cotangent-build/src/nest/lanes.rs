@@ -1,11 +1,11 @@
 //! Lanes: takes scalar values and a variable, gives values over lanes along it, and elementwise statements written so.
 //!
-//! Holds after it: what moves with the lanes moves by one element; what differs between lanes is computed on both sides and chosen.
+//! Holds after it: what moves with the lanes moves by one element; what differs between lanes is computed on both sides
+//! and chosen.
 
+use super::builder::{Builder, Map, add, nest};
 use super::coalesce::accesses;
 use super::epilogue;
-use super::schedule::{Map, Scheduler, nest};
-use super::tile::add;
 use super::*;
 use crate::plain::{self, Cond, Expr, Stmt};
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 /// Marks what moves with the lanes while a term is lowered; no loop's variable.
 pub(super) const LANE: VarId = usize::MAX;
 
-/// Rows of at most so many elements are written in lanes here. Of longer ones the compiler of the output makes lanes, choices included; these it runs
-/// one by one, with a branch for each choice.
+/// Rows of at most so many elements are written in lanes here. Of longer ones the compiler of the output makes lanes,
+/// choices included; these it runs one by one, with a branch for each choice.
 const SHORT: usize = 64;
 
 /// Along a variable an access stands still, moves by one element, or else.
@@ -36,9 +36,9 @@ pub(super) fn along(a: &plain::Access, v: usize) -> Along {
     }
 }
 
-/// One turn of a tile's reduction: loops over rows and vectors, and the registers that hold what was read. What does not differ between rows or
-/// vectors is read once, outside of their loops.
-pub(super) struct Turn {
+/// One iteration of a tile's reduction: loops over rows and vectors, and the registers that hold what was read. What
+/// does not differ between rows or vectors is read once, outside of their loops.
+pub(super) struct Iteration {
     /// The loops, outermost first, each with what its body begins with.
     loops: Vec<(VarId, Vec<Node>)>,
     /// What stands before each loop, and in the innermost one.
@@ -46,10 +46,10 @@ pub(super) struct Turn {
     known: Vec<(Value, Slot)>,
 }
 
-impl Turn {
+impl Iteration {
     /// Over loops, outermost first, each with what its body begins with.
     pub fn new(loops: Vec<(VarId, Vec<Node>)>) -> Self {
-        Turn { levels: vec![Vec::new(); loops.len() + 1], loops, known: Vec::new() }
+        Iteration { levels: vec![Vec::new(); loops.len() + 1], loops, known: Vec::new() }
     }
     /// A node of the innermost loop.
     pub fn push(&mut self, node: Node) {
@@ -79,9 +79,10 @@ impl Turn {
     }
 }
 
-impl Scheduler<'_> {
-    /// An elementwise statement that chooses among values along short rows, in lanes; `None` for any other. Its variables are joined as far as possible.
-    pub(super) fn chosen(&mut self, s: &Stmt, fixed: &BTreeMap<usize, usize>) -> Option<Vec<Node>> {
+impl Builder<'_> {
+    /// An elementwise statement that chooses among values along short rows, in lanes; `None` for any other. Its
+    /// variables are joined as far as possible.
+    pub fn elementwise_lanes(&mut self, s: &Stmt, fixed: &BTreeMap<usize, usize>) -> Option<Vec<Node>> {
         let own = |v: &usize| s.vars[*v].extent > 1 && !fixed.contains_key(v);
         let lane = (0..s.vars.len()).filter(own).find(|v| along(&s.target, *v) == Along::Contiguous)?;
         let extent = s.vars[lane].extent;
@@ -90,8 +91,9 @@ impl Scheduler<'_> {
         if extent > SHORT || !chooses(&s.value) || !epilogue::cheap(&s.value) || !accesses(s).iter().all(fits) {
             return None;
         }
-        // A power of two, so that the last vector ends with the row: what it has in common with the one before is not written again.
-        let most = extent.min(self.machine.bytes / self.size());
+        // A power of two, so that the last vector ends with the row: what it has in common with the one before is not
+        // written again.
+        let most = extent.min(self.machine.bytes / self.space.kernel.dtype.bytes());
         let width = 1 << most.checked_ilog2().filter(|n| *n > 0)?;
         let mut map = self.fixed_map(s, fixed);
         let loops = self.loops_of(s, (0..s.vars.len()).filter(|v| own(v) && *v != lane), &mut map);
@@ -122,10 +124,10 @@ impl Scheduler<'_> {
     ) -> Vec<Node> {
         let mut map = map.clone();
         map[lane] = at.clone();
-        let target = self.access(&s.target, &map);
+        let target = self.lowering().access(&s.target, &map);
         map[lane] = add(&at, &Linear::var(LANE));
         // A choice that no read decides is one still, and no test around the row.
-        let (tests, value) = self.lower(&s.value, &map);
+        let (tests, value) = self.lowering().lower(&s.value, &map);
         assert!(tests.is_empty(), "no access is guarded");
         let value = self.lanes(value, width, None, None);
         let mut out = Vec::new();
@@ -135,14 +137,9 @@ impl Scheduler<'_> {
         out
     }
 
-    /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a register if `step` is there.
-    pub(super) fn lanes(
-        &mut self,
-        v: Value,
-        width: usize,
-        partial: Option<usize>,
-        mut step: Option<&mut Turn>,
-    ) -> Value {
+    /// A scalar value as lanes: reads that move with the lanes become lanes, what stands still a splat, each in a
+    /// register if `step` is there.
+    pub fn lanes(&mut self, v: Value, width: usize, partial: Option<usize>, mut step: Option<&mut Iteration>) -> Value {
         if let Value::Register(slot) = &v
             && self.nest.registers[slot.register].lanes.is_some()
         {
@@ -161,7 +158,7 @@ impl Scheduler<'_> {
                 // In the last position alone, or there is only the first lane.
                 a.positions.iter_mut().for_each(|p| p.numerator.terms.retain(|(v, _)| *v != LANE));
                 // A panel is as wide as its vectors; an argument may end before.
-                let whole = self.is_panel(a.tensor);
+                let whole = self.lowering().is_panel(a.tensor);
                 let count = partial.filter(|_| !whole).unwrap_or(width);
                 self.once(Value::Lanes(a, width, count), width, step)
             }
@@ -193,7 +190,7 @@ impl Scheduler<'_> {
         b: Value,
         width: usize,
         partial: Option<usize>,
-        mut step: Option<&mut Turn>,
+        mut step: Option<&mut Iteration>,
     ) -> Value {
         match t {
             Test::Value(op, l, r) => {
@@ -231,9 +228,9 @@ impl Scheduler<'_> {
         }
     }
 
-    /// A register with a value that several accumulators take: set as far outside as it can be, an array where loops that it depends on are not the
-    /// outermost ones.
-    fn once(&mut self, value: Value, width: usize, step: Option<&mut Turn>) -> Value {
+    /// A register with a value that several accumulators take: set as far outside as it can be, an array where loops
+    /// that it depends on are not the outermost ones.
+    fn once(&mut self, value: Value, width: usize, step: Option<&mut Iteration>) -> Value {
         let Some(step) = step else { return value };
         if let Some((_, slot)) = step.known.iter().find(|(v, _)| *v == value) {
             return Value::Register(slot.clone());
@@ -241,7 +238,8 @@ impl Scheduler<'_> {
         let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
         let moving = step.moving(&value);
         let outside = moving.iter().enumerate().take_while(|(n, at)| n == *at).count();
-        // Within all loops it is a register of one turn. So it is where a loop begins with more than a value: the compiler of the output takes it out.
+        // Within all loops it is a register of one turn. So it is where a loop begins with more than a value: the
+        // compiler of the output takes it out.
         let begins = moving.iter().any(|n| !step.loops[*n].1.is_empty());
         let innermost = begins || moving.len() == step.loops.len();
         let dims = if innermost { &[][..] } else { &moving[outside..] };
@@ -255,12 +253,6 @@ impl Scheduler<'_> {
         let slot = Slot { register, at: vars.iter().map(|v| Linear::var(*v)).collect() };
         step.known.push((value, slot.clone()));
         Value::Register(slot)
-    }
-
-    pub(super) fn init(&mut self, name: &str, lanes: Option<usize>, value: Value, out: &mut Vec<Node>) -> RegisterId {
-        let register = self.register(name, lanes, Vec::new());
-        out.push(Node::Init { register, value });
-        register
     }
 }
 

@@ -1,12 +1,44 @@
-//! Lowering of values: takes expressions of the plain IR and a map of their variables, gives values of the nest and the tests under which
-//! they are present.
+//! Lowering of values: takes expressions of the plain IR and a map of their variables, gives values of the nest and the
+//! tests under which they are present. It changes nothing.
 
-use super::schedule::{Map, Scheduler};
+use super::builder::Map;
+use super::coalesce::Space;
 use super::*;
 use crate::plain::{self, Cond, Expr, Stmt};
 
-impl Scheduler<'_> {
-    pub(super) fn access(&self, a: &plain::Access, map: &Map) -> Access {
+/// Answers questions about the tensors and statements of one function.
+#[derive(Clone, Copy)]
+pub(super) struct Lowering<'a> {
+    pub space: &'a Space,
+    /// How many tensors the kernel has: ids behind them are of aliases and panels.
+    pub kernel_tensors: usize,
+}
+
+impl Lowering<'_> {
+    /// Whether a tensor holds packed operands.
+    pub fn is_panel(&self, t: TensorId) -> bool {
+        t.0 >= self.kernel_tensors
+    }
+
+    /// The guards of an access as tests.
+    pub fn tests_of(&self, a: &plain::Access, map: &Map) -> Vec<Test> {
+        let mut tests = Vec::new();
+        for (p, extent) in a.positions.iter().zip(&self.space.kernel.tensor(a.tensor).shape) {
+            if p.guard.any() {
+                let test = Test::Within {
+                    numerator: p.numerator.substitute(&|v| map[v].clone()),
+                    divisor: p.divisor,
+                    extent: *extent,
+                };
+                if !tests.contains(&test) {
+                    tests.push(test);
+                }
+            }
+        }
+        tests
+    }
+
+    pub fn access(&self, a: &plain::Access, map: &Map) -> Access {
         let positions = a
             .positions
             .iter()
@@ -21,7 +53,7 @@ impl Scheduler<'_> {
     }
 
     /// A value that a reduction takes: the tests under which the coordinate counts, and the value.
-    pub(super) fn lower_reduced(&self, s: &Stmt, r: ReduceOp, map: &Map) -> (Vec<Test>, Value) {
+    pub fn lower_reduced(&self, s: &Stmt, r: ReduceOp, map: &Map) -> (Vec<Test>, Value) {
         if r == ReduceOp::Sum {
             return self.lower_term(&s.value, map);
         }
@@ -41,7 +73,7 @@ impl Scheduler<'_> {
     fn met_inside(&self, e: &Expr, map: &Map) -> Vec<Test> {
         match e {
             Expr::Const(_) => Vec::new(),
-            Expr::Read(a) => tests_of(&self.space.kernel, a, map),
+            Expr::Read(a) => self.tests_of(a, map),
             Expr::Unary(_, a) | Expr::Powf(a, _) => self.met_inside(a, map),
             Expr::Binary(_, a, b) => [self.met_inside(a, map), self.met_inside(b, map)].concat(),
             Expr::Where(c, a, b) => {
@@ -58,7 +90,8 @@ impl Scheduler<'_> {
         }
     }
 
-    /// As [`Self::met_inside`], of a condition: its second side is met only where the first does not decide, `inside` is no read.
+    /// As [`Self::met_inside`], of a condition: its second side is met only where the first does not decide, `inside`
+    /// is no read.
     fn met_in_test(&self, c: &Cond, map: &Map) -> Vec<Test> {
         let unless = |decided: Test, rest: Vec<Test>| {
             if rest.is_empty() { Vec::new() } else { vec![Test::Or(vec![decided, Test::all(rest)])] }
@@ -76,14 +109,14 @@ impl Scheduler<'_> {
     }
 
     /// The tests under which the value is present (an absent one is zero), and the value there.
-    pub(super) fn lower(&self, e: &Expr, map: &Map) -> (Vec<Test>, Value) {
+    pub fn lower(&self, e: &Expr, map: &Map) -> (Vec<Test>, Value) {
         let number = |e: &Expr| {
             let (tests, v) = self.lower(e, map);
             or_zero(tests, v)
         };
         match e {
             Expr::Const(c) => (Vec::new(), Value::Const(*c)),
-            Expr::Read(a) => (tests_of(&self.space.kernel, a, map), Value::Load(self.access(a, map))),
+            Expr::Read(a) => (self.tests_of(a, map), Value::Load(self.access(a, map))),
             Expr::Unary(Unary::Neg, a) => {
                 let (tests, a) = self.lower(a, map);
                 (tests, Value::Unary(Unary::Neg, Box::new(a)))
@@ -134,7 +167,7 @@ impl Scheduler<'_> {
     }
 
     /// A term that is added or stored: besides, `where(c, e, 0)` on coordinates is `e` under the test `c`.
-    pub(super) fn lower_term(&self, e: &Expr, map: &Map) -> (Vec<Test>, Value) {
+    pub fn lower_term(&self, e: &Expr, map: &Map) -> (Vec<Test>, Value) {
         match e {
             Expr::Where(c, a, b) if **b == Expr::Const(0.0) => {
                 let test = self.test(c, map);
@@ -160,7 +193,7 @@ impl Scheduler<'_> {
             Cond::Const(false) => Test::Or(Vec::new()),
             Cond::Index(op, a, b) => Test::Index(*op, linear(a), linear(b)),
             Cond::Value(op, a, b) => Test::Value(*op, number(a), number(b)),
-            Cond::Inside(a) => Test::all(tests_of(&self.space.kernel, a, map)),
+            Cond::Inside(a) => Test::all(self.tests_of(a, map)),
             Cond::And(a, b) => Test::And(vec![self.test(a, map), self.test(b, map)]),
             Cond::Or(a, b) => Test::Or(vec![self.test(a, map), self.test(b, map)]),
             Cond::Not(a) => Test::Not(Box::new(self.test(a, map))),
@@ -180,22 +213,4 @@ pub(super) fn or_zero(tests: Vec<Test>, v: Value) -> Value {
     } else {
         Value::Select(Box::new(Test::all(tests)), Box::new(v), Box::new(Value::Const(0.0)))
     }
-}
-
-/// The guards of an access as tests.
-pub(super) fn tests_of(kernel: &Kernel, a: &plain::Access, map: &Map) -> Vec<Test> {
-    let mut tests = Vec::new();
-    for (p, extent) in a.positions.iter().zip(&kernel.tensor(a.tensor).shape) {
-        if p.guard.any() {
-            let test = Test::Within {
-                numerator: p.numerator.substitute(&|v| map[v].clone()),
-                divisor: p.divisor,
-                extent: *extent,
-            };
-            if !tests.contains(&test) {
-                tests.push(test);
-            }
-        }
-    }
-    tests
 }

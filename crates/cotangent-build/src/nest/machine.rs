@@ -1,6 +1,7 @@
 //! The machines that schedules are made for: takes nothing, gives what a cost model needs to know of each.
 //!
-//! A class stands for many processors; the figures are those of common cores, and only choose among schedules that are all right.
+//! A class stands for many processors; the figures are those of common cores, and only choose among schedules that are
+//! all right.
 
 /// A class of machines, as `cotangent::isa::Machine`.
 #[derive(Debug, PartialEq)]
@@ -19,12 +20,13 @@ pub struct Machine {
     pub issue: f64,
     /// The first- and the second-level cache.
     pub caches: [Cache; 2],
-    /// Operands of a statement of fewer turns are not packed beyond 64 bytes, which are registers: such kernels need no scratch where memory is scarce.
+    /// Operands of a statement of fewer turns are not packed beyond 64 bytes, which are registers: such kernels need no
+    /// scratch where memory is scarce.
     pub packs_from: usize,
     /// The class whose order of summation it keeps, so that the two give the same bits.
     pub keeps: Option<&'static Machine>,
-    /// The architectures that have it, as `CARGO_CFG_TARGET_ARCH` calls them; empty for all but those of other classes. The runtime chooses by the same
-    /// (`cotangent::isa::Portable`).
+    /// The architectures that have it, as `CARGO_CFG_TARGET_ARCH` calls them; empty for all but those of other classes.
+    /// The runtime chooses by the same (`cotangent::isa::Portable`).
     pub archs: &'static [&'static str],
 }
 
@@ -59,8 +61,9 @@ pub const WIDE: Machine =
     Machine { name: "Wide", bytes: 32, latency: 4.0, packs_from: 0, archs: &["x86_64"], ..NARROW };
 /// AVX-512. Its full registers take two of the units that half of them take.
 pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
-/// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Of its 32 registers a tile leaves some to the compiler: measured, tiles
-/// of 24 accumulators spill and move more than they save. Its tiles add in the order of `Narrow`, and so have its bits.
+/// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Of its 32 registers a tile leaves some
+/// to the compiler: measured, tiles of 24 accumulators spill and move more than they save. Its tiles add in the order
+/// of `Narrow`, and so have its bits.
 pub const SCALAR: Machine = Machine {
     name: "Scalar",
     bytes: 4,
@@ -76,7 +79,8 @@ pub const SCALAR: Machine = Machine {
 /// Every class.
 pub const MACHINES: [&Machine; 4] = [&NARROW, &WIDE, &WIDEST, &SCALAR];
 
-/// The classes that an architecture may be of; every one where none is named. Whether WebAssembly has vectors is a feature of the target.
+/// The classes that an architecture may be of; every one where none is named. Whether WebAssembly has vectors is a
+/// feature of the target.
 pub fn of(arch: Option<&str>) -> Vec<&'static Machine> {
     let Some(arch) = arch else { return MACHINES.to_vec() };
     let vectors = |m: &&Machine| m.archs.contains(&arch);
@@ -95,7 +99,8 @@ impl Machine {
         self.caches[1].bytes / 16 * 3
     }
 
-    /// The most bytes of the scalars of a block of rows: they stay in the second-level cache while every panel of lanes passes by.
+    /// The most bytes of the scalars of a block of rows: they stay in the second-level cache while every panel of lanes
+    /// passes by.
     pub fn row_panel(&self) -> usize {
         self.caches[1].bytes / 2
     }

@@ -1,21 +1,26 @@
-//! The loop nest: what runs, in which order, with which registers; still no Rust text. Takes plain statements ([`schedule`]).
+//! The loop nest: what runs, in which order, with which registers; still no Rust text. Takes plain statements
+//! ([`schedule`]).
 //!
-//! Holds after it: every loop runs from 0 to a constant; every access is in bounds where it stands, by its loops or by the tests
-//! around it; registers are set before they are read; scalars and lanes do not mix.
+//! Holds after it: every loop runs from 0 to a constant; every access is in bounds where it stands, by its loops or by
+//! the tests around it; registers are set before they are read; scalars and lanes do not mix.
 
+mod builder;
 pub mod check;
 mod coalesce;
 mod decide;
 pub mod epilogue;
 pub mod eval;
+mod function;
 pub mod fuse;
 pub mod inline;
 pub(crate) mod lanes;
 mod lower;
 pub mod machine;
 pub mod plan;
+mod prepare;
 pub mod print;
 pub mod schedule;
+mod statement;
 pub mod straight;
 mod tile;
 pub(crate) mod trial;
@@ -41,8 +46,8 @@ pub struct Nest {
     pub body: Vec<Node>,
 }
 
-/// A scratch tensor on the stack: one of the kernel, without the dimensions of the loop that it lives in, or a panel of packed operands,
-/// whose id is none of the kernel's.
+/// A scratch tensor on the stack: one of the kernel, without the dimensions of the loop that it lives in, or a panel of
+/// packed operands, whose id is none of the kernel's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Local {
     pub tensor: TensorId,
@@ -84,7 +89,8 @@ pub struct Slot {
     pub at: Vec<Linear>,
 }
 
-/// Work of a fixed shape that stands in a function of its own and is called with where it is. Registers that it sets are its own.
+/// Work of a fixed shape that stands in a function of its own and is called with where it is. Registers that it sets
+/// are its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tile {
     /// The variables that it is given, and their values where it is called.
@@ -118,7 +124,8 @@ pub enum Node {
         tests: Vec<Test>,
         body: Vec<Node>,
     },
-    /// Runs without the branches that functions have for rare arguments, and again with them if one of the arguments was rare.
+    /// Runs without the branches that functions have for rare arguments, and again with them if one of the arguments
+    /// was rare.
     Trial {
         body: Vec<Node>,
     },
@@ -143,7 +150,8 @@ pub enum Node {
         into: RegisterId,
         from: Vec<Slot>,
     },
-    /// Turns a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or twice as many.
+    /// Turns a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or twice as
+    /// many.
     Transpose(Turned),
     /// Sets every element to zero.
     Fill(TensorId),

@@ -1,9 +1,10 @@
-//! Plans of programs: takes a kernel whose functions are whole programs, gives the same with large ones cut into stages, functions of their own that
-//! hand tensors on in a workspace.
+//! Plans of programs: takes a kernel whose functions are whole programs, gives the same with large ones cut into
+//! stages, functions of their own that hand tensors on in a workspace.
 //!
-//! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors that are needed at
-//! the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`] bytes, panels aside; what computes each element
-//! from the same one of a tensor that nothing needs any more writes it there.
+//! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors
+//! that are needed at the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`]
+//! bytes, panels aside; what computes each element from the same one of a tensor that nothing needs any more writes it
+//! there.
 
 use super::coalesce::rewrite;
 use super::epilogue;
@@ -19,9 +20,11 @@ use std::ops::Range;
 /// How small what stays together is.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Programs of at most so many operations are one function each: what they keep is small, and a call would cost as much as a step.
+    /// Programs of at most so many operations are one function each: what they keep is small, and a call would cost as
+    /// much as a step.
     pub program: u64,
-    /// Steps that follow each other make one stage up to so many operations: below it a call of a stage of its own shows.
+    /// Steps that follow each other make one stage up to so many operations: below it a call of a stage of its own
+    /// shows.
     pub stage: u64,
     /// The most bytes of a stage's own tensors on the stack.
     pub stack: usize,
@@ -151,7 +154,8 @@ fn fused(kernel: &Kernel, steps: &[Step], f: &Function, all: &BTreeMap<TensorId,
     out
 }
 
-/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines. `all`: how many steps of the function read each tensor.
+/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines. `all`: how many steps
+/// of the function read each tensor.
 fn takes_epilogue(
     kernel: &Kernel,
     f: &Function,
@@ -189,7 +193,8 @@ fn open(kernel: &Kernel, f: &Function, steps: &[Step]) -> bool {
     }
     let begun = |t: &TensorId| f.held.contains(t) || steps.contains(&Step::Fill(*t));
     let whole = |t: &TensorId, stmts: &[&Stmt]| written_once(stmts) == Some(kernel.tensor(*t).elements() as u128);
-    // What is filled in an earlier stage has parts here that are not the whole: it is taken to be open, and the stage goes on.
+    // What is filled in an earlier stage has parts here that are not the whole: it is taken to be open, and the stage
+    // goes on.
     matches!(steps.last(), Some(Step::Fill(_))) || parts.iter().any(|(t, stmts)| !begun(t) && !whole(t, stmts))
 }
 
@@ -281,8 +286,8 @@ fn stage(
     Function { name, kind: Kind::Stage, reads, writes, held, locals, steps, tiled, stages: Vec::new(), workspace }
 }
 
-/// Has statements write over what they are the last to read, where each element is computed from the same one: from there on the old tensor stands for
-/// the new one. Gives the pairs, and the stage that writes.
+/// Has statements write over what they are the last to read, where each element is computed from the same one: from
+/// there on the old tensor stands for the new one. Gives the pairs, and the stage that writes.
 fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId, usize)> {
     // The steps in order, and where each tensor is touched.
     let at: Vec<(usize, usize)> =
@@ -346,7 +351,8 @@ fn written_over(
     Some((new, old))
 }
 
-/// Places for tensors that live through the stages given: the largest first, each at the lowest place that none has which lives when it does.
+/// Places for tensors that live through the stages given: the largest first, each at the lowest place that none has
+/// which lives when it does.
 fn places(kernel: &Kernel, lives: &BTreeMap<TensorId, (usize, usize)>, stages: usize) -> Workspace {
     let mut order: Vec<TensorId> = lives.keys().copied().collect();
     order.sort_by_key(|t| (std::cmp::Reverse(bytes(kernel, *t)), *t));

@@ -1,11 +1,12 @@
-//! Trials: takes the loops of a function, gives them with those cut into blocks that call functions with a branch for rare arguments, each
-//! block a [`Node::Trial`]. The branch would keep the compiler from running the loop in lanes; so a whole block is tried without it.
+//! Trials: takes the loops of a function, gives them with those cut into blocks that call functions with a branch for
+//! rare arguments, each block a [`Node::Trial`]. The branch would keep the compiler from running the loop in lanes; so
+//! a whole block is tried without it.
 //!
-//! Holds after it: a trial can run again. What it writes it sets, and it reads of that only what it has set before. An element that is added
-//! to is set to its sum in scratch, from where it is copied once the trial holds.
+//! Holds after it: a trial can run again. What it writes it sets, and it reads of that only what it has set before. An
+//! element that is added to is set to its sum in scratch, from where it is copied once the trial holds.
 
+use super::builder::Builder;
 use super::inline::substitute;
-use super::schedule::Scheduler;
 use super::*;
 use std::collections::BTreeMap;
 
@@ -14,9 +15,9 @@ const BLOCK: usize = 256;
 /// Blocks are multiples of this where they can be: whole vectors of any machine.
 const GRAIN: usize = 16;
 
-impl Scheduler<'_> {
+impl Builder<'_> {
     /// Tries every innermost loop that can be tried and gains by it.
-    pub(super) fn trials(&mut self, nodes: Vec<Node>) -> Vec<Node> {
+    pub fn trials(&mut self, nodes: Vec<Node>) -> Vec<Node> {
         let mut out = Vec::new();
         for node in nodes {
             match node {
@@ -111,9 +112,7 @@ impl Scheduler<'_> {
     /// Room for the sums of a block, one a turn.
     fn scratch(&mut self, to: &Access, size: usize) -> TensorId {
         let name = format!("{}_sums", self.space.kernel.tensor(to.tensor).name);
-        let tensor = self.space.add(name.clone(), vec![size]);
-        self.nest.locals.push(Local { tensor, name, shape: vec![size] });
-        tensor
+        self.local(name, vec![size])
     }
 }
 
@@ -121,7 +120,8 @@ fn set(place: Access, value: Value) -> Node {
     Node::Update { place: Place::Element(place), how: Update::Set, value }
 }
 
-/// The elements that a turn of the loop over `var` adds to, if its body can be tried and calls a function that has a branch.
+/// The elements that a turn of the loop over `var` adds to, if its body can be tried and calls a function that has a
+/// branch.
 fn sums(var: VarId, body: &[Node]) -> Option<Vec<Access>> {
     let mut r = Reader {
         var,
