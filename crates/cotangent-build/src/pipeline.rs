@@ -1,4 +1,5 @@
-//! The pipeline: takes spec files, gives the generated files, stage by stage. Every stage's postcondition stands behind it.
+//! The pipeline: takes spec files, gives the generated files, stage by stage. Every stage's postcondition stands behind
+//! it.
 
 use crate::cache::Cache;
 use crate::certify::{Certified, certify};
@@ -30,8 +31,8 @@ pub const REFERENCE: &str = "test.mod.rs";
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
 
-/// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some. What the folder of a cache holds is not made
-/// again.
+/// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some. What the folder
+/// of a cache holds is not made again.
 pub fn compile(
     specs: &[SourceId],
     sources: &Sources,
@@ -133,7 +134,8 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<K
     for instance in &c.spec.instances {
         let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
         if c.op.program.is_some() {
-            nest::plan::plan(&mut kernel, Limits { scratch: options.scratch(), ..Limits::default() });
+            let limits = Limits { scratch: options.scratch(), ..Limits::default() };
+            kernel = nest::plan::plan(&kernel, limits).applied(kernel);
             // after this: a large program is stages that hand tensors on in a workspace
         } else if let Some((name, bytes)) = nest::schedule::most_on_stack(&kernel, options.stack_limit) {
             out.push(too_much(&kernel, instance, name, bytes, options));
@@ -152,7 +154,8 @@ fn instance<'a>(c: &'a Certified, kernel: &Kernel) -> &'a InstanceSpec {
     found.unwrap_or_else(|| panic!("the kernel `{}` is of no instance", kernel.name))
 }
 
-/// Looks at the schedules that instances ask for, and makes no other nests: for when nothing is to be generated. Errors go to `out`.
+/// Looks at the schedules that instances ask for, and makes no other nests: for when nothing is to be generated. Errors
+/// go to `out`.
 pub fn check_schedules(c: &Certified, kernels: Vec<Kernel>, options: &Options, out: &mut Diagnostics) {
     let asked = kernels.into_iter().filter(|k| !instance(c, k).schedule.is_empty()).collect();
     schedule(c, asked, options, out);

@@ -6,6 +6,8 @@
 use super::builder::Builder;
 use super::coalesce::Space;
 use super::decide::decide;
+use super::epilogue;
+use super::machine::MACHINES;
 use super::prepare::{Prepared, Reductions, Work};
 use super::tile::{Budget, Candidate, Decided, Decider, Decision, Order, Request};
 use super::*;
@@ -61,6 +63,50 @@ impl<'p> Schedule<'p> {
         // after this: what stands there runs
         b.nest.body = b.trials(body);
         b.nest
+    }
+}
+
+/// Whether reductions of a function have epilogues, and tiles of every class of machines run them. All classes run the
+/// same tiles, so that those which keep another's order of summation find them. Nothing is built, and nothing is decided
+/// behind the first tile that does not, nor behind the last epilogue.
+pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, scratch: usize) -> bool {
+    if epilogue::split(&f.steps, &f.locals).1.is_empty() {
+        return false;
+    }
+    let prepared = Prepared::new(kernel, f, true);
+    let mut reductions = prepared.reductions();
+    let Some(last) = reductions.iter().rposition(|r| !r.epilogue.is_empty()) else { return true };
+    reductions.truncate(last + 1);
+    let mut space = prepared.space.clone();
+    if !reductions.iter().all(|r| r.may_finish(&mut space)) {
+        return false;
+    }
+    // What each class takes, for those that keep its order.
+    let mut chosen: Vec<(&Machine, Vec<Option<Candidate>>)> = Vec::new();
+    for machine in MACHINES {
+        let like = |model: &Machine| chosen.iter().find(|(m, _)| *m == model).map(|(_, all)| all.as_slice());
+        let model = machine.keeps.map(|m| like(m).expect("classes stand behind those whose order they keep"));
+        let demands = BTreeMap::new();
+        let request = Request { machine, asked: prepared.asked(), model, demands: &demands };
+        let mut space = prepared.space.clone();
+        let mut decider = Decider { request: &request, space: &mut space, budget: Budget::new(scratch) };
+        let mut taken: Vec<Option<Candidate>> = Vec::new();
+        for r in &reductions {
+            let (_, decided) = decider.group(r, taken.len());
+            if decided.missed {
+                return false;
+            }
+            taken.extend(decided.chosen);
+        }
+        chosen.push((machine, taken));
+    }
+    true
+}
+
+impl Reductions {
+    /// Whether some class of machines may run the epilogue in a tile.
+    fn may_finish(&self, space: &mut Space) -> bool {
+        self.epilogue.is_empty() || self.fixed.is_empty() && tile::may_finish(space, &self.stmts, &self.epilogue)
     }
 }
 

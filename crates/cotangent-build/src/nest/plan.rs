@@ -1,5 +1,5 @@
-//! Plans of programs: takes a kernel whose functions are whole programs, gives the same with large ones cut into
-//! stages, functions of their own that hand tensors on in a workspace.
+//! Plans of programs: takes a kernel whose functions are whole programs, gives how each is carried out: by itself, or in
+//! stages, functions of their own that hand tensors on in a workspace. The kernel itself does not change here.
 //!
 //! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors
 //! that are needed at the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`]
@@ -8,12 +8,11 @@
 
 use super::coalesce::rewrite;
 use super::epilogue;
+use super::function::finishes;
 use super::fuse::{Tree, fuse};
-use super::schedule::takes_epilogues;
 use crate::emit::cost;
 use crate::index::TensorId;
 use crate::plain::{Access, Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
-use crate::spec::DType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -41,47 +40,77 @@ impl Default for Limits {
 /// Places in a workspace begin at multiples of so many bytes: cache lines, and the widest vectors.
 pub const ALIGNMENT: usize = 64;
 
-/// Cuts the functions of a kernel into stages.
-pub fn plan(kernel: &mut Kernel, limits: Limits) {
-    for n in 0..kernel.functions.len() {
-        let f = kernel.functions[n].clone();
-        assert!(f.stages.is_empty(), "{} is planned twice", f.name);
-        let work: u64 = f.steps.iter().map(cost::step).fold(0, u64::saturating_add);
-        let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
-        if f.kind == Kind::Stage {
-            continue;
+/// How the functions of a kernel are carried out.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Of each function, in the kernel's order.
+    pub functions: Vec<Plan>,
+    /// What large functions are cut into. Their numbers follow those of the functions; entry points have stages in
+    /// common: the way forward.
+    pub stages: Vec<Function>,
+}
+
+/// How one function is carried out.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Its reductions have epilogues, which their tiles run.
+    pub tiled: bool,
+    /// The functions that carry it out, in order; empty where it does so itself.
+    pub stages: Vec<usize>,
+    /// What the stages hand on.
+    pub workspace: Workspace,
+}
+
+impl Planned {
+    /// The kernel with its stages behind its functions. It is the only place that sets what a function is carried out by.
+    #[must_use]
+    pub fn applied(self, mut kernel: Kernel) -> Kernel {
+        for (f, Plan { tiled, stages, workspace }) in kernel.functions.iter_mut().zip(self.functions) {
+            assert!(f.stages.is_empty(), "{} is planned twice", f.name);
+            (f.tiled, f.stages, f.workspace) = (tiled, stages, workspace);
         }
-        if work <= limits.program && bytes <= limits.stack {
-            kernel.functions[n].tiled = takes_epilogues(kernel, &f, limits.scratch);
-            continue;
-        }
-        let mut parts = parts(kernel, &f, limits);
-        let over = in_place(kernel, &f, &mut parts);
-        let (stages, workspace) = stages(kernel, &f, parts, limits.stack);
-        kernel.functions[n].workspace = Workspace { over, ..workspace };
-        for stage in stages {
-            // Entry points have stages in common: the way forward.
-            let same = |g: &Function| {
-                g.kind == Kind::Stage
-                    && (&g.reads, &g.writes, &g.held, &g.locals, &g.steps, g.tiled)
-                        == (&stage.reads, &stage.writes, &stage.held, &stage.locals, &stage.steps, stage.tiled)
-            };
-            let at = kernel.functions.iter().position(same).unwrap_or_else(|| {
-                kernel.functions.push(stage);
-                kernel.functions.len() - 1
-            });
-            kernel.functions[n].stages.push(at);
-        }
+        kernel.functions.extend(self.stages);
+        kernel
     }
 }
 
-fn element(kernel: &Kernel) -> usize {
-    if kernel.dtype == DType::F32 { 4 } else { 8 }
+/// Plans the functions of a kernel.
+pub fn plan(kernel: &Kernel, limits: Limits) -> Planned {
+    let mut planner = Planner { kernel, limits, known: Vec::new() };
+    let mut planned = Planned { functions: Vec::new(), stages: Vec::new() };
+    for f in &kernel.functions {
+        let work: u64 = f.steps.iter().map(cost::step).fold(0, u64::saturating_add);
+        let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
+        if work <= limits.program && bytes <= limits.stack {
+            planned.functions.push(Plan { tiled: planner.finishes(f), ..Plan::default() });
+            continue;
+        }
+        let mut parts = planner.parts(f);
+        let over = in_place(kernel, f, &mut parts);
+        let (stages, workspace) = stages(kernel, f, parts, limits.stack);
+        let first = kernel.functions.len();
+        let numbers = stages.into_iter().map(|stage| {
+            let same = |g: &Function| g.held == stage.held && g.tiled == stage.tiled && does_as(g, &stage);
+            let at = planned.stages.iter().position(same).unwrap_or_else(|| {
+                planned.stages.push(stage);
+                planned.stages.len() - 1
+            });
+            first + at
+        });
+        let stages = numbers.collect();
+        planned.functions.push(Plan { tiled: false, stages, workspace: Workspace { over, ..workspace } });
+    }
+    planned
+}
+
+/// Whether two functions run the same steps on the same tensors.
+fn does_as(a: &Function, b: &Function) -> bool {
+    (&a.reads, &a.writes, &a.locals, &a.steps) == (&b.reads, &b.writes, &b.locals, &b.steps)
 }
 
 /// What a tensor takes in a workspace.
 fn bytes(kernel: &Kernel, t: TensorId) -> usize {
-    (kernel.tensor(t).elements() * element(kernel)).next_multiple_of(ALIGNMENT)
+    (kernel.tensor(t).elements() * kernel.dtype.bytes()).next_multiple_of(ALIGNMENT)
 }
 
 /// The steps of one stage.
@@ -91,85 +120,96 @@ struct Group {
     tiled: bool,
 }
 
-/// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
-fn parts(kernel: &Kernel, f: &Function, limits: Limits) -> Vec<Group> {
-    let all = readers(&f.steps);
-    let mut trees: Vec<Group> = Vec::new();
-    let mut run: Vec<Step> = Vec::new();
-    for step in &f.steps {
-        if !matches!(step, Step::Scan(_)) {
-            run.push(step.clone());
-            continue;
-        }
-        trees.extend(fused(kernel, &std::mem::take(&mut run), f, &all, limits));
-        trees.push(Group { steps: vec![step.clone()], tiled: false });
-    }
-    trees.extend(fused(kernel, &run, f, &all, limits));
-    let mut parts: Vec<(Group, u64)> = Vec::new();
-    for tree in trees {
-        let work: u64 = tree.steps.iter().map(cost::step).fold(0, u64::saturating_add);
-        match parts.last_mut() {
-            Some((last, sum))
-                if !last.tiled
-                    && !tree.tiled
-                    && (open(kernel, f, &last.steps)
-                        || alike(&last.steps, &tree.steps)
-                        || sum.saturating_add(work) <= limits.stage) =>
-            {
-                last.steps.extend(tree.steps);
-                *sum = sum.saturating_add(work);
-            }
-            _ => parts.push((tree, work)),
-        }
-    }
-    parts.into_iter().map(|(group, _)| group).collect()
-}
-
-/// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue.
-fn fused(kernel: &Kernel, steps: &[Step], f: &Function, all: &BTreeMap<TensorId, usize>, limits: Limits) -> Vec<Group> {
-    fn flat(tree: &Tree, out: &mut Vec<Step>) {
-        match tree {
-            Tree::Step { step, .. } => out.push(step.clone()),
-            Tree::Loop { body, .. } => body.iter().for_each(|t| flat(t, out)),
-        }
-    }
-    let group = |tree: &Tree| {
-        let mut out = Vec::new();
-        flat(tree, &mut out);
-        out
-    };
-    let mut out = Vec::new();
-    let mut at = 0;
-    for tree in &fuse(steps, &f.locals).trees {
-        let own = group(tree);
-        let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
-        if end > at + 1 && takes_epilogue(kernel, f, &steps[at..end], all, limits) {
-            out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
-            out.extend(fused(kernel, &steps[end..], f, all, limits));
-            return out;
-        }
-        at += own.len();
-        out.push(Group { steps: own, tiled: false });
-    }
-    out
-}
-
-/// Whether a reduction and what follows it, as a stage, are one tile for every class of machines. `all`: how many steps
-/// of the function read each tensor.
-fn takes_epilogue(
-    kernel: &Kernel,
-    f: &Function,
-    steps: &[Step],
-    all: &BTreeMap<TensorId, usize>,
+/// Cuts one function after the other.
+struct Planner<'a> {
+    kernel: &'a Kernel,
     limits: Limits,
-) -> bool {
+    /// What is known of [`Planner::finishes`]: entry points ask for the way forward again.
+    known: Vec<(Function, bool)>,
+}
+
+impl Planner<'_> {
+    /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
+    fn parts(&mut self, f: &Function) -> Vec<Group> {
+        let all = readers(&f.steps);
+        let mut trees: Vec<Group> = Vec::new();
+        let mut run: Vec<Step> = Vec::new();
+        for step in &f.steps {
+            if !matches!(step, Step::Scan(_)) {
+                run.push(step.clone());
+                continue;
+            }
+            trees.extend(self.fused(&std::mem::take(&mut run), f, &all));
+            trees.push(Group { steps: vec![step.clone()], tiled: false });
+        }
+        trees.extend(self.fused(&run, f, &all));
+        let mut parts: Vec<(Group, u64)> = Vec::new();
+        for tree in trees {
+            let work: u64 = tree.steps.iter().map(cost::step).fold(0, u64::saturating_add);
+            match parts.last_mut() {
+                Some((last, sum))
+                    if !last.tiled
+                        && !tree.tiled
+                        && (open(self.kernel, f, &last.steps)
+                            || alike(&last.steps, &tree.steps)
+                            || sum.saturating_add(work) <= self.limits.stage) =>
+                {
+                    last.steps.extend(tree.steps);
+                    *sum = sum.saturating_add(work);
+                }
+                _ => parts.push((tree, work)),
+            }
+        }
+        parts.into_iter().map(|(group, _)| group).collect()
+    }
+
+    /// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue. `all`: how
+    /// many steps of the function read each tensor.
+    fn fused(&mut self, steps: &[Step], f: &Function, all: &BTreeMap<TensorId, usize>) -> Vec<Group> {
+        fn flat(tree: &Tree, out: &mut Vec<Step>) {
+            match tree {
+                Tree::Step { step, .. } => out.push(step.clone()),
+                Tree::Loop { body, .. } => body.iter().for_each(|t| flat(t, out)),
+            }
+        }
+        let mut out = Vec::new();
+        let mut at = 0;
+        for tree in &fuse(steps, &f.locals).trees {
+            let mut own = Vec::new();
+            flat(tree, &mut own);
+            let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
+            if end > at + 1 && self.finishes(&tile_of(f, &steps[at..end], all)) {
+                out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
+                out.extend(self.fused(&steps[end..], f, all));
+                return out;
+            }
+            at += own.len();
+            out.push(Group { steps: own, tiled: false });
+        }
+        out
+    }
+
+    /// Whether reductions of the function have epilogues, and tiles of every class of machines run them.
+    fn finishes(&mut self, f: &Function) -> bool {
+        // Which schedule is asked for goes by the name.
+        let asked = |f: &Function| self.kernel.schedule.get(&f.name);
+        if let Some((_, known)) = self.known.iter().find(|(g, _)| asked(g) == asked(f) && does_as(g, f)) {
+            return *known;
+        }
+        let answer = finishes(self.kernel, f, self.limits.scratch);
+        self.known.push((f.clone(), answer));
+        answer
+    }
+}
+
+/// A reduction and what follows it, as a stage. `all`: how many steps of the function read each tensor.
+fn tile_of(f: &Function, steps: &[Step], all: &BTreeMap<TensorId, usize>) -> Function {
     let (reads, writes) = touched(steps);
     let here = readers(steps);
     let own = |t: &TensorId| f.locals.contains(t) && all.get(t) == here.get(t);
     let (locals, writes): (Vec<TensorId>, Vec<TensorId>) = writes.into_iter().partition(own);
     let reads: Vec<TensorId> = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
-    let name = format!("{}_", f.name);
-    takes_epilogues(kernel, &stage(name, [reads, writes, locals], Vec::new(), steps.to_vec(), true), limits.scratch)
+    stage(format!("{}_", f.name), [reads, writes, locals], Vec::new(), steps.to_vec(), true)
 }
 
 /// How many steps read each tensor.
@@ -248,7 +288,7 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Ve
             }
             let shape = &kernel.tensor(*t).shape;
             let kept = (0..shape.len()).filter(|d| !dropped.get(t).is_some_and(|s| s.contains(d)));
-            kept.map(|d| shape[d]).product::<usize>() * element(kernel)
+            kept.map(|d| shape[d]).product::<usize>() * kernel.dtype.bytes()
         };
         let mut left = stack;
         for t in inner {

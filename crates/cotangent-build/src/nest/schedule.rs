@@ -6,7 +6,6 @@
 //! w, vectors in turn to several accumulators, which are added in order before their lanes are folded as a tree; then
 //! come the elements beyond the last whole vector.
 
-use super::epilogue;
 use super::function::Schedule;
 use super::machine::{MACHINES, Machine};
 use super::prepare::Prepared;
@@ -106,17 +105,6 @@ fn variants(
         unmet.push((f.name.clone(), candidates));
     }
     out
-}
-
-/// Whether reductions of the function have epilogues, and tiles on every class of machines run them. All classes run
-/// the same tiles, so that those which keep another's order of summation find them.
-pub fn takes_epilogues(kernel: &Kernel, f: &Function, scratch_limit: usize) -> bool {
-    let target = Target { scratch_limit, ..Default::default() };
-    if epilogue::split(&f.steps, &f.locals).1.is_empty() {
-        return false;
-    }
-    let prepared = [Some(Prepared::new(kernel, f, true))];
-    schedules(&prepared, &target).iter().flatten().flatten().all(|s| !s.decided.missed)
 }
 
 /// The function that keeps most bytes of its own tensors on the stack, where that is more than `limit`.

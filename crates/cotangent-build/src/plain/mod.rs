@@ -1,8 +1,9 @@
-//! The plain IR: statements over loops of numbers. Takes ops bound to an instance ([`specialise`]), gives functions whose every extent,
-//! stride and offset is a number.
+//! The plain IR: statements over loops of numbers. Takes ops bound to an instance ([`specialise`]), gives functions
+//! whose every extent, stride and offset is a number.
 //!
-//! Holds after it: tensors are laid out in storage order; every access position is an affine map with numeric coefficients; each position
-//! is proven in bounds or says which guards it needs; no loop has the extent 1; what starts at zero is filled or wholly written first.
+//! Holds after it: tensors are laid out in storage order; every access position is an affine map with numeric
+//! coefficients; each position is proven in bounds or says which guards it needs; no loop has the extent 1; what starts
+//! at zero is filled or wholly written first.
 
 pub mod check;
 pub mod eval;
@@ -97,6 +98,7 @@ pub struct Function {
     /// Scratch tensors.
     pub locals: Vec<TensorId>,
     pub steps: Vec<Step>,
+    // Set by `nest::plan::Planned::applied` alone; empty before it.
     /// Its reductions have epilogues, which their tiles run.
     pub tiled: bool,
     /// The functions that carry it out, in order; empty where it does so itself.
@@ -136,8 +138,8 @@ pub enum Step {
     Scan(Scan),
 }
 
-/// A recurrence: statements in order, again in each turn. What a turn reads of the tensors that are written here, an earlier turn wrote, or an
-/// earlier statement of the same turn.
+/// A recurrence: statements in order, again in each turn. What a turn reads of the tensors that are written here, an
+/// earlier turn wrote, or an earlier statement of the same turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scan {
     /// Of the index along the axis.
@@ -145,7 +147,8 @@ pub struct Scan {
     pub segments: Vec<Segment>,
 }
 
-/// Turns that differ in nothing but their number, which counts from zero in each segment, whichever way the recurrence runs.
+/// Turns that differ in nothing but their number, which counts from zero in each segment, whichever way the recurrence
+/// runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Segment {
     pub turns: usize,
@@ -522,7 +525,8 @@ impl Stmt {
     pub fn covers(&self, shape: &[usize]) -> bool {
         written_once(&[self]) == Some(shape.iter().map(|n| *n as u128).product())
     }
-    /// The elements that it writes, where it writes each once and skips none: their coordinates in each storage dimension.
+    /// The elements that it writes, where it writes each once and skips none: their coordinates in each storage
+    /// dimension.
     fn progressions(&self) -> Option<Vec<Progression>> {
         let mut seen = Vec::new();
         let along = self.target.positions.iter().map(|p| match p.numerator.terms.as_slice() {
@@ -570,8 +574,8 @@ impl Progression {
     }
 }
 
-/// How many elements of one tensor the statements write, where they write each once, all of them together; `None` where that is not so or
-/// cannot be seen from the targets.
+/// How many elements of one tensor the statements write, where they write each once, all of them together; `None` where
+/// that is not so or cannot be seen from the targets.
 pub fn written_once(stmts: &[&Stmt]) -> Option<u128> {
     let all: Vec<Vec<Progression>> = stmts.iter().map(|s| s.progressions()).collect::<Option<_>>()?;
     let apart = |a: &[Progression], b: &[Progression]| a.iter().zip(b).any(|(a, b)| a.apart(b));

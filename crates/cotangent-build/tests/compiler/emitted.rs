@@ -151,7 +151,7 @@ fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built,
         for instance in &certified.spec.instances {
             let Some(mut kernel) = plain::specialise::specialise(&certified.op, instance, &mut out) else { continue };
             if certified.op.program.is_some() {
-                nest::plan::plan(&mut kernel, case.limits());
+                kernel = nest::plan::plan(&kernel, case.limits()).applied(kernel);
             }
             if work(&certified.op, &kernel.extents) > WORK {
                 return Err(TOO_MUCH.into());

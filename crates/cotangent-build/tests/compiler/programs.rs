@@ -126,8 +126,7 @@ fn kernels(name: &str) -> [Kernel; 2] {
 }
 
 fn planned(whole: &Kernel, limits: Limits) -> Kernel {
-    let mut kernel = whole.clone();
-    plan(&mut kernel, limits);
+    let kernel = plan(whole, limits).applied(whole.clone());
     plain::check::check(&kernel).unwrap_or_else(|broken| panic!("{}: {broken}", kernel.op));
     kernel
 }

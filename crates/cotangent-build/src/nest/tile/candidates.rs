@@ -336,15 +336,19 @@ impl Group<'_> {
         let least = near.min_by_key(|n| all[*n].text(self)).expect("the best is near itself");
         all[..=least].rotate_right(1);
     }
-    /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each
-    /// other in all that it touches.
+    /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each other
+    /// in all that it touches.
     pub fn finishes(&self, p: &Candidate) -> bool {
+        self.epilogue.is_empty() || p.block.is_none() && self.finishes_along(p.lane)
+    }
+    /// Whether tiles with lanes along a variable can, as far as that decides it.
+    pub fn finishes_along(&self, lane: usize) -> bool {
         let in_lanes = |s: &Stmt| {
-            let mut fits = along(&s.target, p.lane) == Along::Contiguous;
-            s.value.accesses(&mut |a| fits &= along(a, p.lane) != Along::Strided);
+            let mut fits = along(&s.target, lane) == Along::Contiguous;
+            s.value.accesses(&mut |a| fits &= along(a, lane) != Along::Strided);
             fits
         };
-        self.epilogue.is_empty() || self.is_free(p.lane) && p.block.is_none() && self.epilogue.iter().all(in_lanes)
+        self.is_free(lane) && self.epilogue.iter().all(in_lanes)
     }
 }
 

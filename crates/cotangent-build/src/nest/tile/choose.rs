@@ -97,6 +97,28 @@ struct Choice {
     missed: bool,
 }
 
+/// Whether tiles may run the epilogue of a reduction, as far as its statement and theirs say it for all machines: no
+/// candidate is looked at, so `true` says little.
+pub(in crate::nest) fn may_finish(space: &mut Space, stmts: &[Stmt], epilogue: &[Stmt]) -> bool {
+    let fixed = BTreeMap::new();
+    let group = joined(space, stmts, epilogue, &fixed, Part::WHOLE);
+    group.inner_part().is_none() && group.own.iter().any(|v| group.finishes_along(*v))
+}
+
+/// A group with its dimensions joined as far as possible.
+fn joined<'f>(
+    space: &mut Space,
+    stmts: &[Stmt],
+    epilogue: &[Stmt],
+    fixed: &'f BTreeMap<usize, usize>,
+    part: Part,
+) -> Group<'f> {
+    let mut all = [stmts, epilogue].concat();
+    coalesce(space, &mut all, &fixed.keys().copied().collect::<BTreeSet<_>>());
+    let epilogue = all.split_off(stmts.len());
+    Group::new(space, all, epilogue, fixed, part)
+}
+
 /// Decides the reductions of a function, in order.
 pub(in crate::nest) struct Decider<'a> {
     pub request: &'a Request<'a>,
@@ -127,10 +149,7 @@ impl Decider<'_> {
         part: Part,
         from: usize,
     ) -> (Decision<'f>, Decided) {
-        let mut joined = [stmts, epilogue].concat();
-        coalesce(self.space, &mut joined, &fixed.keys().copied().collect::<BTreeSet<_>>());
-        let epilogue = joined.split_off(stmts.len());
-        let group = Group::new(self.space, joined, epilogue, fixed, part);
+        let group = joined(self.space, stmts, epilogue, fixed, part);
         let asked = stmts.iter().any(|s| self.request.demands.contains_key(&s.number));
         if let Some((v, parts)) = group.inner_part().filter(|_| !asked) {
             return self.parts(stmts, &group, v, &parts, from);

@@ -21,7 +21,7 @@ mod group;
 mod panels;
 
 pub(super) use candidates::{Budget, Candidate};
-pub(super) use choose::{Decided, Decider, Decision, Request};
+pub(super) use choose::{Decided, Decider, Decision, Request, may_finish};
 
 use std::collections::BTreeMap;
 
