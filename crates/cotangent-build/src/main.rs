@@ -1,7 +1,9 @@
-//! The command line: takes spec paths, checks and certifies them, prints a stage of one, or renders the kernels of all to one file.
+//! The command line: takes spec paths, checks and certifies them, prints a stage of one, or renders the kernels of all
+//! to one file.
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::library::Library;
+use cotangent_build::plain::passes::{PASSES, Pass};
 use cotangent_build::source::{At, Sources};
 use cotangent_build::{Build, DType, InstructionSet, Options};
 use cotangent_build::{emit, index, load, nest, pipeline, plain, spec, write_changed};
@@ -16,6 +18,8 @@ Usage:
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
                  [--functions LIST]            of these functions only, with commas
+                 [--after PASS]                of plain, as it is after a pass: merge, split, gather, initialise,
+                                               segment, gather-recurrences, prune or inline
                  [--target-arch ARCH]          for one architecture, as cargo names it (every one)
   cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it
   cotangent explain CODE                       explain an error code
@@ -57,6 +61,7 @@ struct Show {
     stage: String,
     instance: Option<String>,
     functions: Option<String>,
+    after: Option<String>,
     options: Options,
 }
 
@@ -107,6 +112,7 @@ fn parse() -> Result<Command, lexopt::Error> {
     let mut parser = lexopt::Parser::from_env();
     let mut words: Vec<PathBuf> = Vec::new();
     let (mut stage, mut instance, mut functions, mut target_arch) = (None, None, None, None);
+    let mut after: Option<String> = None;
     let mut render = Render::default();
     while let Some(arg) = parser.next()? {
         if let Some(name) = render_option(&arg) {
@@ -120,6 +126,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("stage") => stage = Some(parser.value()?.string()?),
             Long("instance") => instance = Some(parser.value()?.string()?),
             Long("functions") => functions = Some(parser.value()?.string()?),
+            Long("after") => after = Some(parser.value()?.string()?),
             Long("target-arch") => target_arch = Some(parser.value()?.string()?),
             Short('o') | Long("output") => render.output = Some(parser.value()?.into()),
             Long("tests") => render.tests = Some(parser.value()?.into()),
@@ -157,6 +164,9 @@ fn parse() -> Result<Command, lexopt::Error> {
     if let Some(option) = render.options.first().filter(|_| command.as_deref() != Some("render")) {
         return Err(format!("{option} is an option of render").into());
     }
+    if after.is_some() && (command.as_deref(), stage.as_deref()) != (Some("show"), Some("plain")) {
+        return Err("--after is an option of show --stage plain".into());
+    }
     match (command.as_deref(), rest.as_slice()) {
         (Some("render"), []) => Err("render takes spec files or folders".into()),
         (Some("render"), _) if render.check && render.output.is_none() => Err("--check takes -o FILE".into()),
@@ -172,7 +182,7 @@ fn parse() -> Result<Command, lexopt::Error> {
         (Some("show"), [path]) => {
             let stage = stage.ok_or("show takes --stage index, rules, plain, nest or rust")?;
             let options = Options { target_arch, ..Options::default() };
-            Ok(Command::Show(Box::new(Show { path: path.clone(), stage, instance, functions, options })))
+            Ok(Command::Show(Box::new(Show { path: path.clone(), stage, instance, functions, after, options })))
         }
         (Some("show"), _) => Err("show takes one spec file".into()),
         (Some("explain"), [code]) => Ok(Command::Explain(code.to_string_lossy().into_owned())),
@@ -286,7 +296,16 @@ fn check(paths: &[PathBuf]) -> ExitCode {
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn show(Show { path, stage, instance, functions, options }: &Show) -> ExitCode {
+fn show(Show { path, stage, instance, functions, after, options }: &Show) -> ExitCode {
+    let pass = after.as_deref().map(|name| Pass::named(name).ok_or(name)).transpose();
+    let pass = match pass {
+        Ok(pass) => pass,
+        Err(name) => {
+            let names: Vec<_> = PASSES.iter().map(|p| p.name).collect();
+            complain(&format!("error: no pass `{name}`: the passes are {}\n", names.join(", ")));
+            return ExitCode::from(2);
+        }
+    };
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
     let specs = load(path, &mut sources, &mut out);
@@ -312,7 +331,11 @@ fn show(Show { path, stage, instance, functions, options }: &Show) -> ExitCode {
             "index" => text.push_str(&index::print::op(&c.op)),
             "rules" => text.push_str(&index::print::rules(&c.op, &c.derived, &c.certificate)),
             "plain" => {
-                pipeline::kernels(&c, options, &mut out).iter().for_each(|k| text.push_str(&plain::print::kernel(k)))
+                let kernels = match pass {
+                    Some(pass) => pipeline::plain_after(&c, pass, &mut out),
+                    None => pipeline::kernels(&c, options, &mut out),
+                };
+                kernels.iter().for_each(|k| text.push_str(&plain::print::kernel(k)));
             }
             "nest" => {
                 let kernels = pipeline::kernels(&c, options, &mut out);

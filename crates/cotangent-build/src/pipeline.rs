@@ -14,6 +14,7 @@ use crate::nest::plan::Limits;
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
 pub use crate::options::Options;
+use crate::plain::passes::Pass;
 use crate::plain::{self, Kernel};
 use crate::program;
 use crate::source::{SourceId, Sources};
@@ -27,6 +28,9 @@ pub const ROOT: &str = "mod.rs";
 
 /// The file that its tests include. Nor can one be called so: see [`ROOT`].
 pub const REFERENCE: &str = "test.mod.rs";
+
+/// What to do with a schedule that is asked for where there is none to choose.
+const NOTHING_TILED: &str = "nothing in it is computed in tiles, so that it has no schedule to choose: leave this out";
 
 /// What a build makes: file names within the output folder, and their text.
 pub type Files = BTreeMap<String, String>;
@@ -148,6 +152,13 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<K
     kernels
 }
 
+/// The kernels of a certified op as they are after a pass of the plain IR: to be printed, no later stage takes them.
+/// Errors go to `out`.
+pub fn plain_after(c: &Certified, pass: &Pass, out: &mut Diagnostics) -> Vec<Kernel> {
+    let specialised = |i| plain::specialise::specialise_until(&c.op, i, Some(pass), out);
+    c.spec.instances.iter().filter_map(specialised).collect()
+}
+
 /// The instance that a kernel is of. Those in error have none, so that its place among the kernels says nothing.
 fn instance<'a>(c: &'a Certified, kernel: &Kernel) -> &'a InstanceSpec {
     let found = c.spec.instances.iter().find(|i| i.name.value == kernel.name);
@@ -191,7 +202,7 @@ pub fn schedule<'a>(
                     let d = Diagnostic::error(Code::BadSchedule, text.span, message, "no candidate");
                     let some: Vec<_> = candidates.iter().map(|c| format!("`{c}`")).collect();
                     out.push(d.help(match some.as_slice() {
-                        [] => "nothing in it is computed in tiles, so that it has no schedule to choose: leave this out".into(),
+                        [] => NOTHING_TILED.into(),
                         some => format!("the best candidates of each class of machines are {}", some.join(", ")),
                     }));
                 }

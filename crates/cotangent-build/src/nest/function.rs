@@ -67,8 +67,8 @@ impl<'p> Schedule<'p> {
 }
 
 /// Whether reductions of a function have epilogues, and tiles of every class of machines run them. All classes run the
-/// same tiles, so that those which keep another's order of summation find them. Nothing is built, and nothing is decided
-/// behind the first tile that does not, nor behind the last epilogue.
+/// same tiles, so that those which keep another's order of summation find them. Nothing is built, and nothing is
+/// decided behind the first tile that does not, nor behind the last epilogue.
 pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, scratch: usize) -> bool {
     if epilogue::split(&f.steps, &f.locals).1.is_empty() {
         return false;

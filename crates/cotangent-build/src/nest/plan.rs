@@ -1,5 +1,5 @@
-//! Plans of programs: takes a kernel whose functions are whole programs, gives how each is carried out: by itself, or in
-//! stages, functions of their own that hand tensors on in a workspace. The kernel itself does not change here.
+//! Plans of programs: takes a kernel whose functions are whole programs, gives how each is carried out: by itself, or
+//! in stages, functions of their own that hand tensors on in a workspace. The kernel itself does not change here.
 //!
 //! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors
 //! that are needed at the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`]
@@ -62,7 +62,8 @@ pub struct Plan {
 }
 
 impl Planned {
-    /// The kernel with its stages behind its functions. It is the only place that sets what a function is carried out by.
+    /// The kernel with its stages behind its functions. It is the only place that sets what a function is carried out
+    /// by.
     #[must_use]
     pub fn applied(self, mut kernel: Kernel) -> Kernel {
         for (f, Plan { tiled, stages, workspace }) in kernel.functions.iter_mut().zip(self.functions) {

@@ -1,4 +1,5 @@
-//! The checker of the plain IR: takes a kernel, gives the first broken invariant of [`crate::plain`]. A failure is a bug of ours.
+//! The checker of the plain IR: takes a kernel, gives the first broken invariant of [`crate::plain`]. A failure is a
+//! bug of ours.
 
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,16 +1,19 @@
-//! Scatter to gather: takes `x_bar[n, o + t - lo] += Σ e`, gives `x_bar[n, s] += Σ e` with the reads shifted, where a position can be solved
-//! for one of its variables; of a stride, `x_bar[n, 2*o + t - lo] += Σ e`, one statement for each phase of the target, `x_bar[n, 2*s + p]`.
+//! Scatter to gather: takes `x_bar[n, o + t - lo] += Σ e`, gives `x_bar[n, s] += Σ e` with the reads shifted, where a
+//! position can be solved for one of its variables; of a stride, `x_bar[n, 2*o + t - lo] += Σ e`, one statement for
+//! each phase of the target, `x_bar[n, 2*s + p]`.
 //!
-//! Holds after it: every target position is in bounds and affine in at most one variable, which no other position has; the statements
-//! write different elements, each once; no position that had no divisor has one. Registers want targets that stand still.
+//! Holds after it: every target position is in bounds and affine in at most one variable, which no other position has;
+//! the statements write different elements, each once; no position that had no divisor has one. Registers want targets
+//! that stand still.
 
 use super::*;
 
 /// The most statements that one scatter becomes.
 const MAX_PHASES: usize = 16;
 
-/// The gather form; `None` where no solution keeps the iteration domain implicit in the reads, or where it would loop much longer. `turn` is the
-/// variable that is the number of a recurrence's turn: it stays, and so does the position that it has alone.
+/// The gather form; `None` where no solution keeps the iteration domain implicit in the reads, or where it would loop
+/// much longer. `turn` is the variable that is the number of a recurrence's turn: it stays, and so does the position
+/// that it has alone.
 pub fn gather(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     if s.reduce.is_some_and(|r| r != ReduceOp::Sum) || !s.accumulate {
         return None;
@@ -19,8 +22,8 @@ pub fn gather(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<S
         Some(whole) => vec![whole],
         None => phases(s, turn, tensors)?,
     };
-    // A position without a variable is a fixed coordinate: it must be inside. Two positions with the same variable would write a diagonal:
-    // fine, but not a gather.
+    // A position without a variable is a fixed coordinate: it must be inside. Two positions with the same variable
+    // would write a diagonal: fine, but not a gather.
     let guarded = |s: &Stmt| s.target.positions.iter().any(|p| p.guard.any() && !still(p, turn));
     all.iter()
         .all(|s| !guarded(s) && s.target.vars().all(|v| once(s, v)))
@@ -62,7 +65,8 @@ fn phases(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>
             return None;
         }
     }
-    // Phases that nothing reaches cost nothing; turns at the border at which nothing arrives may cost as much again as the scatter.
+    // Phases that nothing reaches cost nothing; turns at the border at which nothing arrives may cost as much again as
+    // the scatter.
     (!all.is_empty() && turns(&all) <= 2 * turns(std::slice::from_ref(s))).then_some(all)
 }
 
@@ -89,8 +93,8 @@ fn solve(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option
     if size < 2 {
         return None;
     }
-    // The variable that the new one replaces should have about its range: a stride's or a small window's would make the nest several times
-    // as large as the scatter.
+    // The variable that the new one replaces should have about its range: a stride's or a small window's would make the
+    // nest several times as large as the scatter.
     let (v, c) = candidates
         .copied()
         .filter(|(v, _)| size <= 2 * s.vars[*v].extent && bounded(&s.value, *v, s.vars[*v].extent, tensors))
@@ -127,8 +131,8 @@ fn narrow(s: &Stmt, at: usize, (v, c): (usize, i64), tensors: &[Tensor]) -> Opti
     Some(vec![replaced(s, vars, &replace, at, target, tensors)])
 }
 
-/// One statement for each phase of a position `stride * v + d * t` and a constant that something reaches; `v` the variable that makes the
-/// loops shortest.
+/// One statement for each phase of a position `stride * v + d * t` and a constant that something reaches; `v` the
+/// variable that makes the loops shortest.
 fn stride(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let [a, b] = s.target.positions[at].numerator.terms.as_slice() else { return None };
     if !once(s, a.0) || !once(s, b.0) || turn.is_some_and(|t| t == a.0 || t == b.0) {
@@ -142,8 +146,9 @@ fn stride(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Optio
         .map(|(_, all)| all)
 }
 
-/// The phases of a position along `v`. The coordinate `m*q + p` of the target, m the size of the stride, is met where `m` divides
-/// `p - constant - d*t`; with g their common divisor that is at `t = first + m/g * u`, where `v = ±(q + (p - constant - d*first)/m - d/g * u)`.
+/// The phases of a position along `v`. The coordinate `m*q + p` of the target, m the size of the stride, is met where
+/// `m` divides `p - constant - d*t`; with g their common divisor that is at `t = first + m/g * u`, where `v = ±(q + (p
+/// - constant - d*first)/m - d/g * u)`.
 fn split(s: &Stmt, at: usize, (v, c): (usize, i64), (t, d): (usize, i64), tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let constant = s.target.positions[at].numerator.constant;
     let size = tensors[s.target.tensor.0].shape[at] as i64;
@@ -187,7 +192,8 @@ fn split(s: &Stmt, at: usize, (v, c): (usize, i64), (t, d): (usize, i64), tensor
     Some(all)
 }
 
-/// The least `n`, not negative, with `start + step * n` in `0..size` modulo `m`; `None` where there is none. As many steps as digits.
+/// The least `n`, not negative, with `start + step * n` in `0..size` modulo `m`; `None` where there is none. As many
+/// steps as digits.
 fn next_within(start: i64, step: i64, m: i64, size: i64) -> Option<i64> {
     let (start, step) = (start.rem_euclid(m), step.rem_euclid(m));
     if start < size {
@@ -256,7 +262,8 @@ fn replaced(
     Stmt { target: moved, value, vars, ..s.clone() }
 }
 
-/// Whether a factor of every term reads a tensor at `v` itself, in a dimension of v's extent: then no value arises outside v's range.
+/// Whether a factor of every term reads a tensor at `v` itself, in a dimension of v's extent: then no value arises
+/// outside v's range.
 fn bounded(e: &Expr, v: usize, extent: usize, tensors: &[Tensor]) -> bool {
     match e {
         Expr::Read(a) => {

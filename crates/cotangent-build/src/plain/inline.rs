@@ -1,8 +1,8 @@
-//! Inlining: takes the steps of a function, gives them without elementwise statements that write a tensor by parts, each variable a digit of a position
-//! (`z[2*p + w]`), for one other elementwise statement to read.
+//! Inlining: takes the steps of a function, gives them without elementwise statements that write a tensor by parts,
+//! each variable a digit of a position (`z[2*p + w]`), for one other elementwise statement to read.
 //!
-//! Holds after it: such a reader runs over the digits and computes the value itself. Loops could not be shared here, as no variable of the one is the
-//! other's.
+//! Holds after it: such a reader runs over the digits and computes the value itself. Loops could not be shared here, as
+//! no variable of the one is the other's.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -53,7 +53,8 @@ fn into(steps: &[Step], at: usize, locals: &[TensorId], tensors: &[Tensor]) -> O
     Some((reader, substituted(s, r, access, tensors)?))
 }
 
-/// The reader over the variables of `s` and those of its own that do not stand in the access, with the value of `s` for the element read.
+/// The reader over the variables of `s` and those of its own that do not stand in the access, with the value of `s` for
+/// the element read.
 fn substituted(s: &Stmt, r: &Stmt, access: &Access, tensors: &[Tensor]) -> Option<Stmt> {
     let mut vars = s.vars.clone();
     let mut map: Vec<Option<Linear>> = vec![None; r.vars.len()];

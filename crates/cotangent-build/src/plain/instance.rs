@@ -1,5 +1,5 @@
-//! Instances: takes what an instance states, gives the binding of the op to numbers and the storage of every tensor; what is missing, unknown or
-//! out of range is reported at the instance.
+//! Instances: takes what an instance states, gives the binding of the op to numbers and the storage of every tensor;
+//! what is missing, unknown or out of range is reported at the instance.
 
 use super::*;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -374,8 +374,8 @@ fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
     atoms.into_iter().filter_map(param).collect()
 }
 
-/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents, and theirs, are stored as their primals;
-/// dense derivatives have the declared order of both their tensors.
+/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents, and theirs,
+/// are stored as their primals; dense derivatives have the declared order of both their tensors.
 pub(super) fn layout(
     op: &Op,
     instance: &InstanceSpec,

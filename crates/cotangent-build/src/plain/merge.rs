@@ -1,21 +1,23 @@
-//! Merging: takes two statements that follow each other, `y_dot[i] = sum(j) A` and `y_dot[i] += sum(q) B`, gives `y_dot[i] = sum(j) (A + B)`:
-//! the tangent of a product walks its loops once, into one accumulator.
+//! Merging: takes two statements that follow each other, `y_dot[i] = sum(j) A` and `y_dot[i] += sum(q) B`, gives
+//! `y_dot[i] = sum(j) (A + B)`: the tangent of a product walks its loops once, into one accumulator.
 //!
-//! Holds after it: the value added up is the same, another order of summation aside. Terms that are absent stay so: `A + B` is absent where both
-//! are, and counts one of them alone where the other is.
+//! Holds after it: the value added up is the same, another order of summation aside. Terms that are absent stay so: `A
+//! + B` is absent where both are, and counts one of them alone where the other is.
 
 use super::*;
 
 /// The most ways to match the variables of two statements that are compared.
 const MAX_MATCHINGS: usize = 1000;
 
-/// Terms of more nodes than this stay apart: who reads the output, and who compiles it, goes in as deep as a sum is long.
+/// Terms of more nodes than this stay apart: who reads the output, and who compiles it, goes in as deep as a sum is
+/// long.
 const LARGEST: usize = 200;
 
 /// Both statements as one; `None` where their loops differ, or where one reads what the other writes.
 ///
-/// Only tangents and cotangents: a rule may compare a value that it computes again with the one that the forward function returned (which
-/// element was the maximum?), so these are rounded alike, whatever stands between their steps in a function.
+/// Only tangents and cotangents: a rule may compare a value that it computes again with the one that the forward
+/// function returned (which element was the maximum?), so these are rounded alike, whatever stands between their steps
+/// in a function.
 pub fn merge(a: &Stmt, b: &Stmt, tensors: &[Tensor]) -> Option<Stmt> {
     let target = a.target.tensor;
     let derivative = matches!(tensors[target.0].role, Role::Tangent(_) | Role::Cotangent(_));

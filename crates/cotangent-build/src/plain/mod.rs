@@ -11,6 +11,8 @@ pub mod gather;
 mod inline;
 mod instance;
 pub mod merge;
+mod number;
+pub mod passes;
 pub mod print;
 pub mod signature;
 pub mod specialise;

@@ -1,4 +1,5 @@
-//! The text of the plain IR: takes a kernel, gives one line a statement, loops in brackets, guarded positions marked `?`.
+//! The text of the plain IR: takes a kernel, gives one line a statement, loops in brackets, guarded positions marked
+//! `?`.
 
 use super::*;
 use crate::formula::{Formula, Op};

@@ -1,5 +1,5 @@
-//! The checker of signatures: takes a kernel, gives the first function whose arguments are not what it is for, whose stages are given what it has
-//! not, or whose steps touch what it does not declare. A failure is a bug of ours.
+//! The checker of signatures: takes a kernel, gives the first function whose arguments are not what it is for, whose
+//! stages are given what it has not, or whose steps touch what it does not declare. A failure is a bug of ours.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -34,7 +34,11 @@ fn interface(k: &Kernel, f: &Function) -> Result<(), Broken> {
     let dot = |t: TensorId, of: &dyn Fn(TensorId) -> bool| matches!(role(t), Role::Tangent(x) if of(x));
     let bar = |t: TensorId, of: &dyn Fn(TensorId) -> bool| matches!(role(t), Role::Cotangent(x) if of(x));
     let gradient = |t: TensorId| bar(t, &input);
-    let partial = |t: TensorId| matches!(role(t), Role::Partial(of, by) if input(by) && (output(of) && f.kind == Kind::Jacobian || input(of) && f.kind == Kind::Hessian));
+    let partial = |t: TensorId| match role(t) {
+        Role::Partial(of, by) if f.kind == Kind::Jacobian => input(by) && output(of),
+        Role::Partial(of, by) if f.kind == Kind::Hessian => input(by) && input(of),
+        _ => false,
+    };
     let read = |t: TensorId| match f.kind {
         Kind::Forward | Kind::ValueAndGrad | Kind::Jacobian | Kind::Hessian => input(t),
         Kind::Jvp | Kind::Hvp => input(t) || dot(t, &input),
@@ -93,7 +97,8 @@ fn steps(f: &Function) -> Result<(), Broken> {
     }
 }
 
-/// Each stage takes arguments of the function and places of its workspace, and reads of these what an earlier one has written.
+/// Each stage takes arguments of the function and places of its workspace, and reads of these what an earlier one has
+/// written.
 fn stages(k: &Kernel, f: &Function) -> Result<(), Broken> {
     if f.stages.is_empty() {
         return if f.workspace.places.is_empty() { Ok(()) } else { Err(("has a workspace and no stages", None)) };

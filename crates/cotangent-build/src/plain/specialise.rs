@@ -1,14 +1,16 @@
-//! Specialisation: takes an op and an instance, gives a [`Kernel`]: groups become dimensions, coefficients numbers, layout storage order;
-//! each function has just the statements that its results need.
+//! Specialisation: takes an op and an instance, gives a [`Kernel`]: groups become dimensions, coefficients numbers,
+//! layout storage order; each function has just the statements that its results need, as its passes leave them.
 
 use super::instance::{bind, layout};
+use super::number::Numbers;
+use super::passes::{Draft, Item, Pass};
 use super::*;
 use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::Binding;
 use crate::index::{self, Affine, Entry, Op, VarId, scan};
 use crate::spec::InstanceSpec;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 /// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.
 const MOST_DENSE: usize = 64;
@@ -18,10 +20,20 @@ const MAX_TRIED: usize = 1 << 22;
 
 /// Specialises one instance; errors go to `out`.
 pub fn specialise(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Kernel> {
+    specialise_until(op, instance, None, out)
+}
+
+/// Specialises one instance, its functions as they are after a pass: to be printed, no later stage takes them.
+pub fn specialise_until(
+    op: &Op,
+    instance: &InstanceSpec,
+    after: Option<&Pass>,
+    out: &mut Diagnostics,
+) -> Option<Kernel> {
     let binding = bind(op, instance, out)?;
     let tensors = layout(op, instance, &binding, out)?;
     let numbers = Numbers::default();
-    let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, numbers, out };
+    let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, numbers, after, out };
     let functions = s.functions()?;
     let functions = asked(functions, instance, out)?;
     // after this: they are those that the instance names
@@ -69,43 +81,9 @@ struct Specialiser<'a> {
     binding: &'a Binding,
     tensors: &'a [Tensor],
     numbers: Numbers,
+    /// The last pass that runs, if it is not the last of all.
+    after: Option<&'a Pass>,
     out: &'a mut Diagnostics,
-}
-
-/// The numbers of statements: what says the same has the same, in whichever function it stands.
-#[derive(Default)]
-struct Numbers {
-    known: BTreeMap<TensorId, Vec<(index::Stmt, usize)>>,
-    merged: BTreeMap<(usize, usize), usize>,
-    next: usize,
-}
-
-impl Numbers {
-    fn of(&mut self, s: &index::Stmt) -> usize {
-        let axes = |s: &index::Stmt| s.vars.iter().map(|v| v.axis).collect::<Vec<_>>();
-        // One sum makes a tensor, if it stores: it is the same sum also where another step's formula stands in it.
-        let whole = |s: &index::Stmt| s.reduce.is_some() && !s.accumulate;
-        let alike = |o: &index::Stmt| {
-            let value = o.value == s.value || whole(o) && whole(s);
-            value && (&o.index, o.free, &o.reduce) == (&s.index, s.free, &s.reduce) && axes(o) == axes(s)
-        };
-        let known = self.known.entry(s.target).or_default();
-        if let Some((_, number)) = known.iter().find(|(o, _)| alike(o)) {
-            return *number;
-        }
-        self.next += 1;
-        known.push((s.clone(), self.next));
-        self.next
-    }
-
-    /// Of two statements in one.
-    fn both(&mut self, a: usize, b: usize) -> usize {
-        let next = &mut self.next;
-        *self.merged.entry((a, b)).or_insert_with(|| {
-            *next += 1;
-            *next
-        })
-    }
 }
 
 impl Specialiser<'_> {
@@ -190,7 +168,8 @@ impl Specialiser<'_> {
         Some(functions)
     }
 
-    /// A function of the statements that `results` need. `fresh`: the results start at zero, else they hold values to add to.
+    /// A function of the statements that `results` need. `fresh`: the results start at zero, else they hold values to
+    /// add to.
     fn function(
         &mut self,
         name: String,
@@ -205,45 +184,12 @@ impl Specialiser<'_> {
         let reads: Vec<TensorId> =
             read.iter().copied().filter(|t| !written.contains(t) && !results.contains(t)).collect();
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
-        let mut steps = Vec::new();
-        let mut begun: BTreeSet<TensorId> = if fresh { BTreeSet::new() } else { results.iter().copied().collect() };
-        let items: Vec<Item> = self.items(&stmts)?.into_iter().flat_map(|item| item.parts(self.tensors)).collect();
-        for n in 0..items.len() {
-            match items[n].clone() {
-                Item::Stmts(group) => {
-                    let target = group[0].target.tensor;
-                    let mut group: Vec<Stmt> =
-                        group.into_iter().flat_map(|s| gathered(s, None, self.tensors)).collect();
-                    if begun.insert(target) {
-                        // What is written once, of all that the tensor holds, is stored; only what no statement reaches needs a zero before.
-                        let once = written_once(&group.iter().collect::<Vec<_>>());
-                        if once.is_some() {
-                            group.iter_mut().for_each(|s| s.accumulate = false);
-                        }
-                        let elements = self.tensors[target.0].elements() as u128;
-                        if once != Some(elements) && !(once.is_some() && filled(target, elements, &items[n..])) {
-                            steps.push(Step::Fill(target));
-                        }
-                    }
-                    steps.extend(group.into_iter().map(Step::Stmt));
-                }
-                Item::Scan { name, turns, backwards, mut body } => {
-                    steps.extend(self.begin(&mut body, &mut begun).into_iter().map(Step::Fill));
-                    let mut segments = turns::segments(&body, turns, backwards, self.tensors);
-                    for segment in &mut segments {
-                        segment.body = segment.body.drain(..).flat_map(|part| part.gathered(self.tensors)).collect();
-                    }
-                    steps.push(Step::Scan(Scan { name, segments }));
-                }
-            }
-        }
-        // A result that no statement writes is zero.
-        if fresh {
-            steps.extend(results.iter().filter(|t| !begun.contains(t)).map(|t| Step::Fill(*t)));
-        }
-        let steps = inline::inline(needed(steps, results), &locals, self.tensors);
-        let written: BTreeSet<TensorId> = steps.iter().flat_map(Step::writes).collect();
-        let locals = locals.into_iter().filter(|t| written.contains(t)).collect();
+        let (items, lowered) = self.items(&stmts)?;
+        let (tensors, numbers, results) = (self.tensors, &mut self.numbers, results.to_vec());
+        let mut draft = Draft { tensors, numbers, lowered, results, held: !fresh, locals, items };
+        draft.run(self.after);
+        let results = draft.results.clone();
+        let (steps, locals) = draft.finished();
         // Order of arguments: inputs, their tangents, outputs, cotangents.
         let mut reads = reads;
         reads.sort_by_key(|t| match self.op.tensor(*t).role {
@@ -253,13 +199,13 @@ impl Specialiser<'_> {
             Role::Cotangent(of) => (3, of.0),
             Role::Local | Role::RuleLocal | Role::Partial(..) => (4, t.0),
         });
-        let held = if fresh { Vec::new() } else { results.to_vec() };
+        let held = if fresh { Vec::new() } else { results.clone() };
         let workspace = Workspace::default();
         Some(Function {
             name,
             kind,
             reads,
-            writes: results.to_vec(),
+            writes: results,
             held,
             locals,
             steps,
@@ -269,8 +215,8 @@ impl Specialiser<'_> {
         })
     }
 
-    /// Plain statements and recurrences, those that can be one merged.
-    fn items(&mut self, stmts: &[index::Stmt]) -> Option<Vec<Item>> {
+    /// Plain statements one by one, and recurrences whole; and when each statement was lowered.
+    fn items(&mut self, stmts: &[index::Stmt]) -> Option<(Vec<Item>, Vec<usize>)> {
         // Where a function has what a recurrence makes as an argument, less of it is a cycle.
         let mut next = self.op.scans;
         let mut arranged = Vec::new();
@@ -281,40 +227,25 @@ impl Specialiser<'_> {
                     .unwrap_or_else(|e| panic!("a part of a recurrence is none: {e:?}")),
             }
         }
-        let mut items: Vec<Item> = Vec::new();
+        let (mut items, mut lowered) = (Vec::new(), Vec::new());
         for unit in scan::units(&arranged) {
             let unit = &arranged[unit];
-            let var = |t: index::Turn| &unit[0].vars[t.var.0];
-            if let Some(turn) = unit[0].scan {
-                let turns = self.binding.count(var(turn).axis);
-                let mut body: Vec<(Option<usize>, Stmt)> = Vec::new();
-                for s in unit {
-                    let (plain, var) = (self.stmt(s)?, (turns > 1).then(|| self.turn(s)));
-                    match body.last_mut().and_then(|(_, last)| Some((merge::merge(last, &plain, self.tensors)?, last)))
-                    {
-                        Some((both, last)) => {
-                            let number = self.numbers.both(last.number, plain.number);
-                            *last = Stmt { number, ..both };
-                        }
-                        None => body.push((var, plain)),
-                    }
-                }
-                items.push(Item::Scan { name: var(turn).name.clone(), turns, backwards: turn.backwards, body });
-                continue;
-            }
+            let mut body = Vec::new();
             for s in unit {
-                let plain = self.stmt(s)?;
-                if let Some(Item::Stmts(last)) = items.last_mut()
-                    && let Some(both) = merge::merge(&last[0], &plain, self.tensors)
-                {
-                    let number = self.numbers.both(last[0].number, plain.number);
-                    last[0] = Stmt { number, ..both };
-                } else {
-                    items.push(Item::Stmts(vec![plain]));
-                }
+                body.push(self.stmt(s)?);
+                lowered.push(self.numbers.lowered());
             }
+            let Some(turn) = unit[0].scan else {
+                items.extend(body.into_iter().map(|s| Item::Stmts(vec![s])));
+                continue;
+            };
+            let var = &unit[0].vars[turn.var.0];
+            let turns = self.binding.count(var.axis);
+            let part = |(s, stmt)| Part { turn: (turns > 1).then(|| self.turn(s)), stmt };
+            let body = unit.iter().zip(body).map(part).collect();
+            items.push(Item::Scan { name: var.name.clone(), turns, backwards: turn.backwards, body });
         }
-        Some(items)
+        Some((items, lowered))
     }
 
     /// The plain variable that is the coordinate of a recurrence of more than one turn.
@@ -322,31 +253,6 @@ impl Specialiser<'_> {
         let before = s.scan.map_or(0, |t| t.var.0);
         let loops = |v: &index::Var| self.binding.extents[v.axis.0].iter().filter(|n| **n > 1).count();
         s.vars[..before].iter().map(loops).sum()
-    }
-
-    /// Makes the first writes of a recurrence store, where each element is stored before anything is added to it; gives the tensors that start at
-    /// zero instead.
-    fn begin(&self, body: &mut [(Option<usize>, Stmt)], begun: &mut BTreeSet<TensorId>) -> Vec<TensorId> {
-        let mut fills = Vec::new();
-        for n in 0..body.len() {
-            let (v, first) = &body[n];
-            let target = first.target.tensor;
-            if !begun.insert(target) {
-                continue;
-            }
-            // Every other statement writes in the same turn, after it.
-            let at =
-                |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
-            let place = at(*v, first);
-            let mut writers = body.iter().filter(|(_, s)| s.target.tensor == target);
-            let same = writers.clone().count() == 1 || place.is_some() && writers.all(|(v, s)| at(*v, s) == place);
-            if same && first.covers(&self.tensors[target.0].shape) {
-                body[n].1.accumulate = false;
-            } else {
-                fills.push(target);
-            }
-        }
-        fills
     }
 
     fn stmt(&mut self, s: &index::Stmt) -> Option<Stmt> {
@@ -398,7 +304,8 @@ impl Specialiser<'_> {
         Some(stmt)
     }
 
-    /// Steps that write one tensor are told apart by numbers: an axis without dimensions has one element, whatever the number.
+    /// Steps that write one tensor are told apart by numbers: an axis without dimensions has one element, whatever the
+    /// number.
     fn check_ranks(&mut self) -> Option<()> {
         let op = self.op;
         let mut rules = [&op.forward, &op.adjoint.stmts, &op.tangent.stmts].into_iter();
@@ -414,8 +321,9 @@ impl Specialiser<'_> {
 
     /// A `=` must not write an element twice.
     fn check_single(&mut self, s: &index::Stmt, plain: &Stmt) -> Option<()> {
-        // A position tells the coordinates of its variables apart where each coefficient exceeds what the smaller ones reach together, as
-        // digits do; a single variable is the plainest case. Distinct coordinates then have distinct targets.
+        // A position tells the coordinates of its variables apart where each coefficient exceeds what the smaller ones
+        // reach together, as digits do; a single variable is the plainest case. Distinct coordinates then have distinct
+        // targets.
         let digits = |p: &Position| {
             let mut terms = p.numerator.terms.clone();
             terms.sort_by_key(|(_, c)| c.unsigned_abs());
@@ -470,85 +378,6 @@ impl Specialiser<'_> {
             }
         }
         Some(())
-    }
-}
-
-/// The steps that the results need: at the sizes of an instance what read a tensor may be decided to read none of it.
-fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
-    let mut needed: BTreeSet<TensorId> = results.iter().copied().collect();
-    let mut kept: Vec<Step> = Vec::new();
-    for step in steps.into_iter().rev() {
-        if step.writes().iter().any(|t| needed.contains(t)) {
-            // A recurrence runs whole: what else it writes has to be there to be written.
-            needed.extend(step.writes());
-            step.stmts().iter().for_each(|s| s.value.reads(&mut |a| _ = needed.insert(a.tensor)));
-            kept.push(step);
-        }
-    }
-    kept.reverse();
-    kept
-}
-
-/// Whether the statements store every element of a tensor once before one of them reads it or adds to it.
-fn filled(t: TensorId, elements: u128, items: &[Item]) -> bool {
-    let only_stores = |s: &&Stmt| {
-        let mut found = s.accumulate && s.target.tensor == t;
-        s.value.reads(&mut |a| found |= a.tensor == t);
-        !found
-    };
-    let all = items.iter().flat_map(Item::stmts);
-    let stores: Vec<&Stmt> = all.take_while(only_stores).filter(|s| s.target.tensor == t).collect();
-    written_once(&stores) == Some(elements)
-}
-
-/// What a function runs, before its sums are gathered.
-#[derive(Clone)]
-enum Item {
-    /// One statement, or its parts, which write different elements.
-    Stmts(Vec<Stmt>),
-    /// Statements with the variable that is the coordinate along the axis, if there is more than one.
-    Scan { name: String, turns: usize, backwards: bool, body: Vec<(Option<usize>, Stmt)> },
-}
-
-impl Item {
-    fn stmts(&self) -> Vec<&Stmt> {
-        match self {
-            Item::Stmts(all) => all.iter().collect(),
-            Item::Scan { body, .. } => body.iter().map(|(_, s)| s).collect(),
-        }
-    }
-
-    /// A sum with conditions as parts without.
-    fn parts(self, tensors: &[Tensor]) -> Vec<Item> {
-        let Item::Stmts(all) = &self else { return vec![self] };
-        match turns::parts(&all[0], tensors) {
-            Some((v, parts)) if v < all[0].free => {
-                if parts.is_empty() {
-                    return vec![self];
-                }
-                vec![Item::Stmts(parts)]
-            }
-            Some((_, parts)) => parts.into_iter().map(|s| Item::Stmts(vec![s])).collect(),
-            None => vec![self],
-        }
-    }
-}
-
-/// A statement in gather form, where it has one.
-fn gathered(s: Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Vec<Stmt> {
-    let moves = s.accumulate && s.target.positions.iter().any(|p| p.as_var().is_none());
-    let gathered = if moves { gather::gather(&s, turn, tensors) } else { None };
-    gathered.unwrap_or_else(|| vec![s])
-}
-
-impl Part {
-    /// In gather form; the position that moves with the turns stays.
-    fn gathered(self, tensors: &[Tensor]) -> Vec<Part> {
-        let Part { turn, stmt } = self;
-        let own = |s: &Stmt, v: usize| s.target.positions.iter().position(|p| p.numerator.coefficient(v) != 0);
-        let place = turn.and_then(|v| own(&stmt, v));
-        let number = |s: &Stmt| place.map(|at| s.target.positions[at].numerator.terms[0].0);
-        gathered(stmt, turn, tensors).into_iter().map(|stmt| Part { turn: number(&stmt), stmt }).collect()
     }
 }
 

@@ -1,7 +1,8 @@
-//! Turns: takes the statements of a recurrence over all coordinates along its axis, gives its segments: turns in which every sum has the same guards and
-//! conditions, so that its loops ask for none; and any sum in such parts.
+//! Turns: takes the statements of a recurrence over all coordinates along its axis, gives its segments: turns in which
+//! every sum has the same guards and conditions, so that its loops ask for none; and any sum in such parts.
 //!
-//! Holds after it: the turns of a segment count upwards from zero; the segments follow each other as the recurrence runs.
+//! Holds after it: the turns of a segment count upwards from zero; the segments follow each other as the recurrence
+//! runs.
 
 use super::*;
 use std::collections::BTreeSet;
@@ -9,12 +10,13 @@ use std::collections::BTreeSet;
 /// The most segments: where conditions cut off more, they are asked in each turn.
 const MAX_SEGMENTS: usize = 4;
 
-/// The segments of statements that run for `turns` coordinates, each with the variable that is one; none if there is one coordinate.
-pub fn segments(body: &[(Option<usize>, Stmt)], turns: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
+/// The segments of statements that run for `turns` coordinates, each with the variable that is one; none if there is
+/// one coordinate.
+pub fn segments(body: &[Part], turns: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
     let mut cuts: BTreeSet<i64> = BTreeSet::new();
     // What is no sum asks once a turn or an element, which is cheaper than a second body.
-    let sums = body.iter().filter(|(_, s)| s.reduce.is_some());
-    sums.for_each(|(v, s)| v.iter().for_each(|v| boundaries(s, *v, tensors, &mut cuts)));
+    let sums = body.iter().filter(|p| p.stmt.reduce.is_some());
+    sums.for_each(|p| p.turn.iter().for_each(|v| boundaries(&p.stmt, *v, tensors, &mut cuts)));
     cuts.retain(|at| (1..turns as i64).contains(at));
     if cuts.len() >= MAX_SEGMENTS {
         cuts.clear();
@@ -26,9 +28,9 @@ pub fn segments(body: &[(Option<usize>, Stmt)], turns: usize, backwards: bool, t
         .zip(ends)
         .map(|(from, end)| {
             let count = end - from;
-            let part = |(v, s): &(Option<usize>, Stmt)| match v {
-                Some(v) => restricted(s, *v, *from, count, backwards, tensors),
-                None => Part { turn: None, stmt: s.clone() },
+            let part = |p: &Part| match p.turn {
+                Some(v) => restricted(&p.stmt, v, *from, count, backwards, tensors),
+                None => p.clone(),
             };
             Segment { turns: count, body: body.iter().map(part).filter(|p| !idle(&p.stmt, tensors)).collect() }
         })
@@ -40,8 +42,8 @@ pub fn segments(body: &[(Option<usize>, Stmt)], turns: usize, backwards: bool, t
     all
 }
 
-/// A sum with a condition on one of its coordinates as sums without, over parts of its range; `None` where it has none, or too many. Parts of a
-/// free variable write different elements, those of a bound one the same, one after the other.
+/// A sum with a condition on one of its coordinates as sums without, over parts of its range; `None` where it has none,
+/// or too many. Parts of a free variable write different elements, those of a bound one the same, one after the other.
 pub fn parts(s: &Stmt, tensors: &[Tensor]) -> Option<(usize, Vec<Stmt>)> {
     if s.reduce != Some(ReduceOp::Sum) {
         return None;

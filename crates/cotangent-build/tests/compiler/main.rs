@@ -17,6 +17,7 @@ mod mutants;
 mod names;
 mod order;
 mod panics;
+mod passes;
 mod programs;
 mod random;
 mod recurrences;

@@ -218,6 +218,16 @@ fn a_wrong_command_line_is_told_so() {
         ),
         (&["check", "ops", "--portable"], "error: --portable is an option of render\n"),
         (&["show", "ops", "--stage", "rust", "-o", "x.rs"], "error: -o is an option of render\n"),
+        (
+            &["show", "ops", "--stage", "nest", "--after", "merge"],
+            "error: --after is an option of show --stage plain\n",
+        ),
+        (&["check", "ops", "--after", "merge"], "error: --after is an option of show --stage plain\n"),
+        (
+            &["show", "ops", "--stage", "plain", "--after", "fuse"],
+            "error: no pass `fuse`: the passes are merge, split, gather, initialise, segment, gather-recurrences, \
+             prune, inline\n",
+        ),
     ] {
         let (code, out, error) = cotangent(&folder, arguments);
         assert!(code == Some(2) && out.is_empty() && error.starts_with(message), "{arguments:?}: {error}");

@@ -336,8 +336,8 @@ impl Group<'_> {
         let least = near.min_by_key(|n| all[*n].text(self)).expect("the best is near itself");
         all[..=least].rotate_right(1);
     }
-    /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each other
-    /// in all that it touches.
+    /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each
+    /// other in all that it touches.
     pub fn finishes(&self, p: &Candidate) -> bool {
         self.epilogue.is_empty() || p.block.is_none() && self.finishes_along(p.lane)
     }
