@@ -77,7 +77,7 @@ impl Planned {
 
 /// Plans the functions of a kernel.
 pub fn plan(kernel: &Kernel, limits: Limits) -> Planned {
-    let mut planner = Planner { kernel, limits, known: Vec::new() };
+    let mut planner = Planner { kernel, limits, known: BTreeMap::new() };
     let mut planned = Planned { functions: Vec::new(), stages: Vec::new() };
     for f in &kernel.functions {
         let work: u64 = f.steps.iter().map(cost::step).fold(0, u64::saturating_add);
@@ -125,8 +125,8 @@ struct Group {
 struct Planner<'a> {
     kernel: &'a Kernel,
     limits: Limits,
-    /// What is known of [`Planner::finishes`]: entry points ask for the way forward again.
-    known: Vec<(Function, bool)>,
+    /// What is known of [`Planner::finishes`], by what functions write: entry points ask for the way forward again.
+    known: BTreeMap<Vec<TensorId>, Vec<(Function, bool)>>,
 }
 
 impl Planner<'_> {
@@ -194,11 +194,12 @@ impl Planner<'_> {
     fn finishes(&mut self, f: &Function) -> bool {
         // Which schedule is asked for goes by the name.
         let asked = |f: &Function| self.kernel.schedule.get(&f.name);
-        if let Some((_, known)) = self.known.iter().find(|(g, _)| asked(g) == asked(f) && does_as(g, f)) {
-            return *known;
+        let known = self.known.entry(f.writes.clone()).or_default();
+        if let Some((_, answer)) = known.iter().find(|(g, _)| asked(g) == asked(f) && does_as(g, f)) {
+            return *answer;
         }
         let answer = finishes(self.kernel, f, self.limits.scratch);
-        self.known.push((f.clone(), answer));
+        known.push((f.clone(), answer));
         answer
     }
 }

@@ -40,7 +40,7 @@ impl Pass {
 }
 
 /// A function between two passes.
-pub struct Draft<'a> {
+pub(super) struct Draft<'a> {
     pub tensors: &'a [Tensor],
     pub numbers: &'a mut Numbers,
     /// When each statement was lowered, in order, by [`Numbers::lowered`]: what is merged is numbered by it.
@@ -54,7 +54,7 @@ pub struct Draft<'a> {
 
 /// What a function runs, between two passes.
 #[derive(Clone)]
-pub enum Item {
+pub(super) enum Item {
     Fill(TensorId),
     /// One statement, or its parts, which write different elements.
     Stmts(Vec<Stmt>),

@@ -1,4 +1,7 @@
 //! One tile: takes where it is, gives its accumulators, the reduction, and the results with their epilogue.
+//!
+//! Holds after it: each result is stored once, or added once; lanes that two vectors have are stored twice, as they are
+//! equal.
 
 use super::super::builder::{Builder, Map, add, bound_outside, looped, nest};
 use super::super::lanes::{Along, Iteration, LANE, along};
