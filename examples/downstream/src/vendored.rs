@@ -229,11 +229,9 @@ fn _tile<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W
         let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
         Isa_::write(sums, &mut y[..], i + part * 2);
     }
-    for s in 0..1 {
-        let mut sum = 0.0_f32;
-        sum += Isa_::sum(acc[s + 8][0]);
-        y[i + s + 8] = sum;
-    }
+    let mut sum = 0.0_f32;
+    sum += Isa_::sum(acc[8][0]);
+    y[i + 8] = sum;
 }
 #[inline(always)]
 fn _tile2<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y, i: usize) {
@@ -257,14 +255,12 @@ fn _tile2<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &
         let sums2 = Isa_::sums([acc2[part * 2][0], acc2[part * 2 + 1][0]]);
         Isa_::write(sums2, &mut y_dot[..], i + part * 2);
     }
-    for s in 0..1 {
-        let mut sum = 0.0_f32;
-        sum += Isa_::sum(acc[s + 4][0]);
-        y[i + s + 4] = sum;
-        let mut sum2 = 0.0_f32;
-        sum2 += Isa_::sum(acc2[s + 4][0]);
-        y_dot[i + s + 4] = sum2;
-    }
+    let mut sum = 0.0_f32;
+    sum += Isa_::sum(acc[4][0]);
+    y[i + 4] = sum;
+    let mut sum2 = 0.0_f32;
+    sum2 += Isa_::sum(acc2[4][0]);
+    y_dot[i + 4] = sum2;
 }
 #[inline(always)]
 fn _tile3<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y, i: usize) {
@@ -305,20 +301,16 @@ fn _tile4<Isa_: _isa::Isa, const N: usize, const _V: usize, const R: usize>(w: &
             }
         }
     }
-    for part in 0..1 {
-        let sums = Isa_::sums([acc[part * 2][0], acc[part * 2 + 1][0]]);
-        Isa_::write(sums, &mut y[..], i + part * 2);
-        let sums2 = Isa_::sums([acc2[part * 2][0], acc2[part * 2 + 1][0]]);
-        Isa_::write(sums2, &mut y_dot[..], i + part * 2);
-    }
-    for s in 0..1 {
-        let mut sum = 0.0_f32;
-        sum += Isa_::sum(acc[s + 2][0]);
-        y[i + s + 2] = sum;
-        let mut sum2 = 0.0_f32;
-        sum2 += Isa_::sum(acc2[s + 2][0]);
-        y_dot[i + s + 2] = sum2;
-    }
+    let sums = Isa_::sums([acc[0][0], acc[1][0]]);
+    Isa_::write(sums, &mut y[..], i);
+    let sums2 = Isa_::sums([acc2[0][0], acc2[1][0]]);
+    Isa_::write(sums2, &mut y_dot[..], i);
+    let mut sum = 0.0_f32;
+    sum += Isa_::sum(acc[2][0]);
+    y[i + 2] = sum;
+    let mut sum2 = 0.0_f32;
+    sum2 += Isa_::sum(acc2[2][0]);
+    y_dot[i + 2] = sum2;
 }
 #[inline(always)]
 fn _tile5<Isa_: _isa::Isa, const N: usize, const _V: usize>(w: &W, y_bar: &Y, v_bar: &mut V, j: usize) {
