@@ -4,7 +4,6 @@ use crate::index::{Binary, Unary};
 use crate::nest::Nest;
 use crate::nest::machine::{MACHINES, Machine};
 use crate::plain::{Cond, Expr, Function, Kernel, Step, Stmt};
-use crate::spec::DType;
 use std::collections::BTreeMap;
 
 /// Of one call.
@@ -19,7 +18,7 @@ pub struct Cost {
 
 /// Counts a function of a kernel, scheduled as `nests`.
 pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
-    let size: u64 = if k.dtype == DType::F32 { 4 } else { 8 };
+    let size = k.dtype.bytes() as u64;
     let elements = |t: &crate::index::TensorId| k.tensor(*t).elements() as u64;
     let read: u64 = f.reads.iter().map(elements).sum();
     let written: u64 = f.writes.iter().map(elements).sum();
@@ -43,7 +42,7 @@ const BEYOND: u64 = 1 << 20;
 pub fn streams(k: &Kernel, nests: &[Vec<Nest>]) -> bool {
     k.functions.iter().zip(nests).all(|(f, nests)| {
         let cost = cost(k, f, nests);
-        let size: u64 = if k.dtype == DType::F32 { 4 } else { 8 };
+        let size = k.dtype.bytes() as u64;
         let cheap = f.steps.iter().all(|s| matches!(s, Step::Stmt(s) if s.reduce.is_none() && cheap(&s.value)));
         cheap && cost.bytes > BEYOND && cost.flops * size <= cost.bytes
     })

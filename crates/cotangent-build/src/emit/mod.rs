@@ -24,7 +24,7 @@ use crate::shipped;
 use crate::source::{Sources, Span};
 use crate::spec::{DType, InstanceSpec};
 use crate::validate::Validation;
-use names::Names;
+use names::{Names, REST};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tera::{Context, Tera};
@@ -244,9 +244,10 @@ struct TakeContext {
     names: Vec<String>,
     /// For each the scalars between it and what was taken before.
     skips: Vec<usize>,
-    /// Whether others were taken before, and whether others follow.
-    first: bool,
-    last: bool,
+    /// What they are taken from: the workspace, or what others before them left of it.
+    from: String,
+    /// The name of what they leave, if others follow.
+    rest: &'static str,
 }
 
 /// A struct with a field for each input that derivatives are taken by.
@@ -798,7 +799,7 @@ fn staged(
     f: &Function,
     alike: &BTreeMap<usize, usize>,
 ) -> (Option<WorkspaceContext>, Vec<CallContext>) {
-    let size = if kernel.dtype == DType::F32 { 4 } else { 8 };
+    let size = kernel.dtype.bytes();
     let place = |(t, at): (&TensorId, &usize)| {
         let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
         let bytes = tensor.elements() * size;
@@ -811,7 +812,7 @@ fn staged(
     places.sort_by_key(|p| (p.first, p.offset));
     let tensors = f.reads.iter().chain(&f.writes).chain(f.workspace.places.keys());
     let name = names::argument("workspace", tensors.map(|t| kernel.tensor(*t).name.as_str()));
-    let calls = f.stages.iter().zip(takes(kernel, f, size)).map(|(n, takes)| CallContext {
+    let calls = f.stages.iter().zip(takes(kernel, f, &name)).map(|(n, takes)| CallContext {
         function: format!("stages::{}", kernel.functions[alike[n]].name),
         takes,
         arguments: arguments(kernel, &kernel.functions[*n]),
@@ -828,11 +829,11 @@ fn staged(
 }
 
 /// What is taken from the workspace before each call of a stage. Calls one after the other take together what does not meet in memory.
-fn takes(kernel: &Kernel, f: &Function, size: usize) -> Vec<Vec<TakeContext>> {
+fn takes(kernel: &Kernel, f: &Function, workspace: &str) -> Vec<Vec<TakeContext>> {
     // The scalars that a tensor has there: the first, and the one behind the last.
     type Place = (usize, usize, TensorId);
     let place = |t: TensorId| -> Option<Place> {
-        let at = *f.workspace.places.get(&t)? / size;
+        let at = *f.workspace.places.get(&t)? / kernel.dtype.bytes();
         Some((at, at + kernel.tensor(t).elements(), t))
     };
     let apart = |a: &Place, b: &Place| a == b || a.1 <= b.0 || b.1 <= a.0;
@@ -859,8 +860,8 @@ fn takes(kernel: &Kernel, f: &Function, size: usize) -> Vec<Vec<TakeContext>> {
         let takes = chunks.map(|(n, (names, skips))| TakeContext {
             names: names.to_vec(),
             skips: skips.to_vec(),
-            first: n == 0,
-            last: n + 1 == last,
+            from: if n == 0 { format!("{workspace}.scalars()") } else { REST.into() },
+            rest: if n + 1 == last { "_" } else { REST },
         });
         out.push(takes.collect());
         out.extend((1..calls).map(|_| Vec::new()));

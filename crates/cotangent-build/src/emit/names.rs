@@ -18,6 +18,8 @@ pub const BLOCKS: [&str; 2] = ["_turned", "_beside"];
 pub const ROWS: &str = "_rows";
 /// What small functions and blocks within an expression name their values.
 pub const ANY: [&str; 2] = ["_a", "_b"];
+/// What is left of a workspace.
+pub const REST: &str = "_rest";
 /// A flag of a function: whether results are added to what is there, or stored.
 pub const FLAG: &str = "_adds";
 

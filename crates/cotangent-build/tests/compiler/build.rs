@@ -1,29 +1,11 @@
 //! The build: spec folders in, files out, as a build script runs it.
 
+use crate::generated::{SQUARE, emptied as folder};
 use cotangent_build::diagnostic::Code;
 use cotangent_build::{Build, DType, InstructionSet, Output};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
-
-/// A folder of its own for a test, emptied.
-fn folder(name: &str) -> PathBuf {
-    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(&path).expect("the folder is made");
-    path
-}
-
-const SQUARE: &str = "op: square
-inputs: {x: [I]}
-outputs: {y: [I]}
-forward:
-  - y[i] = x[i]^2
-adjoint:
-  - x_bar[i] += 2 * x[i] * y_bar[i]
-instances:
-  - {name: small, I: 5}
-";
 
 #[test]
 fn a_folder_becomes_a_file_an_op_and_the_root() {

@@ -1,21 +1,11 @@
 //! The builder under cargo: a workspace of two small crates, each with a build script that counts its runs. What holds after it: a script runs
 //! again when a spec, a template or an option changes, and not otherwise; what it writes depends on nothing else.
 
+use crate::generated::SQUARE;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-
-const SQUARE: &str = "op: square
-inputs: {x: [I]}
-outputs: {y: [I]}
-forward:
-  - y[i] = x[i]^2
-adjoint:
-  - x_bar[i] += 2 * x[i] * y_bar[i]
-instances:
-  - {name: small, I: 5}
-";
 
 /// What cargo made of the crates that these tests write: the folder of this build, so that dependencies are compiled once.
 fn target() -> PathBuf {

@@ -4,11 +4,50 @@ use cotangent_build::Build;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder of its own for a test, emptied, with specs in `ops`: names and texts.
-pub fn folder(name: &str, ops: &[(&str, &str)]) -> PathBuf {
+/// One op.
+pub const SQUARE: &str = "op: square
+inputs: {x: [I]}
+outputs: {y: [I]}
+forward:
+  - y[i] = x[i]^2
+adjoint:
+  - x_bar[i] += 2 * x[i] * y_bar[i]
+instances:
+  - {name: small, I: 5}
+";
+
+/// For programs that print what functions write: numbers of either type, and a hash of their bits (FNV-1a).
+pub const BITS: &str = "
+trait Number: Copy { fn of(x: f64) -> Self; fn bits(self) -> u64; }
+impl Number for f32 { fn of(x: f64) -> f32 { x as f32 } fn bits(self) -> u64 { self.to_bits().into() } }
+impl Number for f64 { fn of(x: f64) -> f64 { x } fn bits(self) -> u64 { self.to_bits() } }
+
+/// Fractions of multiples of the golden ratio, from a place that the seed says, between -1 and 1.
+fn filled<T: Tensor>(seed: f64) -> T where T::Scalar: Number {
+    let mut x = T::ZERO;
+    for (i, x) in x.flat_mut().iter_mut().enumerate() {
+        *x = T::Scalar::of((seed + (i as f64) * 0.618033988749895).fract() * 2.0 - 1.0);
+    }
+    x
+}
+
+fn hash<T: Tensor>(x: &T) -> u64 where T::Scalar: Number {
+    x.flat().iter().fold(0xcbf29ce484222325, |h, x| (h ^ x.bits()).wrapping_mul(0x100000001b3))
+}
+";
+
+/// A folder of its own for a test, emptied.
+pub fn emptied(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = std::fs::remove_dir_all(&path);
-    std::fs::create_dir_all(path.join("ops")).expect("the folder is made");
+    std::fs::create_dir_all(&path).expect("the folder is made");
+    path
+}
+
+/// A folder of its own for a test, emptied, with specs in `ops`: names and texts.
+pub fn folder(name: &str, ops: &[(&str, &str)]) -> PathBuf {
+    let path = emptied(name);
+    std::fs::create_dir(path.join("ops")).expect("the folder is made");
     for (name, text) in ops {
         std::fs::write(path.join(format!("ops/{name}.yaml")), text).expect("the spec is written");
     }

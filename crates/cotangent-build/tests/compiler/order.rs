@@ -1,7 +1,7 @@
 //! Order of summation: takes ops and programs, shipped ones, hand-made ones and others made at random, gives the bits of each value under every class of
 //! machines, products fused and not. What holds after it: a value that several functions compute has the same bits in each, whatever stands beside it.
 
-use crate::generated::{folder, render, run, rustc};
+use crate::generated::{BITS, folder, render, run, rustc};
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Role, TensorId};
@@ -108,22 +108,9 @@ const MAIN: &str = r#"
 mod kernels;
 use kernels::cotangent::Tensor;
 
-trait Number: Copy { fn of(x: f64) -> Self; fn bits(self) -> u64; }
-impl Number for f32 { fn of(x: f64) -> f32 { x as f32 } fn bits(self) -> u64 { self.to_bits().into() } }
-impl Number for f64 { fn of(x: f64) -> f64 { x } fn bits(self) -> u64 { self.to_bits() } }
-
-fn filled<T: Tensor>(name: &str) -> T where T::Scalar: Number {
-    let seed = name.bytes().fold(1.0, |s, b| s * 0.37 + f64::from(b));
-    let mut x = T::ZERO;
-    for (i, x) in x.flat_mut().iter_mut().enumerate() {
-        *x = T::Scalar::of((seed + (i as f64) * 0.618033988749895).fract() * 2.0 - 1.0);
-    }
-    x
-}
-
-/// FNV-1a over the bits.
-fn hash<T: Tensor>(x: &T) -> u64 where T::Scalar: Number {
-    x.flat().iter().fold(0xcbf29ce484222325, |h, x| (h ^ x.bits()).wrapping_mul(0x100000001b3))
+/// What has one name has one value.
+fn seed(name: &str) -> f64 {
+    name.bytes().fold(1.0, |s, b| s * 0.37 + f64::from(b))
 }
 
 macro_rules! run {
@@ -132,8 +119,8 @@ macro_rules! run {
         $({
             use $path as k;
             $({
-                $(let $r: k::$R = filled(stringify!($r));)*
-                $(let mut $w: k::$W = filled(stringify!($w));)*
+                $(let $r: k::$R = filled(seed(stringify!($r)));)*
+                $(let mut $w: k::$W = filled(seed(stringify!($w)));)*
                 k::$f($(&$r,)* $(&mut $w,)*);
                 $(println!("{} {} {} {} {:016x}", stringify!($op), stringify!($kernel), stringify!($w), stringify!($f), hash(&$w));)*
             })*
@@ -158,7 +145,7 @@ fn compiled_values_have_their_bits_under_every_instruction_set() {
         [("flat", flat.as_str())].into_iter().chain(others.iter().map(|(name, text)| (*name, text.as_str()))).collect();
     let folder = folder("order_runs", &specs);
     render(&folder, "kernels", Build::new().std(true).inline_limit(0));
-    std::fs::write(folder.join("main.rs"), MAIN).expect("the file is written");
+    std::fs::write(folder.join("main.rs"), format!("{MAIN}{BITS}")).expect("the file is written");
     run(rustc().args(["--edition", "2024", "main.rs", "-Copt-level=1", "-o", "main"]).current_dir(&folder));
     for set in ["portable", "avx2", "avx512"] {
         let text = run(std::process::Command::new(folder.join("main")).env("COTANGENT_ISA", set)).0;

@@ -1,6 +1,7 @@
 //! Whole ops made at random: takes those of `specs/`, demands that every stage means the same. What the index interpreter computes, the plain
 //! and the nest interpreters compute; derived tangents are slopes; derived adjoints are their transposes.
 
+use crate::panics::caught;
 use crate::specs::{Style, document};
 use cotangent_build::Options;
 use cotangent_build::certify::rounded::Rounded;
@@ -183,7 +184,7 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) 
 fn tried(seed: u64) -> (Option<Result<usize, String>>, usize) {
     let text = document(seed, Style::Small).0[0].text();
     // A panic of the compiler is a failure like any other, told with its spec.
-    let result = std::panic::catch_unwind(|| {
+    let result = caught(|| {
         let mut sources = Sources::default();
         let mut out = Diagnostics::default();
         let mut straight = 0;
@@ -194,10 +195,7 @@ fn tried(seed: u64) -> (Option<Result<usize, String>>, usize) {
     let told = |what: String| format!("seed {seed}: {what}\n{text}");
     match result {
         Ok((checked, straight)) => (checked.map(|r| r.map_err(told)), straight),
-        Err(panic) => {
-            let what = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            (Some(Err(told(format!("panic: {what}")))), 0)
-        }
+        Err(what) => (Some(Err(told(format!("panic: {what}")))), 0),
     }
 }
 

@@ -2,7 +2,7 @@
 //! What holds after it: they compile without a warning in both editions and without `std`, the portable one without unsafe code, and every
 //! choice of instruction sets computes what the others compute on the same instructions.
 
-use crate::generated::{compile, folder, render, run};
+use crate::generated::{BITS, compile, folder, render, run};
 use cotangent_build::{Build, InstructionSet};
 use std::path::Path;
 use std::process::Command;
@@ -57,23 +57,6 @@ const MAIN: &str = r#"
 mod MODULE;
 use MODULE::cotangent::Tensor;
 
-trait Number: Copy { fn of(x: f64) -> Self; fn bits(self) -> u64; }
-impl Number for f32 { fn of(x: f64) -> f32 { x as f32 } fn bits(self) -> u64 { self.to_bits().into() } }
-impl Number for f64 { fn of(x: f64) -> f64 { x } fn bits(self) -> u64 { self.to_bits() } }
-
-fn filled<T: Tensor>(seed: usize) -> T where T::Scalar: Number {
-    let mut x = T::ZERO;
-    for (i, x) in x.flat_mut().iter_mut().enumerate() {
-        *x = T::Scalar::of(((seed as f64) * 0.37 + (i as f64) * 0.618033988749895).fract() * 2.0 - 1.0);
-    }
-    x
-}
-
-/// FNV-1a over the bits.
-fn hash<T: Tensor>(x: &T) -> u64 where T::Scalar: Number {
-    x.flat().iter().fold(0xcbf29ce484222325, |h, x| (h ^ x.bits()).wrapping_mul(0x100000001b3))
-}
-
 macro_rules! run {
     ($({ $path:path, $op:ident, $kernel:ident, $scalar:ident;
          $(fn $f:ident($($r:ident: $R:ident,)* => $($w:ident: $W:ident,)*);)* })*) => {
@@ -81,8 +64,8 @@ macro_rules! run {
             use $path as k;
             $({
                 let mut seed = 0;
-                $(seed += 1; let $r: k::$R = filled(seed);)*
-                $(seed += 1; let mut $w: k::$W = filled(seed);)*
+                $(seed += 1; let $r: k::$R = filled(f64::from(seed) * 0.37);)*
+                $(seed += 1; let mut $w: k::$W = filled(f64::from(seed) * 0.37);)*
                 k::$f($(&$r,)* $(&mut $w,)*);
                 print!("{} {} {}", stringify!($op), stringify!($kernel), stringify!($f));
                 $(print!(" {:016x}", hash(&$w));)*
@@ -119,7 +102,7 @@ fn every_choice_of_instruction_sets_computes_the_same() {
                 let build = if name == "portable" { build } else { build.std(true) };
                 render(folder, name, build);
                 let root = format!("main_{name}.rs");
-                std::fs::write(folder.join(&root), MAIN.replace("MODULE", name)).expect("the file is written");
+                std::fs::write(folder.join(&root), MAIN.replace("MODULE", name) + BITS).expect("the file is written");
                 compile(folder, "2021", &root, &["-o", name]);
             });
         }

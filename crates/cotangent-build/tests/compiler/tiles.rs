@@ -157,8 +157,7 @@ fn small_portable_kernels_have_no_panels() {
                     let panels = n.locals.iter().filter(|l| l.name.ends_with("_panel") || l.name.ends_with("_rows"));
                     let elements: usize = panels.map(|l| l.shape.iter().product::<usize>()).sum();
                     // As much as registers hold.
-                    let size = if kernel.dtype == cotangent_build::DType::F32 { 4 } else { 8 };
-                    assert!(elements * size <= 64, "{}::{}::{}", kernel.op, kernel.name, f.name);
+                    assert!(elements * kernel.dtype.bytes() <= 64, "{}::{}::{}", kernel.op, kernel.name, f.name);
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
 //! the library makes the compiler panic. `BLESS=1 cargo test --test compiler ui` rewrites the texts; read them before committing.
 
+use crate::panics::caught;
 use cotangent_build::Options;
 use cotangent_build::diagnostic::{Code, Diagnostic, Diagnostics};
 use cotangent_build::library::Library;
@@ -278,7 +279,7 @@ fn damaged_specs_are_survived() {
         }
         let damaged = parts.concat();
         let (path, copy) = (format!("ops/{name}.yaml"), damaged.clone());
-        let outcome = std::panic::catch_unwind(move || {
+        let outcome = caught(move || {
             let (out, sources, kernels) = run(&[(path, copy)]);
             let text = out.render(&sources);
             (out.errors(), text.is_empty(), kernels)

@@ -14,7 +14,6 @@ use super::machine::Machine;
 use super::*;
 use crate::index::eval::Number;
 use crate::plain::{self, Cond, Expr, Function, Step, Stmt, eval::locate};
-use crate::spec::DType;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The most operations of a function: what does not fit the instruction cache is better a loop, and big functions are
@@ -135,7 +134,7 @@ pub fn dense<'a>(kernel: &'a Kernel, f: &'a Function) -> Option<Graph<'a>> {
 
 /// The operations of a function in loops: one by one, and with those of a full vector of 32 bytes as one.
 fn in_loops(kernel: &Kernel, f: &Function) -> (u64, f64) {
-    let lanes = 32 / if kernel.dtype == DType::F32 { 4 } else { 8 };
+    let lanes = 32 / kernel.dtype.bytes();
     let (mut all, mut vectors) = (0u64, 0.0);
     for step in &f.steps {
         let Step::Stmt(s) = step else { continue };

@@ -79,7 +79,7 @@ impl Graph<'_> {
     pub fn nest(&self, machine: &'static Machine) -> Nest {
         let f = self.function;
         let live = self.live();
-        let size = if self.kernel.dtype == DType::F32 { 4 } else { 8 };
+        let size = self.kernel.dtype.bytes();
         let mut batch: BTreeMap<Id, (Id, usize)> = BTreeMap::new();
         let mut groups: BTreeMap<Id, Vec<Id>> = BTreeMap::new();
         for group in self.batches(&live, (machine.bytes / size).max(1)) {
