@@ -9,7 +9,8 @@ use crate::parts::{Part, Parts, Place, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use wasmparser::{
-    FunctionBody, KnownCustom, Linking, Operator, Parser, Payload, RelocationType, SymbolFlags, SymbolInfo, TypeRef,
+    FunctionBody, KnownCustom, Linking, Operator, OperatorsReader, Parser, Payload, RelocationType, SymbolFlags,
+    SymbolInfo, TypeRef,
 };
 
 /// The global that points to the end of the stack.
@@ -160,38 +161,58 @@ pub fn read(parts: &mut Parts, file: usize, bytes: &[u8], shared: bool) -> Resul
     Ok(())
 }
 
-/// The bytes that a function takes off the stack, from its prologue: the stack pointer, less a constant, and rounded down where the frame wants
-/// more alignment than the stack has. There it is the most that can be lost.
+/// The bytes that a function takes off the stack, from its prologue: the stack pointer, or a copy of it in a local, less a constant, and rounded
+/// down where the frame wants more alignment than the stack has. There it is the most that can be lost. Whatever else stands between belongs
+/// to the body.
 fn frame(body: &FunctionBody, stack_pointer: &BTreeSet<u64>) -> Result<u64, Failure> {
     let mut reader = body.get_operators_reader()?;
+    // Where the pointer is read first, the locals that hold it, and what the last operand is.
+    let (mut read, mut copies, mut last) = (None, BTreeSet::new(), Operand::Other);
     while !reader.eof() {
         let (operator, at) = reader.read_with_offset()?;
-        // The index stands behind the byte of the instruction.
-        if !matches!(operator, Operator::GlobalGet { .. }) || !stack_pointer.contains(&(at + 1)) {
-            continue;
-        }
-        // What is done with it, but for copies.
-        let mut steps = Vec::new();
-        while !reader.eof() && steps.len() < 4 {
-            let operator = reader.read()?;
-            let copy = matches!(
-                operator,
-                Operator::LocalGet { .. } | Operator::LocalSet { .. } | Operator::LocalTee { .. } | Operator::Drop
-            );
-            steps.extend((!copy).then_some(operator));
-        }
-        return match *steps {
-            [
-                Operator::I32Const { value: size @ 0.. },
-                Operator::I32Sub,
-                Operator::I32Const { value: mask @ ..=-1 },
-                Operator::I32And,
-            ] => Ok(u64::from(size.unsigned_abs()) + u64::from(mask.unsigned_abs()).saturating_sub(STACK_ALIGNMENT)),
-            [Operator::I32Const { value: size @ 0.. }, Operator::I32Sub, ..] => Ok(u64::from(size.unsigned_abs())),
-            _ => Err(format!("an unknown prologue at byte {at} of an object").into()),
+        last = match (operator, last) {
+            // The index stands behind the byte of the instruction.
+            (Operator::GlobalGet { .. }, _) if stack_pointer.contains(&(at + 1)) => {
+                read = read.or(Some(at));
+                Operand::Pointer
+            }
+            (Operator::LocalGet { local_index }, _) if copies.contains(&local_index) => Operand::Pointer,
+            (Operator::LocalTee { local_index }, Operand::Pointer) => {
+                copies.insert(local_index);
+                Operand::Pointer
+            }
+            (Operator::LocalSet { local_index }, Operand::Pointer) => {
+                copies.insert(local_index);
+                Operand::Other
+            }
+            (Operator::LocalSet { local_index } | Operator::LocalTee { local_index }, _) => {
+                copies.remove(&local_index);
+                Operand::Other
+            }
+            (Operator::I32Const { value: size @ 0.. }, Operand::Pointer) => Operand::Size(size.unsigned_abs().into()),
+            (Operator::I32Sub, Operand::Size(size)) => return Ok(size + lost(&mut reader)?),
+            _ => Operand::Other,
         };
     }
-    Ok(0)
+    read.map_or(Ok(0), |at| Err(format!("an unknown prologue at byte {at} of an object").into()))
+}
+
+/// An operand of a prologue.
+enum Operand {
+    Pointer,
+    /// Of the frame, above the pointer.
+    Size(u64),
+    Other,
+}
+
+/// The bytes that a mask behind the frame's address can take, if one follows.
+fn lost(reader: &mut OperatorsReader) -> Result<u64, Failure> {
+    match (reader.read()?, reader.read()?) {
+        (Operator::I32Const { value: mask @ ..=-1 }, Operator::I32And) => {
+            Ok(u64::from(mask.unsigned_abs()).saturating_sub(STACK_ALIGNMENT))
+        }
+        _ => Ok(0),
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +253,12 @@ mod tests {
             local.tee 0  global.set 0  local.get 1  global.set 0";
         assert_eq!(frame_of(aligned), Ok(256 + 48));
         assert_eq!(frame_of("i32.const 48  i32.const 16  i32.sub  drop"), Ok(0));
+        // The pointer waits in a local while the body begins; a local that is set anew holds it no longer.
+        let late =
+            "global.get 0  local.set 0  i32.const 8  i32.load  drop  local.get 0  i32.const 32  i32.sub  local.set 1";
+        assert_eq!(frame_of(late), Ok(32));
+        let lost = "global.get 0  local.set 0  i32.const 8  local.set 0  local.get 0  i32.const 32  i32.sub  drop";
+        assert!(frame_of(lost).is_err());
         let error = frame_of("global.get 0  i32.load  drop").unwrap_err();
         assert!(error.starts_with("an unknown prologue at byte "), "{error}");
     }
