@@ -331,9 +331,10 @@ fn show(Show { path, stage, instance, functions, after, options }: &Show) -> Exi
             "index" => text.push_str(&index::print::op(&c.op)),
             "rules" => text.push_str(&index::print::rules(&c.op, &c.derived, &c.certificate)),
             "plain" => {
-                let kernels = match pass {
+                let kernels: Vec<_> = match pass {
                     Some(pass) => pipeline::plain_after(&c, pass, &mut out),
-                    None => pipeline::kernels(&c, options, &mut out),
+                    // With the stages of the plan.
+                    None => pipeline::kernels(&c, options, &mut out).into_iter().map(|k| k.kernel).collect(),
                 };
                 kernels.iter().for_each(|k| text.push_str(&plain::print::kernel(k)));
             }

@@ -10,7 +10,7 @@ use crate::emit::{self, Compiled, Piece};
 use crate::index;
 use crate::library::Library;
 use crate::nest::machine::{MACHINES, Machine};
-use crate::nest::plan::Limits;
+use crate::nest::plan::{Limits, Planned};
 use crate::nest::{self, Nest};
 use crate::options::InstructionSet;
 pub use crate::options::Options;
@@ -60,8 +60,8 @@ pub fn compile(
     let ops: Vec<Certified> = changed.filter_map(|spec| certified_spec(spec.clone(), &library, out)).collect();
     // after this: each op is checked and its rules are proved
     ops.iter().filter(|c| c.spec.instances.is_empty()).for_each(|c| out.push(no_instances(c)));
-    let kernels: Vec<Vec<Kernel>> = ops.iter().map(|c| kernels(c, options, out)).collect();
-    // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
+    let kernels: Vec<Vec<Planned>> = ops.iter().map(|c| kernels(c, options, out)).collect();
+    // after this: every extent, stride and offset is a number; what a function keeps on the stack has a limit
     if out.has_errors() {
         ops.iter().zip(kernels).for_each(|(c, kernels)| check_schedules(c, kernels, options, out));
         return None;
@@ -132,24 +132,23 @@ fn params(spec: &Spec, op: &index::Op) -> BTreeMap<index::ParamId, Range> {
     all.filter_map(|(n, p)| Some((index::ParamId(n), given(&p.name)?))).collect()
 }
 
-/// Certified op to kernels, one an instance. Errors go to `out`.
-pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<Kernel> {
-    let mut kernels = Vec::new();
-    for instance in &c.spec.instances {
-        let Some(mut kernel) = plain::specialise::specialise(&c.op, instance, out) else { continue };
-        if c.op.program.is_some() {
-            let limits = Limits { scratch: options.scratch(), ..Limits::default() };
-            kernel = nest::plan::plan(&kernel, limits).applied(kernel);
+/// Certified op to planned kernels, one an instance. Errors go to `out`.
+pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<Planned> {
+    let kernel = |instance| {
+        let kernel = plain::specialise::specialise(&c.op, instance, out)?;
+        // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
+        let planned = if c.op.program.is_some() {
+            nest::plan::plan(kernel, Limits { scratch: options.scratch(), ..Limits::default() })
             // after this: a large program is stages that hand tensors on in a workspace
-        } else if let Some((name, bytes)) = nest::schedule::most_on_stack(&kernel, options.stack_limit) {
-            out.push(too_much(&kernel, instance, name, bytes, options));
-            continue;
-        }
+        } else {
+            stands_whole(&kernel, instance, options, out)?;
+            Planned::whole(kernel)
+        };
         // after this: what a function keeps on the stack has a limit
-        plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
-        kernels.push(kernel);
-    }
-    kernels
+        nest::plan::check::check(&planned).unwrap_or_else(|broken| panic!("the plan is broken: {broken}"));
+        Some(planned)
+    };
+    c.spec.instances.iter().filter_map(kernel).collect()
 }
 
 /// The kernels of a certified op as they are after a pass of the plain IR: to be printed, no later stage takes them.
@@ -167,28 +166,29 @@ fn instance<'a>(c: &'a Certified, kernel: &Kernel) -> &'a InstanceSpec {
 
 /// Looks at the schedules that instances ask for, and makes no other nests: for when nothing is to be generated. Errors
 /// go to `out`.
-pub fn check_schedules(c: &Certified, kernels: Vec<Kernel>, options: &Options, out: &mut Diagnostics) {
-    let asked = kernels.into_iter().filter(|k| !instance(c, k).schedule.is_empty()).collect();
+pub fn check_schedules(c: &Certified, kernels: Vec<Planned>, options: &Options, out: &mut Diagnostics) {
+    let asked = kernels.into_iter().filter(|k| !instance(c, &k.kernel).schedule.is_empty()).collect();
     schedule(c, asked, options, out);
 }
 
-/// Kernels to loop nests, each with the instance of its name. Errors go to `out`.
+/// Planned kernels to loop nests, each with the instance of its name. Errors go to `out`.
 pub fn schedule<'a>(
     c: &'a Certified,
-    kernels: Vec<Kernel>,
+    kernels: Vec<Planned>,
     options: &Options,
     out: &mut Diagnostics,
 ) -> Vec<Compiled<'a>> {
     kernels
         .into_iter()
-        .map(|kernel| {
-            let instance = instance(c, &kernel);
+        .map(|planned| {
+            let kernel = &planned.kernel;
+            let instance = instance(c, kernel);
             // A schedule that is asked for is found whatever the build wants.
             let all = !instance.schedule.is_empty();
             let machines = MACHINES.into_iter().filter(|m| all || wanted(m, options)).collect();
             let target = nest::schedule::Target { machines, scratch_limit: options.scratch() };
-            let mut scheduled = nest::schedule::schedule(&kernel, &target);
-            scheduled.nests.iter().flatten().for_each(|n| check(&kernel, n));
+            let mut scheduled = nest::schedule::schedule(&planned, &target);
+            scheduled.nests.iter().flatten().for_each(|n| check(kernel, n));
             for (function, text) in &instance.schedule {
                 let known = kernel.functions.iter().any(|f| f.name == function.value);
                 let unmet = scheduled.unmet.iter().find(|(f, _)| *f == function.value);
@@ -211,7 +211,8 @@ pub fn schedule<'a>(
                 nests.iter_mut().for_each(|n| n.machines.retain(|m| wanted(m, options)));
                 nests.retain(|n| !n.machines.is_empty());
             }
-            Compiled { certified: c, instance, kernel, nests: scheduled.nests, validation: None }
+            let Planned { kernel, plans } = planned;
+            Compiled { certified: c, instance, kernel, plans, nests: scheduled.nests, validation: None }
         })
         .collect()
 }
@@ -231,15 +232,17 @@ fn wanted(machine: &Machine, options: &Options) -> bool {
         }
 }
 
-/// A function whose locals take more of the stack than a thread may have.
-fn too_much(kernel: &Kernel, instance: &InstanceSpec, function: &str, bytes: usize, options: &Options) -> Diagnostic {
+/// No function of an op, which is not cut into stages, has locals that take more of the stack than a thread may have.
+fn stands_whole(kernel: &Kernel, instance: &InstanceSpec, options: &Options, out: &mut Diagnostics) -> Option<()> {
+    let Some((function, bytes)) = nest::schedule::most_on_stack(kernel, options.stack_limit) else { return Some(()) };
     let name = &kernel.name;
     let message = format!("`{function}` of `{name}` would keep {bytes} bytes of locals on the stack");
     let label = format!("at these sizes; the limit is {} bytes", options.stack_limit);
-    Diagnostic::error(Code::TooMuchStack, instance.name.span, message, label).help(
+    out.push(Diagnostic::error(Code::TooMuchStack, instance.name.span, message, label).help(
         "functions of a `program:` work in memory that their caller provides, and a program can call this op; \
          `Build::stack_limit` (`--stack-limit`) allows more",
-    )
+    ));
+    None
 }
 
 fn with_dtype(mut spec: Spec, options: &Options) -> Spec {

@@ -89,8 +89,9 @@ pub fn all(ops: &mut [(&Certified, Vec<Compiled>)]) {
 /// Validates the nests of a kernel.
 pub fn validate(certified: &Certified, compiled: &Compiled) -> Validation {
     let mut done = Validation::default();
-    for f in compiled.kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
-        let (reached, exact) = function(certified, compiled, f);
+    let functions = compiled.kernel.functions.iter().enumerate();
+    for (n, _) in functions.filter(|(_, f)| f.kind != Kind::Stage) {
+        let (reached, exact) = function(certified, compiled, n);
         match reached {
             Reached::Whole => done.whole += 1,
             Reached::Pieces => done.pieces += 1,
@@ -101,14 +102,16 @@ pub fn validate(certified: &Certified, compiled: &Compiled) -> Validation {
     done
 }
 
-/// Validates the nests of one entry point; also says whether that was exact.
-pub fn function(certified: &Certified, compiled: &Compiled, f: &Function) -> (Reached, bool) {
-    disjoint(&compiled.kernel, f);
+/// Validates the nests of one entry point, by its number; also says whether that was exact.
+pub fn function(certified: &Certified, compiled: &Compiled, n: usize) -> (Reached, bool) {
+    let f = &compiled.kernel.functions[n];
+    let parts = compiled.plans[n].parts(n);
     let meaning = Meaning::of(&certified.op, f);
     // What runs without loops has constants that were computed in `f64`.
-    let exact = rational(&meaning.stmts) && !straight(compiled, f);
+    let exact = rational(&meaning.stmts) && !straight(compiled, f, &parts);
     let binding = binding(&compiled.kernel);
-    let subject = Subject { op: &certified.op, binding: &binding, compiled, f, meaning: &meaning };
+    let over = compiled.plans[n].workspace().map_or(&[][..], |w| &w.over);
+    let subject = Subject { op: &certified.op, binding: &binding, compiled, f, parts: &parts, over, meaning: &meaning };
     let reached = if exact {
         subject.run(&|r, _| M61::new(r.bits()), &|_, _| 0.0)
     } else {
@@ -122,39 +125,11 @@ fn binding(kernel: &Kernel) -> Binding {
     Binding { extents: kernel.extents.clone(), params: kernel.params.clone() }
 }
 
-/// Tensors that a stage needs after another was written stand in places apart. Their lives are taken from the stages, not from the plan.
-fn disjoint(kernel: &Kernel, f: &Function) {
-    let mut lives: BTreeMap<TensorId, (usize, usize)> = BTreeMap::new();
-    for (n, stage) in f.stages.iter().enumerate() {
-        let stage = &kernel.functions[*stage];
-        for t in stage.reads.iter().chain(&stage.writes).filter(|t| f.workspace.places.contains_key(t)) {
-            lives.entry(*t).or_insert((n, n)).1 = n;
-        }
-    }
-    let bytes = |t: &TensorId| kernel.tensor(*t).elements() * kernel.dtype.bytes();
-    for (t, (first, last)) in &lives {
-        for (u, _) in lives.iter().filter(|(u, l)| t < u && l.0 <= *last && *first <= l.1) {
-            let (a, b) = (f.workspace.places[t], f.workspace.places[u]);
-            let apart = a + bytes(t) <= b || b + bytes(u) <= a;
-            let names = [t, u].map(|t| &kernel.tensor(*t).name);
-            assert!(apart, "{}::{} {}: {names:?} share memory", kernel.op, kernel.name, f.name);
-        }
-        assert!(f.workspace.places[t] + bytes(t) <= f.workspace.bytes, "a place ends within the workspace");
-    }
-}
-
 /// Whether some nest of the function has no loops where its statements have.
-fn straight(compiled: &Compiled, f: &Function) -> bool {
+fn straight(compiled: &Compiled, f: &Function, parts: &[usize]) -> bool {
     let loops = f.steps.iter().flat_map(|s| s.stmts()).any(|s| !s.vars.is_empty());
     let unrolled = |n: &Nest| !n.body.iter().any(|node| matches!(node, Node::Loop { .. }));
-    parts(compiled, f).iter().any(|nests| nests.iter().any(unrolled)) && loops
-}
-
-/// The nests of each part of a function: itself, or its stages.
-fn parts<'a>(compiled: &'a Compiled, f: &Function) -> Vec<&'a [Nest]> {
-    let itself = || compiled.kernel.functions.iter().position(|g| g.name == f.name && g.kind == f.kind);
-    let numbers = if f.stages.is_empty() { itself().into_iter().collect() } else { f.stages.clone() };
-    numbers.into_iter().map(|n| compiled.nests[n].as_slice()).collect()
+    parts.iter().flat_map(|n| &compiled.nests[*n]).any(unrolled) && loops
 }
 
 /// What a function is to compute.
@@ -211,6 +186,10 @@ struct Subject<'a> {
     binding: &'a Binding,
     compiled: &'a Compiled<'a>,
     f: &'a Function,
+    /// The numbers of the functions that run.
+    parts: &'a [usize],
+    /// Tensors that stand for others, each with the one whose place it has, from the part on that is named.
+    over: &'a [(TensorId, TensorId, usize)],
     meaning: &'a Meaning,
 }
 
@@ -241,14 +220,14 @@ impl Subject<'_> {
     }
 
     fn run<N: Close>(&self, draw: Draw<N>, doubt: Doubt) -> Reached {
-        let parts = parts(self.compiled, self.f);
         let kernel = &self.compiled.kernel;
         let given = |t: TensorId, at: usize| self.given(draw, t, at);
         let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST_TERMS);
         let mut reached = Reached::Whole;
         let mut seen: Vec<Vec<&Nest>> = Vec::new();
         for machine in MACHINES {
-            let of_machine = parts.iter().map(|nests| nests.iter().find(|n| n.machines.contains(&machine)));
+            let nests = self.parts.iter().map(|n| &self.compiled.nests[*n]);
+            let of_machine = nests.map(|nests| nests.iter().find(|n| n.machines.contains(&machine)));
             let Some(nests) = of_machine.collect::<Option<Vec<&Nest>>>() else { continue };
             if seen.contains(&nests) {
                 continue;
@@ -258,7 +237,7 @@ impl Subject<'_> {
             let nests: Vec<Nest> = nests.into_iter().map(inline::inlined).collect();
             let nests: Vec<&Nest> = nests.iter().collect();
             let whole = nests.iter().map(|n| work(n, &n.body)).sum::<u64>() <= WHOLE;
-            let mut tensors = Tensors::new(kernel, self.f, &elements, whole, &nests);
+            let mut tensors = Tensors::new(kernel, self, &elements, whole, &nests);
             let garbage = draw(&mut Sampler::new(0x5eed), None);
             tensors.garbage = garbage;
             for t in &self.f.held {
@@ -266,7 +245,7 @@ impl Subject<'_> {
             }
             self.covered(&tensors.written, &nests);
             for (n, nest) in nests.iter().enumerate() {
-                for (new, old, _) in self.f.workspace.over.iter().filter(|(.., stage)| *stage == n) {
+                for (new, old, _) in self.over.iter().filter(|(.., stage)| *stage == n) {
                     tensors.stands_for.insert(*old, *new);
                 }
                 tensors.begin(nest);
@@ -288,10 +267,7 @@ impl Subject<'_> {
     /// What is written without a guard, and not filled before, is written wherever its statements write it, and a result everywhere.
     fn covered(&self, written: &BTreeSet<TensorId>, nests: &[&Nest]) {
         let kernel = &self.compiled.kernel;
-        let functions: Vec<&Function> = match self.f.stages.is_empty() {
-            true => vec![self.f],
-            false => self.f.stages.iter().map(|n| &kernel.functions[*n]).collect(),
-        };
+        let functions = self.parts.iter().map(|n| &kernel.functions[*n]);
         let fault = |t: TensorId, counted: u64, all: u64| -> ! {
             panic!(
                 "{}::{}: the loops of `{}` write {counted} of the {all} elements of `{}`. This is a fault of the compiler: please report it",
@@ -590,7 +566,7 @@ struct Spread {
 }
 
 impl<'a, N: Close> Tensors<'a, N> {
-    fn new(kernel: &'a Kernel, f: &Function, elements: &'a Elements<'a, N>, whole: bool, nests: &[&Nest]) -> Self {
+    fn new(kernel: &'a Kernel, of: &Subject, elements: &'a Elements<'a, N>, whole: bool, nests: &[&Nest]) -> Self {
         let mut corners: BTreeMap<TensorId, Vec<Corner>> = BTreeMap::new();
         for n in nests {
             for w in writes(n, &n.body).iter().filter(|w| !is_scratch(kernel, n, w.tensor)) {
@@ -598,10 +574,10 @@ impl<'a, N: Close> Tensors<'a, N> {
                 corners.entry(w.tensor).or_default().extend(reach(n, w, shape));
             }
         }
-        let stages = f.stages.iter().flat_map(|n| &kernel.functions[*n].writes);
-        let written: BTreeSet<TensorId> = f.writes.iter().chain(stages).copied().collect();
+        let parts = || of.parts.iter().map(|n| &kernel.functions[*n]);
+        let written: BTreeSet<TensorId> = parts().flat_map(|f| &f.writes).chain(&of.f.writes).copied().collect();
         // Locals too: where no nest writes one, what reads it shows that.
-        let locals = f.stages.iter().flat_map(|n| &kernel.functions[*n].locals).chain(&f.locals);
+        let locals = parts().flat_map(|f| &f.locals).chain(&of.f.locals);
         for t in written.iter().chain(locals) {
             let shape = &kernel.tensor(*t).shape;
             let (first, last) = (vec![0; shape.len()], shape.iter().map(|n| n - 1).collect::<Vec<_>>());

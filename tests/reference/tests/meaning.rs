@@ -159,15 +159,12 @@ impl Meaning<'_> {
         let at = k.functions.iter().position(|f| f.name == function).expect("functions of all stages are the same");
         let f = &k.functions[at];
         self.on(&[&f.reads, &f.writes], b, |tensors| {
-            if f.stages.is_empty() {
-                return run(at, tensors);
-            }
-            for n in &f.stages {
-                let stage = &k.functions[*n];
-                for t in stage.reads.iter().chain(&stage.writes) {
+            for n in self.compiled.plans[at].parts(at) {
+                let part = &k.functions[n];
+                for t in part.reads.iter().chain(&part.writes) {
                     tensors.entry(*t).or_insert_with(|| vec![f64::NAN; k.tensor(*t).elements()]);
                 }
-                run(*n, tensors);
+                run(n, tensors);
             }
         });
     }

@@ -354,9 +354,10 @@ fn identifiers(c: &Compiled, options: &Options) -> Vec<String> {
         all.extend((0..c.kernel.tensor(t).shape.len()).map(|i| format!("{name}_DIM_{i}")));
         all.push(name);
     }
-    for f in c.kernel.functions.iter().filter(|f| f.kind != crate::plain::Kind::Stage) {
+    let functions = c.kernel.functions.iter().zip(&c.plans);
+    for (f, plan) in functions.filter(|(f, _)| f.kind != crate::plain::Kind::Stage) {
         let own = ["", "_SCRATCH", "_Workspace"].map(|what| format!("{stem}_{}{what}", f.name));
-        all.extend(own.into_iter().take(if f.workspace.bytes > 0 { 3 } else { 2 }));
+        all.extend(own.into_iter().take(if plan.workspace().is_some() { 3 } else { 2 }));
     }
     all
 }

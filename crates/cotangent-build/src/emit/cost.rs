@@ -1,9 +1,10 @@
-//! Costs that a kernel publishes: takes a function and its nests, gives arithmetic, traffic and stack, counted, not measured.
+//! Costs that a kernel publishes: takes a function and its nests, gives arithmetic (`plain/cost.rs` counts it), traffic
+//! and stack, none of them measured.
 
 use crate::index::{Binary, Unary};
 use crate::nest::Nest;
 use crate::nest::machine::{MACHINES, Machine};
-use crate::plain::{Cond, Expr, Function, Kernel, Step, Stmt};
+use crate::plain::{self, Cond, Expr, Function, Kernel, Step};
 use std::collections::BTreeMap;
 
 /// Of one call.
@@ -27,7 +28,7 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let of = |m: &&Machine| nests.iter().find(|n| n.machines.contains(m)).or(widest).map_or(0, scratch);
     Cost {
-        flops: f.steps.iter().map(step).fold(0, u64::saturating_add),
+        flops: plain::cost::steps(&f.steps),
         bytes: size * (read + written * if f.accumulates() { 2 } else { 1 }),
         scratch: MACHINES.iter().map(|m| (m.name.to_lowercase(), of(m))).collect(),
     }
@@ -58,36 +59,5 @@ fn cheap(e: &Expr) -> bool {
         }
         Expr::Powf(..) => false,
         Expr::Where(c, a, b) => matches!(&**c, Cond::Value(_, l, r) if cheap(l) && cheap(r)) && cheap(a) && cheap(b),
-    }
-}
-
-/// The operations of a step.
-pub fn step(s: &Step) -> u64 {
-    s.stmts().into_iter().map(stmt).fold(0, u64::saturating_add)
-}
-
-fn stmt(s: &Stmt) -> u64 {
-    let turns = |from: usize, to: usize| s.vars[from..to].iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
-    let reduced = if s.reduce.is_some() { turns(0, s.vars.len()) } else { 0 };
-    let added = if s.accumulate { turns(0, s.free) } else { 0 };
-    turns(0, s.vars.len()).saturating_mul(value(&s.value)).saturating_add(reduced).saturating_add(added)
-}
-
-fn value(e: &Expr) -> u64 {
-    match e {
-        Expr::Const(_) | Expr::Read(_) => 0,
-        Expr::Unary(_, a) | Expr::Powf(a, _) => 1 + value(a),
-        Expr::Binary(_, a, b) => 1 + value(a) + value(b),
-        // One side runs: the dearer one is counted.
-        Expr::Where(c, a, b) => test(c) + value(a).max(value(b)),
-    }
-}
-
-fn test(c: &Cond) -> u64 {
-    match c {
-        Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => 0,
-        Cond::Value(_, a, b) => 1 + value(a) + value(b),
-        Cond::And(a, b) | Cond::Or(a, b) => test(a) + test(b),
-        Cond::Not(a) => test(a),
     }
 }

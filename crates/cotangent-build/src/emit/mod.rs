@@ -16,6 +16,7 @@ mod vendor;
 use crate::certify::Certified;
 use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
 use crate::nest::machine::{self, Machine};
+use crate::nest::plan::{Plan, Workspace};
 use crate::nest::{Nest, Node, Place, Tile, Update, Value};
 use crate::options::{InstructionSet, Options};
 use crate::pipeline::{Files, REFERENCE, ROOT};
@@ -34,6 +35,8 @@ pub struct Compiled<'a> {
     pub certified: &'a Certified,
     pub instance: &'a InstanceSpec,
     pub kernel: Kernel,
+    /// Of each function.
+    pub plans: Vec<Plan>,
     /// The nests of each function, for different machines.
     pub nests: Vec<Vec<Nest>>,
     /// How the nests were validated, if they were.
@@ -668,7 +671,7 @@ fn function_context(
     options: &Options,
     tiles: &mut Vec<body::TileContext>,
 ) -> FunctionContext {
-    let (kernel, f, nests) = (&c.kernel, &c.kernel.functions[n], &c.nests[n]);
+    let (kernel, f, plan, nests) = (&c.kernel, &c.kernel.functions[n], &c.plans[n], &c.nests[n]);
     let Manner { inline, portable, either, call, alike } = manner;
     let argument = |t: &TensorId| {
         let primal = op.primal(*t);
@@ -704,7 +707,7 @@ fn function_context(
         cost.scratch.values_mut().for_each(|n| *n = 0);
     }
     let called = kernel.functions.iter().enumerate().filter(|(_, g)| parts.iter().any(|p| std::ptr::eq(*p, *g)));
-    for stage in called.map(|(n, _)| n).chain(f.stages.iter().copied()) {
+    for stage in called.map(|(n, _)| n).chain(plan.stages().iter().copied()) {
         let own = cost::cost(kernel, &kernel.functions[stage], &c.nests[stage]);
         own.scratch.into_iter().for_each(|(m, n)| _ = cost.scratch.entry(m).and_modify(|most| *most = n.max(*most)));
     }
@@ -715,8 +718,12 @@ fn function_context(
         arguments: arguments(kernel, g),
     };
     let mut calls: Vec<CallContext> = parts.iter().map(same).chain(call).collect();
-    let (workspace, run) = staged(kernel, f, alike);
-    calls.extend(run);
+    let mut workspace = None;
+    if let Plan::Stages { stages, workspace: w } = plan {
+        let (context, run) = staged(kernel, f, stages, w, alike);
+        workspace = (w.bytes > 0).then_some(context);
+        calls.extend(run);
+    }
     // Machines without a nest of their own take that of the widest which have one.
     let widest = nests.iter().max_by_key(|n| n.machines.iter().map(|m| m.bytes).max());
     let mut left_out = machine::of(options.target_arch.as_deref());
@@ -743,7 +750,7 @@ fn function_context(
         .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
         .chain(flag.map(|flag| ReferenceContext { name: flag.into(), ty: "bool".into() }))
         .collect();
-    let inline = inline || (!calls.is_empty() && f.stages.is_empty());
+    let inline = inline || (!calls.is_empty() && plan.stages().is_empty());
     let sets = (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
         .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect());
     let dispatch = match (portable, inline, &sets) {
@@ -797,48 +804,44 @@ fn arguments(kernel: &Kernel, f: &Function) -> Vec<String> {
 fn staged(
     kernel: &Kernel,
     f: &Function,
+    stages: &[usize],
+    workspace: &Workspace,
     alike: &BTreeMap<usize, usize>,
-) -> (Option<WorkspaceContext>, Vec<CallContext>) {
+) -> (WorkspaceContext, Vec<CallContext>) {
     let size = kernel.dtype.bytes();
     let place = |(t, at): (&TensorId, &usize)| {
-        let (tensor, (first, last)) = (kernel.tensor(*t), f.workspace.lives[t]);
+        let (tensor, (first, last)) = (kernel.tensor(*t), workspace.lives[t]);
         let bytes = tensor.elements() * size;
         let over =
-            f.workspace.over.iter().filter(|(_, old, _)| old == t).map(|(new, ..)| kernel.tensor(*new).name.clone());
+            workspace.over.iter().filter(|(_, old, _)| old == t).map(|(new, ..)| kernel.tensor(*new).name.clone());
         let tensors = std::iter::once(tensor.name.clone()).chain(over).collect();
         PlaceContext { tensors, shape: tensor.shape.clone(), offset: *at, bytes, first, last }
     };
-    let mut places: Vec<PlaceContext> = f.workspace.places.iter().map(place).collect();
+    let mut places: Vec<PlaceContext> = workspace.places.iter().map(place).collect();
     places.sort_by_key(|p| (p.first, p.offset));
-    let tensors = f.reads.iter().chain(&f.writes).chain(f.workspace.places.keys());
+    let tensors = f.reads.iter().chain(&f.writes).chain(workspace.places.keys());
     let name = names::argument("workspace", tensors.map(|t| kernel.tensor(*t).name.as_str()));
-    let calls = f.stages.iter().zip(takes(kernel, f, &name)).map(|(n, takes)| CallContext {
+    let calls = stages.iter().zip(takes(kernel, stages, workspace, &name)).map(|(n, takes)| CallContext {
         function: format!("stages::{}", kernel.functions[alike[n]].name),
         takes,
         arguments: arguments(kernel, &kernel.functions[*n]),
     });
     let calls = calls.collect();
-    let workspace = WorkspaceContext {
-        name,
-        scalars: f.workspace.bytes / size,
-        bytes: f.workspace.bytes,
-        needed: f.workspace.needed,
-        places,
-    };
-    ((f.workspace.bytes > 0).then_some(workspace), calls)
+    let Workspace { bytes, needed, .. } = *workspace;
+    (WorkspaceContext { name, scalars: bytes / size, bytes, needed, places }, calls)
 }
 
 /// What is taken from the workspace before each call of a stage. Calls one after the other take together what does not meet in memory.
-fn takes(kernel: &Kernel, f: &Function, workspace: &str) -> Vec<Vec<TakeContext>> {
+fn takes(kernel: &Kernel, stages: &[usize], workspace: &Workspace, name: &str) -> Vec<Vec<TakeContext>> {
     // The scalars that a tensor has there: the first, and the one behind the last.
     type Place = (usize, usize, TensorId);
     let place = |t: TensorId| -> Option<Place> {
-        let at = *f.workspace.places.get(&t)? / kernel.dtype.bytes();
+        let at = *workspace.places.get(&t)? / kernel.dtype.bytes();
         Some((at, at + kernel.tensor(t).elements(), t))
     };
     let apart = |a: &Place, b: &Place| a == b || a.1 <= b.0 || b.1 <= a.0;
     let mut out = Vec::new();
-    let mut rest = f.stages.as_slice();
+    let mut rest = stages;
     while !rest.is_empty() {
         let mut taken: BTreeSet<Place> = BTreeSet::new();
         let mut calls = 0;
@@ -860,7 +863,7 @@ fn takes(kernel: &Kernel, f: &Function, workspace: &str) -> Vec<Vec<TakeContext>
         let takes = chunks.map(|(n, (names, skips))| TakeContext {
             names: names.to_vec(),
             skips: skips.to_vec(),
-            from: if n == 0 { format!("{workspace}.scalars()") } else { REST.into() },
+            from: if n == 0 { format!("{name}.scalars()") } else { REST.into() },
             rest: if n + 1 == last { "_" } else { REST },
         });
         out.push(takes.collect());

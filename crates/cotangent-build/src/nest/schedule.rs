@@ -8,6 +8,7 @@
 
 use super::function::Schedule;
 use super::machine::{MACHINES, Machine};
+use super::plan::{Plan, Planned};
 use super::prepare::Prepared;
 use super::tile::Order;
 use super::*;
@@ -38,30 +39,29 @@ impl Default for Target {
     }
 }
 
-/// Schedules every function of a kernel.
-pub fn schedule(kernel: &Kernel, target: &Target) -> Scheduled {
+/// Schedules every function of a kernel. Those that are carried out in stages have no nests: their stages have.
+pub fn schedule(planned: &Planned, target: &Target) -> Scheduled {
+    let Planned { kernel, plans } = planned;
+    let functions = || kernel.functions.iter().zip(plans);
     let mut unmet = Vec::new();
     if let Some(graphs) = straight::graphs(kernel) {
-        let nests = graphs.iter().zip(&kernel.functions).map(|(g, f)| match f.stages.is_empty() {
-            true => distinct(target.machines.iter().map(|m| g.nest(m))),
-            // Its stages have nests of their own.
-            false => Vec::new(),
+        let nests = graphs.iter().zip(plans).map(|(g, plan)| match plan {
+            Plan::Nest { .. } => distinct(target.machines.iter().map(|m| g.nest(m))),
+            Plan::Stages { .. } => Vec::new(),
         });
         return Scheduled { nests: nests.collect(), unmet };
     }
     let straight: Vec<_> = kernel.functions.iter().map(|f| straight::dense(kernel, f)).collect();
-    let looped = |(f, g): (&Function, &Option<_>)| g.is_none() && f.stages.is_empty();
-    let prepared: Vec<Option<Prepared>> = kernel
-        .functions
-        .iter()
-        .zip(&straight)
-        .map(|(f, g)| looped((f, g)).then(|| Prepared::new(kernel, f, f.tiled)))
-        .collect();
-    let mut classes = schedules(&prepared, target);
-    let nests = kernel.functions.iter().zip(straight).enumerate().map(|(n, (f, graph))| match graph {
-        _ if !f.stages.is_empty() => Vec::new(),
-        Some(g) => distinct(target.machines.iter().map(|m| g.nest(m))),
-        None => {
+    let looped = functions().zip(&straight).map(|((f, plan), graph)| match plan {
+        Plan::Nest { tiled } if graph.is_none() => Some(Prepared::new(kernel, f, *tiled)),
+        _ => None,
+    });
+    let looped: Vec<Option<Prepared>> = looped.collect();
+    let mut classes = schedules(&looped, target);
+    let nests = functions().zip(straight).enumerate().map(|(n, ((f, plan), graph))| match (plan, graph) {
+        (Plan::Stages { .. }, _) => Vec::new(),
+        (Plan::Nest { .. }, Some(g)) => distinct(target.machines.iter().map(|m| g.nest(m))),
+        (Plan::Nest { .. }, None) => {
             let own = classes.iter_mut().map(|class| class[n].take().expect("scheduled for each class")).collect();
             variants(kernel, f, own, &mut unmet)
         }
@@ -107,7 +107,8 @@ fn variants(
     out
 }
 
-/// The function that keeps most bytes of its own tensors on the stack, where that is more than `limit`.
+/// The function that keeps most bytes of its own tensors on the stack if each is carried out whole, where that is more
+/// than `limit`.
 pub fn most_on_stack(kernel: &Kernel, limit: usize) -> Option<(&str, usize)> {
     let size = kernel.dtype.bytes();
     let whole = |f: &&Function| f.locals.iter().map(|t| kernel.tensor(*t).elements() * size).sum::<usize>() > limit;
@@ -117,7 +118,7 @@ pub fn most_on_stack(kernel: &Kernel, limit: usize) -> Option<(&str, usize)> {
         return None;
     }
     let kept = |f: &&Function| {
-        let own = Prepared::new(kernel, f, f.tiled).nest.locals;
+        let own = Prepared::new(kernel, f, false).nest.locals;
         own.iter().map(|l| l.shape.iter().product::<usize>() * size).sum::<usize>()
     };
     let each = large.into_iter().map(|f| (f.name.as_str(), kept(&f)));

@@ -6,80 +6,83 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks every function.
 pub fn check(k: &Kernel) -> Result<(), String> {
-    signature::check(k)?;
-    for f in &k.functions {
-        let mut begun: BTreeSet<TensorId> = f.reads.iter().copied().collect();
-        begun.extend(&f.held);
-        // Statements that store the parts of a tensor, until nothing of it is missing.
-        let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
-        for step in &f.steps {
-            let fail = |s: &Stmt, what: &str| {
-                Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)))
-            };
-            for s in step.stmts() {
-                sound(k, s).or_else(|what| fail(s, what))?;
+    k.functions.iter().try_for_each(|f| function(k, f))
+}
+
+/// Checks one.
+pub fn function(k: &Kernel, f: &Function) -> Result<(), String> {
+    signature::check(k, f)?;
+    let mut begun: BTreeSet<TensorId> = f.reads.iter().copied().collect();
+    begun.extend(&f.held);
+    // Statements that store the parts of a tensor, until nothing of it is missing.
+    let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
+    for step in &f.steps {
+        let fail = |s: &Stmt, what: &str| {
+            Err(format!("{}::{}::{}: {what}: {}", k.op, k.name, f.name, print::stmt(&k.tensors, s)))
+        };
+        for s in step.stmts() {
+            sound(k, s).or_else(|what| fail(s, what))?;
+        }
+        match step {
+            Step::Fill(t) => _ = begun.insert(*t),
+            Step::Stmt(s) => {
+                if unbegun(k, s, &begun) {
+                    return fail(s, "a tensor is read before it is written");
+                }
+                let target = s.target.tensor;
+                if begun.contains(&target) {
+                    continue;
+                }
+                let own = parts.entry(target).or_default();
+                own.push(s);
+                match written_once(own) {
+                    Some(n) if !s.accumulate => {
+                        if n == k.tensor(target).elements() as u128 {
+                            begun.insert(target);
+                        }
+                    }
+                    _ => return fail(s, "the first write leaves elements without a value"),
+                }
             }
-            match step {
-                Step::Fill(t) => _ = begun.insert(*t),
-                Step::Stmt(s) => {
-                    if unbegun(k, s, &begun) {
+            Step::Scan(scan) => {
+                let written: BTreeSet<TensorId> = step.stmts().iter().map(|s| s.target.tensor).collect();
+                // What turns read of each other, the checker of the index IR has seen.
+                let known: BTreeSet<TensorId> = begun.union(&written).copied().collect();
+                for (segment, part) in scan.segments.iter().flat_map(|s| s.body.iter().map(move |part| (s, part))) {
+                    let s = &part.stmt;
+                    let moves = |v: usize| v < s.free && s.vars[v].extent == segment.turns;
+                    if !part.turn.map_or(segment.turns == 1, moves) {
+                        return fail(s, "a statement of a recurrence has not one coordinate a turn");
+                    }
+                    if unbegun(k, s, &known) {
                         return fail(s, "a tensor is read before it is written");
                     }
-                    let target = s.target.tensor;
-                    if begun.contains(&target) {
-                        continue;
-                    }
-                    let own = parts.entry(target).or_default();
-                    own.push(s);
-                    match written_once(own) {
-                        Some(n) if !s.accumulate => {
-                            if n == k.tensor(target).elements() as u128 {
-                                begun.insert(target);
-                            }
-                        }
-                        _ => return fail(s, "the first write leaves elements without a value"),
-                    }
                 }
-                Step::Scan(scan) => {
-                    let written: BTreeSet<TensorId> = step.stmts().iter().map(|s| s.target.tensor).collect();
-                    // What turns read of each other, the checker of the index IR has seen.
-                    let known: BTreeSet<TensorId> = begun.union(&written).copied().collect();
-                    for (segment, part) in scan.segments.iter().flat_map(|s| s.body.iter().map(move |part| (s, part))) {
-                        let s = &part.stmt;
-                        let moves = |v: usize| v < s.free && s.vars[v].extent == segment.turns;
-                        if !part.turn.map_or(segment.turns == 1, moves) {
-                            return fail(s, "a statement of a recurrence has not one coordinate a turn");
-                        }
-                        if unbegun(k, s, &known) {
-                            return fail(s, "a tensor is read before it is written");
-                        }
+                for t in written.difference(&begun.clone()) {
+                    let own: Vec<&Stmt> =
+                        step.stmts().into_iter().filter(|s| s.target.tensor == *t && !s.accumulate).collect();
+                    if written_once(&own) != Some(k.tensor(*t).elements() as u128) {
+                        return Err(format!(
+                            "{}::{}::{}: a recurrence does not set `{}`",
+                            k.op,
+                            k.name,
+                            f.name,
+                            k.tensor(*t).name
+                        ));
                     }
-                    for t in written.difference(&begun.clone()) {
-                        let own: Vec<&Stmt> =
-                            step.stmts().into_iter().filter(|s| s.target.tensor == *t && !s.accumulate).collect();
-                        if written_once(&own) != Some(k.tensor(*t).elements() as u128) {
-                            return Err(format!(
-                                "{}::{}::{}: a recurrence does not set `{}`",
-                                k.op,
-                                k.name,
-                                f.name,
-                                k.tensor(*t).name
-                            ));
-                        }
-                        begun.insert(*t);
-                    }
+                    begun.insert(*t);
                 }
             }
         }
-        if let Some(t) = f.writes.iter().find(|t| !begun.contains(t)) {
-            return Err(format!(
-                "{}::{}::{}: `{}` is never written, or not whole",
-                k.op,
-                k.name,
-                f.name,
-                k.tensor(*t).name
-            ));
-        }
+    }
+    if let Some(t) = f.writes.iter().find(|t| !begun.contains(t)) {
+        return Err(format!(
+            "{}::{}::{}: `{}` is never written, or not whole",
+            k.op,
+            k.name,
+            f.name,
+            k.tensor(*t).name
+        ));
     }
     Ok(())
 }

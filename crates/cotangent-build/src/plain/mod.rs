@@ -6,6 +6,7 @@
 //! at zero is filled or wholly written first.
 
 pub mod check;
+pub mod cost;
 pub mod eval;
 pub mod gather;
 mod inline;
@@ -67,26 +68,11 @@ pub enum Kind {
     Hvp,
     Jacobian,
     Hessian,
-    /// A part of another function.
+    /// A part of another function, which a plan makes.
     Stage,
 }
 
-/// The tensors that the stages of a function hand on.
-#[derive(Clone, Debug, Default)]
-pub struct Workspace {
-    /// Where each begins, in bytes.
-    pub places: std::collections::BTreeMap<TensorId, usize>,
-    /// The first and the last stage that needs each.
-    pub lives: std::collections::BTreeMap<TensorId, (usize, usize)>,
-    /// Tensors that are written over the ones beside them in the stage of that number, and have no place of their own.
-    pub over: Vec<(TensorId, TensorId, usize)>,
-    /// Of the whole.
-    pub bytes: usize,
-    /// Of the tensors that are needed at the same time, where these are most.
-    pub needed: usize,
-}
-
-/// One entry point of a kernel.
+/// One entry point of a kernel, or a part of one.
 #[derive(Clone, Debug)]
 pub struct Function {
     pub name: String,
@@ -100,13 +86,6 @@ pub struct Function {
     /// Scratch tensors.
     pub locals: Vec<TensorId>,
     pub steps: Vec<Step>,
-    // Set by `nest::plan::Planned::applied` alone; empty before it.
-    /// Its reductions have epilogues, which their tiles run.
-    pub tiled: bool,
-    /// The functions that carry it out, in order; empty where it does so itself.
-    pub stages: Vec<usize>,
-    /// Of the stages.
-    pub workspace: Workspace,
 }
 
 impl Kind {

@@ -1,21 +1,23 @@
-//! The checker of signatures: takes a kernel, gives the first function whose arguments are not what it is for, whose
-//! stages are given what it has not, or whose steps touch what it does not declare. A failure is a bug of ours.
+//! The checker of signatures: takes a function, says whether its arguments are not what it is for, or its steps touch
+//! what it does not declare. A failure is a bug of ours.
 
 use super::*;
 use std::collections::BTreeSet;
 
-/// Checks every function.
-pub fn check(k: &Kernel) -> Result<(), String> {
-    k.functions.iter().try_for_each(|f| {
-        let result = distinct(f).and_then(|()| interface(k, f)).and_then(|()| steps(f)).and_then(|()| stages(k, f));
-        result.map_err(|(what, t)| {
-            let name = t.map_or(String::new(), |t| format!("`{}` ", k.tensor(t).name));
-            format!("{}::{}::{}: {name}{what}", k.op, k.name, f.name)
-        })
-    })
+/// What is wrong, and with which tensor.
+pub type Broken = (&'static str, Option<TensorId>);
+
+/// Checks a function.
+pub fn check(k: &Kernel, f: &Function) -> Result<(), String> {
+    let result = distinct(f).and_then(|()| interface(k, f)).and_then(|()| steps(f));
+    result.map_err(|broken| text(k, f, broken))
 }
 
-type Broken = (&'static str, Option<TensorId>);
+/// What is wrong with a function, for a person.
+pub fn text(k: &Kernel, f: &Function, (what, t): Broken) -> String {
+    let name = t.map_or(String::new(), |t| format!("`{}` ", k.tensor(t).name));
+    format!("{}::{}::{}: {name}{what}", k.op, k.name, f.name)
+}
 
 /// Each tensor is one thing to a function.
 fn distinct(f: &Function) -> Result<(), Broken> {
@@ -93,32 +95,6 @@ fn steps(f: &Function) -> Result<(), Broken> {
     let written: BTreeSet<TensorId> = f.steps.iter().flat_map(Step::writes).collect();
     match f.locals.iter().find(|t| !written.contains(t)) {
         Some(t) => Err(("is a local that no step writes", Some(*t))),
-        None => Ok(()),
-    }
-}
-
-/// Each stage takes arguments of the function and places of its workspace, and reads of these what an earlier one has
-/// written.
-fn stages(k: &Kernel, f: &Function) -> Result<(), Broken> {
-    if f.stages.is_empty() {
-        return if f.workspace.places.is_empty() { Ok(()) } else { Err(("has a workspace and no stages", None)) };
-    }
-    let place = |t: &TensorId| f.workspace.places.contains_key(t);
-    let mut begun: BTreeSet<TensorId> = f.reads.iter().chain(&f.held).copied().collect();
-    for stage in f.stages.iter().map(|n| &k.functions[*n]) {
-        if stage.kind != Kind::Stage {
-            return Err(("has an entry point among its stages", None));
-        }
-        if let Some(t) = stage.reads.iter().chain(&stage.held).find(|t| !begun.contains(t)) {
-            return Err(("is read by a stage before it has a value", Some(*t)));
-        }
-        if let Some(t) = stage.writes.iter().find(|t| !f.writes.contains(t) && !place(t)) {
-            return Err(("is written by a stage that is not given it", Some(*t)));
-        }
-        begun.extend(&stage.writes);
-    }
-    match f.writes.iter().find(|t| !begun.contains(t)) {
-        Some(t) => Err(("is written by no stage", Some(*t))),
         None => Ok(()),
     }
 }

@@ -200,19 +200,7 @@ impl Specialiser<'_> {
             Role::Local | Role::RuleLocal | Role::Partial(..) => (4, t.0),
         });
         let held = if fresh { Vec::new() } else { results.clone() };
-        let workspace = Workspace::default();
-        Some(Function {
-            name,
-            kind,
-            reads,
-            writes: results,
-            held,
-            locals,
-            steps,
-            tiled: false,
-            stages: Vec::new(),
-            workspace,
-        })
+        Some(Function { name, kind, reads, writes: results, held, locals, steps })
     }
 
     /// Plain statements one by one, and recurrences whole; and when each statement was lowered.

@@ -16,8 +16,8 @@ use cotangent_build::index::bounds::{Bounded, rounded};
 use cotangent_build::index::eval::{Machine, Number};
 use cotangent_build::index::{Entry, Op, Role, Stmt, TensorId};
 use cotangent_build::library::Library;
-use cotangent_build::nest::plan::Limits;
-use cotangent_build::nest::{self, Node, Place};
+use cotangent_build::nest::plan::{self, Limits, Plan, Planned};
+use cotangent_build::nest::{Node, Place};
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{DType, InstructionSet, Options, pipeline, spec, validate};
@@ -149,15 +149,16 @@ fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built,
         let certified: &'static Certified = Box::leak(Box::new(certified));
         let mut kernels = Vec::new();
         for instance in &certified.spec.instances {
-            let Some(mut kernel) = plain::specialise::specialise(&certified.op, instance, &mut out) else { continue };
-            if certified.op.program.is_some() {
-                kernel = nest::plan::plan(&kernel, case.limits()).applied(kernel);
-            }
+            let Some(kernel) = plain::specialise::specialise(&certified.op, instance, &mut out) else { continue };
             if work(&certified.op, &kernel.extents) > WORK {
                 return Err(TOO_MUCH.into());
             }
-            plain::check::check(&kernel).unwrap_or_else(|broken| panic!("the plain IR is broken: {broken}"));
-            kernels.push(kernel);
+            let planned = match certified.op.program {
+                Some(_) => plan::plan(kernel, case.limits()),
+                None => Planned::whole(kernel),
+            };
+            plan::check::check(&planned).unwrap_or_else(|broken| panic!("the plan is broken: {broken}"));
+            kernels.push(planned);
         }
         if out.has_errors() {
             break;
@@ -855,11 +856,11 @@ fn compared(
 fn count(k: &Compiled, tally: &mut Tally) {
     tally.add("kernels", 1);
     tally.add("stages", k.kernel.functions.iter().filter(|f| f.kind == Kind::Stage).count());
-    for f in &k.kernel.functions {
+    for (f, plan) in k.kernel.functions.iter().zip(&k.plans) {
         tally.add("functions", 1);
-        tally.add("workspaces", usize::from(f.workspace.bytes > 0));
-        tally.add("in place", f.workspace.over.len());
-        tally.add("epilogues", usize::from(f.tiled));
+        tally.add("workspaces", usize::from(plan.workspace().is_some()));
+        tally.add("in place", plan.workspace().map_or(0, |w| w.over.len()));
+        tally.add("epilogues", usize::from(matches!(plan, Plan::Nest { tiled: true })));
         for step in &f.steps {
             if let plain::Step::Scan(scan) = step {
                 tally.add("recurrences", 1);

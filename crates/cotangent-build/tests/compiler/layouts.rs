@@ -4,6 +4,7 @@
 
 use crate::generated::{compile, folder, render};
 use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::nest::plan::Plan;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, Options, nest, pipeline};
@@ -154,8 +155,8 @@ impl Laid {
     }
 }
 
-/// A kernel, and the nests of each of its functions.
-type Made = (Kernel, Vec<Vec<nest::Nest>>);
+/// A kernel, and the plan and the nests of each of its functions.
+type Made = (Kernel, Vec<Plan>, Vec<Vec<nest::Nest>>);
 
 fn kernels(case: &Case, layouts: &[Layout]) -> Vec<Made> {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
@@ -165,7 +166,7 @@ fn kernels(case: &Case, layouts: &[Layout]) -> Vec<Made> {
     let kernels = pipeline::kernels(&certified, &options, &mut out);
     let compiled = pipeline::schedule(&certified, kernels, &options, &mut out);
     assert_eq!(out.errors(), 0, "{}", out.render(&sources));
-    compiled.into_iter().map(|c| (c.kernel, c.nests)).collect()
+    compiled.into_iter().map(|c| (c.kernel, c.plans, c.nests)).collect()
 }
 
 fn near(what: &str, got: &[f64], wanted: &[f64]) {
@@ -189,7 +190,7 @@ fn entries(kernel: &Kernel) -> impl Iterator<Item = (usize, &Function)> {
 #[test]
 fn a_layout_moves_elements_and_nothing_else() {
     for case in CASES {
-        for ((declared, _), laid) in families(case, case.layouts) {
+        for ((declared, ..), laid) in families(case, case.layouts) {
             for (n, f) in entries(&declared) {
                 let mut wanted: BTreeMap<_, Vec<f64>> = BTreeMap::new();
                 for t in f.reads.iter().chain(&f.writes) {
@@ -197,7 +198,7 @@ fn a_layout_moves_elements_and_nothing_else() {
                 }
                 let given = wanted.clone();
                 plain::eval::run(&declared, f, &mut wanted);
-                for (layout, (kernel, nests)) in &laid {
+                for (layout, (kernel, _, nests)) in &laid {
                     let g = &kernel.functions[n];
                     assert_eq!((&f.name, &f.reads, &f.writes), (&g.name, &g.reads, &g.writes));
                     let laid = |t| Laid::new(&declared, t, layout);
@@ -268,15 +269,15 @@ fn compiled_functions_write_in_the_order_of_their_types() {
         .to_string();
     let mut calls = String::new();
     for case in CASES {
-        for ((declared, _), laid) in families(case, &last(case)) {
+        for ((declared, plans, _), laid) in families(case, &last(case)) {
             for (n, f) in entries(&declared) {
                 let test = format!("{}_{}_{}", case.name, declared.name, f.name);
                 let module = |kernel: &Kernel| format!("{}::{}", case.name, kernel.name);
-                let staged = |kernel: &Kernel| kernel.functions[n].workspace.bytes > 0;
-                let as_declared = call(f, &module(&declared), &|t| Laid::new(&declared, t, &[]), staged(&declared));
+                let staged = |plans: &[Plan]| plans[n].workspace().is_some();
+                let as_declared = call(f, &module(&declared), &|t| Laid::new(&declared, t, &[]), staged(&plans));
                 let _ = writeln!(main, "fn {test}() {{\nlet declared = {as_declared};");
-                for (layout, (kernel, _)) in &laid {
-                    let got = call(f, &module(kernel), &|t| Laid::new(&declared, t, layout), staged(kernel));
+                for (layout, (kernel, plans, _)) in &laid {
+                    let got = call(f, &module(kernel), &|t| Laid::new(&declared, t, layout), staged(plans));
                     let _ = writeln!(main, "same({:?}, &{got}, &declared);", format!("{test} of {}", kernel.name));
                 }
                 main += "}\n";

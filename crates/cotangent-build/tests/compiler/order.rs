@@ -6,9 +6,10 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::nest::machine::{MACHINES, Machine};
+use cotangent_build::nest::plan::Planned;
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::nest::{self, Nest};
-use cotangent_build::plain::{Kernel, Kind, Step};
+use cotangent_build::plain::{Kind, Step};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, Options, pipeline};
 use std::collections::BTreeMap;
@@ -166,7 +167,7 @@ fn compiled_values_have_their_bits_under_every_instruction_set() {
 }
 
 /// The kernels of a spec.
-fn kernels(name: &str, text: &str) -> Vec<Kernel> {
+fn kernels(name: &str, text: &str) -> Vec<Planned> {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
     let source = sources.add(&format!("{name}.yaml"), text.to_string());
     let certified = pipeline::certified(source, &sources, &mut out);
@@ -177,13 +178,11 @@ fn kernels(name: &str, text: &str) -> Vec<Kernel> {
 type Tensors = BTreeMap<TensorId, Vec<f64>>;
 
 /// The results of a function under one class of machines.
-fn results(k: &Kernel, nests: &[Vec<Nest>], f: usize, machine: &Machine, given: &Tensors, fused: bool) -> Tensors {
+fn results(k: &Planned, nests: &[Vec<Nest>], f: usize, machine: &Machine, given: &Tensors, fused: bool) -> Tensors {
     let mut tensors = given.clone();
-    let own = std::slice::from_ref(&f);
-    let function = &k.functions[f];
-    for part in if function.stages.is_empty() { own } else { &function.stages } {
-        let n = nests[*part].iter().find(|n| n.machines.contains(&machine)).expect("a nest for each class");
-        nest::eval::run_as(k, n, &mut tensors, fused);
+    for part in k.plans[f].parts(f) {
+        let n = nests[part].iter().find(|n| n.machines.contains(&machine)).expect("a nest for each class");
+        nest::eval::run_as(&k.kernel, n, &mut tensors, fused);
     }
     tensors
 }
@@ -192,7 +191,8 @@ fn results(k: &Kernel, nests: &[Vec<Nest>], f: usize, machine: &Machine, given: 
 const MOST: u64 = 300_000;
 
 /// Demands that all functions of a kernel compute outputs with the same bits; gives how many were compared.
-fn compared(k: &Kernel, what: &str) -> usize {
+fn compared(planned: &Planned, what: &str) -> usize {
+    let k = &planned.kernel;
     let turns =
         |s: &Step| s.stmts().iter().map(|s| s.vars.iter().map(|v| v.extent as u64).product::<u64>()).sum::<u64>();
     let values = |kind: Kind| matches!(kind, Kind::Forward | Kind::Jvp | Kind::ValueAndGrad);
@@ -209,12 +209,12 @@ fn compared(k: &Kernel, what: &str) -> usize {
         .into_iter()
         .map(number)
         .collect();
-    let nests = schedule(k, &Target::default()).nests;
+    let nests = schedule(planned, &Target::default()).nests;
     let mut count = 0;
     for (machine, fused) in MACHINES.into_iter().flat_map(|m| [(m, false), (m, true)]) {
         let mut known: BTreeMap<TensorId, Vec<u64>> = BTreeMap::new();
         for f in &of {
-            let got = results(k, &nests, *f, machine, &given, fused);
+            let got = results(planned, &nests, *f, machine, &given, fused);
             let outputs = k.functions[*f].writes.iter().filter(|t| k.tensor(**t).role == Role::Output);
             for t in outputs {
                 let bits: Vec<u64> = got[t].iter().map(|x| x.to_bits()).collect();
@@ -275,7 +275,7 @@ fn values_of_what_ships_have_their_bits() {
     for spec in cotangent_build::load(std::path::Path::new("../../ops"), &mut sources, &mut out) {
         let certified = pipeline::certified(spec, &sources, &mut out).expect("what ships is right");
         for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
-            count += compared(&kernel, &kernel.op);
+            count += compared(&kernel, &kernel.kernel.op);
         }
     }
     assert!(count > 10_000, "{count} values");

@@ -7,7 +7,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::TensorId;
 use cotangent_build::library::Library;
-use cotangent_build::nest::plan::{ALIGNMENT, Limits, plan};
+use cotangent_build::nest::plan::{self, ALIGNMENT, Limits, Plan, Planned, Workspace, plan};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::plain::specialise::specialise;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
@@ -118,17 +118,15 @@ fn text(name: &str) -> String {
 /// Limits so low that everything is cut into stages.
 const LOW: Limits = Limits { program: 0, stage: 0, stack: 0, scratch: usize::MAX };
 
-/// The kernel before it is planned, and after.
-fn kernels(name: &str) -> [Kernel; 2] {
-    let whole = whole(name);
-    let staged = planned(&whole, LOW);
-    [whole, staged]
+/// The kernel in stages.
+fn staged(name: &str) -> Planned {
+    planned(&whole(name), LOW)
 }
 
-fn planned(whole: &Kernel, limits: Limits) -> Kernel {
-    let kernel = plan(whole, limits).applied(whole.clone());
-    plain::check::check(&kernel).unwrap_or_else(|broken| panic!("{}: {broken}", kernel.op));
-    kernel
+fn planned(whole: &Kernel, limits: Limits) -> Planned {
+    let planned = plan(whole.clone(), limits);
+    plan::check::check(&planned).unwrap_or_else(|broken| panic!("{}: {broken}", whole.op));
+    planned
 }
 
 fn whole(name: &str) -> Kernel {
@@ -146,8 +144,13 @@ fn named(kernel: &Kernel, name: &str) -> TensorId {
     TensorId(at.unwrap_or_else(|| panic!("no tensor `{name}`")))
 }
 
+fn number(kernel: &Kernel, name: &str) -> usize {
+    let at = kernel.functions.iter().position(|f| f.name == name);
+    at.unwrap_or_else(|| panic!("{} has no `{name}`", kernel.op))
+}
+
 fn function<'a>(kernel: &'a Kernel, name: &str) -> &'a Function {
-    kernel.functions.iter().find(|f| f.name == name).unwrap_or_else(|| panic!("{} has no `{name}`", kernel.op))
+    &kernel.functions[number(kernel, name)]
 }
 
 /// Runs an entry point on values by name; what it only writes needs none.
@@ -212,7 +215,7 @@ fn wrt(kernel: &Kernel) -> Vec<String> {
 #[test]
 fn derivatives_are_those_of_the_value() {
     for (name, _) in PROGRAMS {
-        let [kernel, _] = kernels(name);
+        let kernel = whole(name);
         let (values, wrt) = (random(&kernel), wrt(&kernel));
         let value = run(&kernel, "forward", &values);
         let slope_of_value = slope(&kernel, "forward", &values, &wrt);
@@ -326,13 +329,14 @@ fn dense(name: &str, kernel: &Kernel, values: &Values, wrt: &[String], jvp: &Val
 }
 
 /// Runs the stages of a function on one piece of memory that nobody has cleared.
-fn run_staged(kernel: &Kernel, f: &Function, values: &Values) -> BTreeMap<TensorId, Vec<f64>> {
+fn run_staged(Planned { kernel, plans }: &Planned, n: usize, values: &Values) -> BTreeMap<TensorId, Vec<f64>> {
     let size = 8;
-    let mut memory = vec![f64::NAN; f.workspace.bytes / size];
-    let mut tensors = arguments(kernel, f, values);
-    for stage in &f.stages {
+    let Plan::Stages { stages, workspace } = &plans[n] else { panic!("{} has no stages", kernel.functions[n].name) };
+    let mut memory = vec![f64::NAN; workspace.bytes / size];
+    let mut tensors = arguments(kernel, &kernel.functions[n], values);
+    for stage in stages {
         let stage = &kernel.functions[*stage];
-        let place = |t: &TensorId| f.workspace.places.get(t).map(|at| at / size);
+        let place = |t: &TensorId| workspace.places.get(t).map(|at| at / size);
         let mut own: BTreeMap<TensorId, Vec<f64>> = BTreeMap::new();
         for t in stage.reads.iter().chain(&stage.writes) {
             let value = match place(t) {
@@ -355,23 +359,23 @@ fn run_staged(kernel: &Kernel, f: &Function, values: &Values) -> BTreeMap<Tensor
 #[test]
 fn stages_in_a_workspace_are_the_whole_function() {
     for (name, _) in PROGRAMS {
-        let [_, kernel] = kernels(name);
-        let mut values = random(&kernel);
+        let planned = staged(name);
+        let Planned { kernel, plans } = &planned;
+        let mut values = random(kernel);
         // What is added to is there.
-        for x in wrt(&kernel) {
-            let n = kernel.tensor(named(&kernel, &x)).elements();
+        for x in wrt(kernel) {
+            let n = kernel.tensor(named(kernel, &x)).elements();
             values.insert(format!("{x}_bar"), vec![0.25; n]);
         }
         let mut stages = 0;
-        for f in kernel.functions.iter().filter(|f| f.kind != Kind::Stage) {
-            assert!(!f.stages.is_empty(), "{name}::{} has no stages", f.name);
-            stages += f.stages.len();
-            let (staged, whole) = (run_staged(&kernel, f, &values), run(&kernel, &f.name, &values));
+        for (n, f) in kernel.functions.iter().enumerate().filter(|(_, f)| f.kind != Kind::Stage) {
+            stages += plans[n].stages().len();
+            let (staged, whole) = (run_staged(&planned, n, &values), run(kernel, &f.name, &values));
             for t in &f.writes {
                 let tensor = &kernel.tensor(*t).name;
                 assert_eq!(staged[t], whole[tensor], "{name}::{}: {tensor}", f.name);
             }
-            for at in f.workspace.places.values() {
+            for at in plans[n].workspace().iter().flat_map(|w| w.places.values()) {
                 assert_eq!(at % ALIGNMENT, 0, "{name}::{}", f.name);
             }
         }
@@ -385,23 +389,24 @@ fn stages_in_a_workspace_are_the_whole_function() {
 fn nests_are_what_they_are_made_of() {
     for (name, _) in PROGRAMS {
         let whole = whole(name);
-        for kernel in [planned(&whole, Limits::default()), planned(&whole, LOW), whole] {
-            let mut values = random(&kernel);
+        for planned in [planned(&whole, Limits::default()), planned(&whole, LOW), Planned::whole(whole)] {
+            let Planned { kernel, plans } = &planned;
+            let mut values = random(kernel);
             let mut sampler = Sampler::new(name.len() as u64);
-            let scheduled = schedule(&kernel, &Target::default());
-            for (f, nests) in kernel.functions.iter().zip(&scheduled.nests) {
+            let scheduled = schedule(&planned, &Target::default());
+            for ((f, plan), nests) in kernel.functions.iter().zip(plans).zip(&scheduled.nests) {
                 for t in f.reads.iter().chain(&f.writes) {
                     let tensor = kernel.tensor(*t);
                     let fresh = || (0..tensor.elements()).map(|_| sampler.unit()).collect();
                     values.entry(tensor.name.clone()).or_insert_with(fresh);
                 }
-                assert_eq!(nests.is_empty(), !f.stages.is_empty(), "{name}::{}", f.name);
-                let mut wanted = arguments(&kernel, f, &values);
-                plain::eval::run(&kernel, f, &mut wanted);
+                assert_eq!(nests.is_empty(), matches!(plan, Plan::Stages { .. }), "{name}::{}", f.name);
+                let mut wanted = arguments(kernel, f, &values);
+                plain::eval::run(kernel, f, &mut wanted);
                 for n in nests {
-                    nest::check::check(&kernel, n).unwrap_or_else(|broken| panic!("{name}: {broken}"));
-                    let mut got = arguments(&kernel, f, &values);
-                    nest::eval::run(&kernel, n, &mut got);
+                    nest::check::check(kernel, n).unwrap_or_else(|broken| panic!("{name}: {broken}"));
+                    let mut got = arguments(kernel, f, &values);
+                    nest::eval::run(kernel, n, &mut got);
                     for t in &f.writes {
                         near(&format!("{name}::{}: {}", f.name, kernel.tensor(*t).name), &got[t], &wanted[t], 1e-10);
                     }
@@ -414,31 +419,32 @@ fn nests_are_what_they_are_made_of() {
 /// What is computed on accumulators is in no memory: only the last of the steps has a place, and what the way back reads.
 #[test]
 fn epilogues_need_no_memory() {
-    let [_, kernel] = kernels("dense");
+    let planned = staged("dense");
+    let Planned { kernel, plans } = &planned;
     let used = |name: &str| -> Vec<&str> {
-        let f = function(&kernel, name);
-        let stages = f.stages.iter().map(|n| &kernel.functions[*n]);
+        let stages = plans[number(kernel, name)].stages().iter().map(|n| &kernel.functions[*n]);
         let tensors = stages.flat_map(|s| s.reads.iter().chain(&s.writes)).map(|t| kernel.tensor(*t).name.as_str());
         ["p", "q", "h", "r"].into_iter().filter(|n| tensors.clone().any(|t| t == *n)).collect()
     };
     assert_eq!(used("forward"), ["h", "r"]);
     assert_eq!(used("value_and_grad"), ["q", "h", "r"]);
     // The first sum is one stage with what follows it.
-    let scheduled = schedule(&kernel, &Target::default());
-    let first = function(&kernel, "forward").stages[0];
+    let scheduled = schedule(&planned, &Target::default());
+    let first = plans[number(kernel, "forward")].stages()[0];
     assert_eq!(kernel.functions[first].steps.len(), 3);
-    let text = nest::print::nest(&kernel, &scheduled.nests[first][0]);
+    let text = nest::print::nest(kernel, &scheduled.nests[first][0]);
     assert!(text.contains("(0.0<all 2> ? ") || text.contains(" ? 0.0<all 2> : "), "{text}");
 }
 
 /// The cotangents of a maximum are one step with what follows, its choices in lanes: nothing is filled with zeros and added to.
 #[test]
 fn windows_go_back_in_one_step() {
-    let kernel = whole("pool");
-    let at = kernel.functions.iter().position(|f| f.name == "value_and_grad").expect("a gradient");
+    let planned = Planned::whole(whole("pool"));
+    let kernel = &planned.kernel;
+    let at = number(kernel, "value_and_grad");
     let f = &kernel.functions[at];
-    assert!(!f.steps.iter().any(|s| matches!(s, plain::Step::Fill(_))), "{}", plain::print::kernel(&kernel));
-    let text = nest::print::nest(&kernel, &schedule(&kernel, &Target::default()).nests[at][0]);
+    assert!(!f.steps.iter().any(|s| matches!(s, plain::Step::Fill(_))), "{}", plain::print::kernel(kernel));
+    let text = nest::print::nest(kernel, &schedule(&planned, &Target::default()).nests[at][0]);
     assert!(text.contains("all 2> ? "), "{text}");
     assert!(!text.contains("b_bar["), "{text}");
 }
@@ -446,13 +452,14 @@ fn windows_go_back_in_one_step() {
 /// A cotangent takes the place of the one that it is computed from.
 #[test]
 fn what_nothing_needs_is_written_over() {
-    let [_, kernel] = kernels("dense");
-    let f = function(&kernel, "hvp");
-    let names: Vec<&str> = f.workspace.places.keys().map(|t| kernel.tensor(*t).name.as_str()).collect();
+    let Planned { kernel, plans } = staged("dense");
+    let plan = &plans[number(&kernel, "hvp")];
+    let places = &plan.workspace().expect("it has stages").places;
+    let names: Vec<&str> = places.keys().map(|t| kernel.tensor(*t).name.as_str()).collect();
     // `q` is where `p` was, and so is the tangent of its cotangent; `h_dot` is where `q_dot` was, and that where `p_dot`.
     assert_eq!(names, ["p", "p_dot", "h", "r", "r_dot", "r_bar", "z_bar", "r_bar_dot", "h_bar_dot"]);
     let over = |s: &&Function| s.held.iter().any(|t| kernel.tensor(*t).name == "p");
-    assert_eq!(f.stages.iter().map(|n| &kernel.functions[*n]).filter(over).count(), 2);
+    assert_eq!(plan.stages().iter().map(|n| &kernel.functions[*n]).filter(over).count(), 2);
 }
 
 /// Whatever panels a stage may have, its own tensors on the stack are no more than the limit.
@@ -461,11 +468,11 @@ fn stacks_are_bounded() {
     for (name, _) in PROGRAMS {
         let whole = whole(name);
         for (scratch, stack) in [0, 200, usize::MAX].into_iter().zip([0, 100, 1000]) {
-            let kernel = planned(&whole, Limits { scratch, stack, ..LOW });
-            let scheduled = schedule(&kernel, &Target { scratch_limit: scratch, ..Target::default() });
+            let planned = planned(&whole, Limits { scratch, stack, ..LOW });
+            let scheduled = schedule(&planned, &Target { scratch_limit: scratch, ..Target::default() });
             for nest in scheduled.nests.iter().flatten() {
                 // Panels are tensors of the schedule.
-                let own = nest.locals.iter().filter(|l| l.tensor.0 < kernel.tensors.len());
+                let own = nest.locals.iter().filter(|l| l.tensor.0 < whole.tensors.len());
                 let bytes: usize = own.map(|l| l.shape.iter().product::<usize>() * size_of::<f64>()).sum();
                 assert!(bytes <= stack, "{name}::{}: {bytes} bytes of {stack}", nest.name);
             }
@@ -486,8 +493,9 @@ fn workspaces_are_tight() {
     let id = sources.add("mlp.yaml", mlp("{name: mnist, B: 32, D: 784, H: 128, C: 10}"));
     let certified = pipeline::certified(id, &sources, &mut out).expect("the spec is right");
     let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
-    for f in kernels[0].functions.iter().filter(|f| !f.stages.is_empty()) {
-        let (bytes, needed) = (f.workspace.bytes, f.workspace.needed);
+    let Planned { kernel, plans } = &kernels[0];
+    for (f, plan) in kernel.functions.iter().zip(plans) {
+        let Some(Workspace { bytes, needed, .. }) = plan.workspace() else { continue };
         println!("{}: {bytes} bytes, {needed} needed at the same time", f.name);
         assert!(10 * bytes <= 12 * needed, "{}: {bytes} bytes for {needed}", f.name);
     }

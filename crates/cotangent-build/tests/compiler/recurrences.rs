@@ -378,12 +378,13 @@ fn every_stage_runs_them_alike() {
         let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
         assert!(!out.has_errors(), "{}", out.render(&sources));
         let op = &certified.op;
-        for kernel in kernels {
-            let binding = binding_of(op, &kernel);
+        for planned in kernels {
+            let kernel = &planned.kernel;
+            let binding = binding_of(op, kernel);
             let stmts = [&op.forward[..], &op.tangent.stmts, &op.adjoint.stmts];
             let meaning = results(op, &binding, &stmts, |s: &mut Sampler| 0.5 * s.ordinary(None));
             let value = |t: TensorId| meaning[&op.tensor(t).name].clone();
-            let nests = schedule(&kernel, &Target::default()).nests;
+            let nests = schedule(&planned, &Target::default()).nests;
             for (f, nests) in kernel.functions.iter().zip(nests) {
                 let stores = !matches!(f.kind, plain::Kind::Vjp { store: false, .. });
                 let mut given: BTreeMap<TensorId, Vec<f64>> = f.reads.iter().map(|t| (*t, value(*t))).collect();
@@ -391,12 +392,12 @@ fn every_stage_runs_them_alike() {
                     given.extend(f.writes.iter().map(|t| (*t, vec![0.0; kernel.tensor(*t).elements()])));
                 }
                 let mut by_plain = given.clone();
-                plain::eval::run(&kernel, f, &mut by_plain);
+                plain::eval::run(kernel, f, &mut by_plain);
                 let mut runs = vec![("plain", by_plain)];
                 for n in &nests {
-                    nest::check::check(&kernel, n).unwrap_or_else(|e| panic!("{name} {}: {e}", f.name));
+                    nest::check::check(kernel, n).unwrap_or_else(|e| panic!("{name} {}: {e}", f.name));
                     let mut by_nest = given.clone();
-                    nest::eval::run(&kernel, n, &mut by_nest);
+                    nest::eval::run(kernel, n, &mut by_nest);
                     runs.push((n.machines[0].name, by_nest));
                 }
                 for (stage, got) in &runs {
@@ -430,7 +431,7 @@ fn statements_do_not_grow_with_the_turns() {
         // A thousand turns' gates are more than a stack should hold.
         let options = Options { stack_limit: usize::MAX, ..Options::default() };
         let kernels = pipeline::kernels(&certified, &options, &mut out);
-        kernels[0].functions.iter().map(|f| f.steps.iter().map(|s| s.stmts().len()).sum()).collect()
+        kernels[0].kernel.functions.iter().map(|f| f.steps.iter().map(|s| s.stmts().len()).sum()).collect()
     };
     assert_eq!(count(8), count(1000));
 }

@@ -81,8 +81,9 @@ fn nests_of_any_machine_mean_the_statements() {
             let spec = sources.add("random.yaml", text);
             let certified = pipeline::certified(spec, &sources, &mut out);
             let certified = certified.unwrap_or_else(|| panic!("{}", out.render(&sources)));
-            for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
-                let nests = schedule(&kernel, &target).nests;
+            for planned in pipeline::kernels(&certified, &Options::default(), &mut out) {
+                let nests = schedule(&planned, &target).nests;
+                let kernel = planned.kernel;
                 for (f, nests) in kernel.functions.iter().zip(nests) {
                     let mut tensor = |t: &_| {
                         let n = kernel.tensor(*t).shape.iter().product();
@@ -142,12 +143,13 @@ fn small_portable_kernels_have_no_panels() {
     let mut small = 0;
     for spec in ops {
         let certified = pipeline::certified(spec, &sources, &mut out).expect("a shipped op is right");
-        for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
+        for planned in pipeline::kernels(&certified, &Options::default(), &mut out) {
             let turns = |s: &plain::Step| match s {
                 plain::Step::Stmt(s) => s.vars.iter().map(|v| v.extent).product(),
                 _ => 0,
             };
-            let nests = schedule(&kernel, &Target::default()).nests;
+            let nests = schedule(&planned, &Target::default()).nests;
+            let kernel = planned.kernel;
             for (f, nests) in kernel.functions.iter().zip(nests) {
                 if f.steps.iter().map(turns).max().unwrap_or(0) > 4096 {
                     continue;

@@ -7,7 +7,7 @@ use cotangent_build::emit::Compiled;
 use cotangent_build::index::{Binary, ReduceOp};
 use cotangent_build::library::Library;
 use cotangent_build::nest::{Node, Place, Test, Tile, Update, Value};
-use cotangent_build::plain::{Function, Kind};
+use cotangent_build::plain::Kind;
 use cotangent_build::source::Sources;
 use cotangent_build::{Options, pipeline, spec, validate};
 use std::path::Path;
@@ -293,11 +293,10 @@ fn planted_faults_are_found() {
                         counter.nodes(&mut compiled.nests[f][n].body.clone());
                         let places = usize::MAX - counter.left;
                         let machine = compiled.nests[f][n].machines[0];
-                        let entry = |g: &&Function| {
-                            g.kind != Kind::Stage
-                                && (g.stages.contains(&f) || g.name == compiled.kernel.functions[f].name)
-                        };
-                        let entry = compiled.kernel.functions.iter().find(entry).expect("a stage is of an entry point");
+                        let entry = compiled.plans.iter().enumerate().position(|(g, plan)| {
+                            compiled.kernel.functions[g].kind != Kind::Stage && plan.parts(g).contains(&f)
+                        });
+                        let entry = entry.expect("a stage is of an entry point");
                         for place in (0..places).step_by(places.div_ceil(PLACES).max(1)) {
                             let mut nests = compiled.nests.clone();
                             let mut planter = Planter { left: place, done: None, detail: String::new() };
@@ -305,7 +304,8 @@ fn planted_faults_are_found() {
                             let what = planter.done.expect("there are so many places");
                             // For that class of machines alone.
                             nests.iter_mut().for_each(|nests| nests.retain(|n| n.machines.contains(&machine)));
-                            let spoiled = Compiled { kernel: compiled.kernel.clone(), nests, ..compiled };
+                            let (kernel, plans) = (compiled.kernel.clone(), compiled.plans.clone());
+                            let spoiled = Compiled { kernel, plans, nests, ..compiled };
                             if caught(|| validate::function(c, &spoiled, entry)).is_err() {
                                 found += 1;
                             } else {

@@ -93,9 +93,9 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
             reads: f.reads.iter().map(|t| t.0).collect(),
             writes: f.writes.iter().map(|t| t.0).collect(),
             adds: matches!(f.kind, Kind::Vjp { store: false, .. }),
-            nan: !straight(n) && !f.stages.iter().any(|n| straight(*n)),
+            nan: !straight(n) && !c.plans[n].stages().iter().any(|n| straight(*n)),
             loops: number,
-            workspace: f.workspace.bytes > 0,
+            workspace: c.plans[n].workspace().is_some(),
         });
     }
     ReferenceContext {

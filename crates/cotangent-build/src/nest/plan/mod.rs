@@ -1,20 +1,23 @@
-//! Plans of programs: takes a kernel whose functions are whole programs, gives how each is carried out: by itself, or
-//! in stages, functions of their own that hand tensors on in a workspace. The kernel itself does not change here.
+//! Plans: takes a kernel, gives how each of its functions is carried out: by one nest, or in stages, functions of their
+//! own that hand tensors on in a workspace. What the functions themselves say does not change here.
 //!
-//! Holds after it: a function with stages runs them in order, each on arguments and on places in the workspace; tensors
-//! that are needed at the same time have places apart; what a stage keeps on the stack has at most [`Limits::stack`]
-//! bytes, panels aside; what computes each element from the same one of a tensor that nothing needs any more writes it
-//! there.
+//! Holds after it (`check.rs` tests it): a function with stages runs them in order, each on arguments and on places in
+//! the workspace; tensors that are needed at the same time have places apart; what a stage keeps on the stack has at
+//! most [`Limits::stack`] bytes, panels aside; what computes each element from the same one of a tensor that nothing
+//! needs any more writes it there.
 
-use super::coalesce::rewrite;
+pub mod check;
+mod over;
+mod workspace;
+
+pub use workspace::{ALIGNMENT, Workspace};
+
 use super::epilogue;
 use super::function::finishes;
 use super::fuse::{Tree, fuse};
-use crate::emit::cost;
 use crate::index::TensorId;
-use crate::plain::{Access, Function, Kernel, Kind, Step, Stmt, Workspace, written_once};
+use crate::plain::{Function, Kernel, Kind, Step, Stmt, cost, written_once};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 /// How small what stays together is.
 #[derive(Clone, Copy, Debug)]
@@ -37,81 +40,117 @@ impl Default for Limits {
     }
 }
 
-/// Places in a workspace begin at multiples of so many bytes: cache lines, and the widest vectors.
-pub const ALIGNMENT: usize = 64;
-
-/// How the functions of a kernel are carried out.
+/// A kernel with how it is carried out.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// Of each function, in the kernel's order.
-    pub functions: Vec<Plan>,
-    /// What large functions are cut into. Their numbers follow those of the functions; entry points have stages in
-    /// common: the way forward.
-    pub stages: Vec<Function>,
+    /// Entry points, then the stages of the large ones. Entry points have stages in common: the way forward.
+    pub kernel: Kernel,
+    /// Of each function of the kernel.
+    pub plans: Vec<Plan>,
 }
 
 /// How one function is carried out.
-#[derive(Clone, Debug, Default)]
-pub struct Plan {
-    /// Its reductions have epilogues, which their tiles run.
-    pub tiled: bool,
-    /// The functions that carry it out, in order; empty where it does so itself.
-    pub stages: Vec<usize>,
-    /// What the stages hand on.
-    pub workspace: Workspace,
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// By a nest of its own.
+    Nest {
+        /// Its reductions have epilogues, which their tiles run.
+        tiled: bool,
+    },
+    /// By other functions.
+    Stages {
+        /// Their numbers, in order.
+        stages: Vec<usize>,
+        /// What they hand on.
+        workspace: Workspace,
+    },
+}
+
+impl Plan {
+    /// The functions that carry it out, in order; none where it does so itself.
+    pub fn stages(&self) -> &[usize] {
+        match self {
+            Plan::Nest { .. } => &[],
+            Plan::Stages { stages, .. } => stages,
+        }
+    }
+
+    /// The functions that run for the one of the number `n`, whose plan this is: itself, or its stages.
+    pub fn parts(&self, n: usize) -> Vec<usize> {
+        match self {
+            Plan::Nest { .. } => vec![n],
+            Plan::Stages { stages, .. } => stages.clone(),
+        }
+    }
+
+    /// What its caller provides, where that is anything.
+    pub fn workspace(&self) -> Option<&Workspace> {
+        match self {
+            Plan::Stages { workspace, .. } if workspace.bytes > 0 => Some(workspace),
+            _ => None,
+        }
+    }
 }
 
 impl Planned {
-    /// The kernel with its stages behind its functions. It is the only place that sets what a function is carried out
-    /// by.
-    #[must_use]
-    pub fn applied(self, mut kernel: Kernel) -> Kernel {
-        for (f, Plan { tiled, stages, workspace }) in kernel.functions.iter_mut().zip(self.functions) {
-            assert!(f.stages.is_empty(), "{} is planned twice", f.name);
-            (f.tiled, f.stages, f.workspace) = (tiled, stages, workspace);
-        }
-        kernel.functions.extend(self.stages);
-        kernel
+    /// Each function by a nest of its own, whose tiles run reductions alone: the plan of an op.
+    pub fn whole(kernel: Kernel) -> Self {
+        let plans = vec![Plan::Nest { tiled: false }; kernel.functions.len()];
+        Planned { kernel, plans }
     }
 }
 
-/// Plans the functions of a kernel.
-pub fn plan(kernel: &Kernel, limits: Limits) -> Planned {
-    let mut planner = Planner { kernel, limits, known: BTreeMap::new() };
-    let mut planned = Planned { functions: Vec::new(), stages: Vec::new() };
+/// Plans the functions of a kernel, which are whole programs.
+pub fn plan(mut kernel: Kernel, limits: Limits) -> Planned {
+    let mut planner = Planner { kernel: &kernel, limits, known: BTreeMap::new() };
+    let mut plans = Vec::new();
+    // Numbered from the functions on, with their plans.
+    let mut made: Vec<Stage> = Vec::new();
     for f in &kernel.functions {
-        let work: u64 = f.steps.iter().map(cost::step).fold(0, u64::saturating_add);
-        let bytes: usize = f.locals.iter().map(|t| bytes(kernel, *t)).sum();
+        let work = cost::steps(&f.steps);
+        let bytes: usize = f.locals.iter().map(|t| workspace::bytes(&kernel, *t)).sum();
         if work <= limits.program && bytes <= limits.stack {
-            planned.functions.push(Plan { tiled: planner.finishes(f), ..Plan::default() });
+            plans.push(Plan::Nest { tiled: planner.finishes(f) });
             continue;
         }
         let mut parts = planner.parts(f);
-        let over = in_place(kernel, f, &mut parts);
-        let (stages, workspace) = stages(kernel, f, parts, limits.stack);
+        let over = over::in_place(&kernel, f, &mut parts);
+        let (own, workspace) = stages(&kernel, f, parts, over, limits.stack);
         let first = kernel.functions.len();
-        let numbers = stages.into_iter().map(|stage| {
-            let same = |g: &Function| g.held == stage.held && g.tiled == stage.tiled && does_as(g, &stage);
-            let at = planned.stages.iter().position(same).unwrap_or_else(|| {
-                planned.stages.push(stage);
-                planned.stages.len() - 1
+        let numbers = own.into_iter().map(|stage| {
+            let at = made.iter().position(|known| known.is(&stage)).unwrap_or_else(|| {
+                made.push(stage);
+                made.len() - 1
             });
             first + at
         });
-        let stages = numbers.collect();
-        planned.functions.push(Plan { tiled: false, stages, workspace: Workspace { over, ..workspace } });
+        plans.push(Plan::Stages { stages: numbers.collect(), workspace });
     }
-    planned
+    for Stage { function, tiled } in made {
+        kernel.functions.push(function);
+        plans.push(Plan::Nest { tiled });
+    }
+    Planned { kernel, plans }
+}
+
+/// A part of a function, as a function.
+struct Stage {
+    function: Function,
+    /// As of its plan.
+    tiled: bool,
+}
+
+impl Stage {
+    /// Whether one can stand for the other.
+    fn is(&self, other: &Stage) -> bool {
+        let (a, b) = (&self.function, &other.function);
+        self.tiled == other.tiled && a.held == b.held && does_as(a, b)
+    }
 }
 
 /// Whether two functions run the same steps on the same tensors.
 fn does_as(a: &Function, b: &Function) -> bool {
     (&a.reads, &a.writes, &a.locals, &a.steps) == (&b.reads, &b.writes, &b.locals, &b.steps)
-}
-
-/// What a tensor takes in a workspace.
-fn bytes(kernel: &Kernel, t: TensorId) -> usize {
-    (kernel.tensor(t).elements() * kernel.dtype.bytes()).next_multiple_of(ALIGNMENT)
 }
 
 /// The steps of one stage.
@@ -146,7 +185,7 @@ impl Planner<'_> {
         trees.extend(self.fused(&run, f, &all));
         let mut parts: Vec<(Group, u64)> = Vec::new();
         for tree in trees {
-            let work: u64 = tree.steps.iter().map(cost::step).fold(0, u64::saturating_add);
+            let work = cost::steps(&tree.steps);
             match parts.last_mut() {
                 Some((last, sum))
                     if !last.tiled
@@ -211,7 +250,7 @@ fn tile_of(f: &Function, steps: &[Step], all: &BTreeMap<TensorId, usize>) -> Fun
     let own = |t: &TensorId| f.locals.contains(t) && all.get(t) == here.get(t);
     let (locals, writes): (Vec<TensorId>, Vec<TensorId>) = writes.into_iter().partition(own);
     let reads: Vec<TensorId> = reads.into_iter().filter(|t| !locals.contains(t) && !writes.contains(t)).collect();
-    stage(format!("{}_", f.name), [reads, writes, locals], Vec::new(), steps.to_vec(), true)
+    stage(format!("{}_", f.name), [reads, writes, locals], Vec::new(), steps.to_vec())
 }
 
 /// How many steps read each tensor.
@@ -267,7 +306,14 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
     (reads, writes)
 }
 
-fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Vec<Function>, Workspace) {
+/// The groups as stages, and where what they hand on has its places; `over` as of these.
+fn stages(
+    kernel: &Kernel,
+    f: &Function,
+    parts: Vec<Group>,
+    over: Vec<(TensorId, TensorId, usize)>,
+    stack: usize,
+) -> (Vec<Stage>, Workspace) {
     let sets: Vec<_> = parts.iter().map(|p| touched(&p.steps)).collect();
     // The stages from the first that touches a local to the last.
     let locals: BTreeSet<TensorId> = f.locals.iter().copied().collect();
@@ -301,7 +347,7 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Ve
             }
         }
     }
-    let workspace = places(kernel, &lives, parts.len());
+    let workspace = Workspace::new(kernel, lives, over, parts.len());
     let mut begun: BTreeSet<TensorId> =
         if f.held.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
     let mut out = Vec::new();
@@ -310,124 +356,14 @@ fn stages(kernel: &Kernel, f: &Function, parts: Vec<Group>, stack: usize) -> (Ve
         let writes: Vec<TensorId> = writes.into_iter().filter(|t| !mine(t)).collect();
         let reads = reads.into_iter().filter(|t| !mine(t) && !writes.contains(t)).collect();
         let held = writes.iter().copied().filter(|t| begun.contains(t)).collect();
-        out.push(stage(format!("{}_{n}", f.name), [reads, writes.clone(), own.clone()], held, steps, tiled));
+        let function = stage(format!("{}_{n}", f.name), [reads, writes.clone(), own.clone()], held, steps);
+        out.push(Stage { function, tiled });
         begun.extend(writes);
     }
     (out, workspace)
 }
 
 /// A stage that reads, writes and keeps the tensors given, of which `held` have values before.
-fn stage(
-    name: String,
-    [reads, writes, locals]: [Vec<TensorId>; 3],
-    held: Vec<TensorId>,
-    steps: Vec<Step>,
-    tiled: bool,
-) -> Function {
-    let workspace = Workspace::default();
-    Function { name, kind: Kind::Stage, reads, writes, held, locals, steps, tiled, stages: Vec::new(), workspace }
-}
-
-/// Has statements write over what they are the last to read, where each element is computed from the same one: from
-/// there on the old tensor stands for the new one. Gives the pairs, and the stage that writes.
-fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId, usize)> {
-    // The steps in order, and where each tensor is touched.
-    let at: Vec<(usize, usize)> =
-        parts.iter().enumerate().flat_map(|(n, p)| (0..p.steps.len()).map(move |k| (n, k))).collect();
-    let mut touched: BTreeMap<TensorId, BTreeSet<usize>> = BTreeMap::new();
-    for (step, (n, k)) in at.iter().enumerate() {
-        parts[*n].steps[*k].tensors().into_iter().for_each(|t| _ = touched.entry(t).or_default().insert(step));
-    }
-    let locals: BTreeSet<TensorId> = f.locals.iter().copied().collect();
-    let mut over = Vec::new();
-    let mut from = 0;
-    for n in 0..parts.len() {
-        let end = from + parts[n].steps.len();
-        for step in from..end {
-            let Some((new, old)) = written_over(kernel, &locals, &parts[n], &touched, [from, step, end]) else {
-                continue;
-            };
-            let renamed = |a: &Access| Access { tensor: if a.tensor == new { old } else { a.tensor }, ..a.clone() };
-            let moved = touched.remove(&new).unwrap_or_default();
-            for (n, k) in moved.iter().map(|step| at[*step]) {
-                parts[n].steps[k].stmts_mut().into_iter().for_each(|s| rewrite(s, &mut |a| renamed(a)));
-            }
-            touched.entry(old).or_default().extend(moved);
-            over.push((new, old, n));
-        }
-        from = end;
-    }
-    over
-}
-
-/// The target of a step and the tensor whose place it can have; `from` and `end` are the steps of its part.
-fn written_over(
-    kernel: &Kernel,
-    locals: &BTreeSet<TensorId>,
-    part: &Group,
-    touched: &BTreeMap<TensorId, BTreeSet<usize>>,
-    [from, step, end]: [usize; 3],
-) -> Option<(TensorId, TensorId)> {
-    let Step::Stmt(s) = &part.steps[step - from] else { return None };
-    let new = s.target.tensor;
-    let shape = &kernel.tensor(new).shape;
-    // What is tried without its branches must be able to run again: its arguments stay.
-    let elementwise = s.reduce.is_none() && !s.accumulate && s.covers(shape) && epilogue::cheap(&s.value);
-    if part.tiled || !elementwise {
-        return None;
-    }
-    let within = |t: TensorId, range: Range<usize>| touched[&t].range(range).next().is_some();
-    if !locals.contains(&new) || within(new, 0..step) || !within(new, end..usize::MAX) {
-        return None;
-    }
-    let mut reads: Vec<&Access> = Vec::new();
-    s.value.accesses(&mut |a| reads.push(a));
-    let old = reads.iter().map(|a| a.tensor).find(|t| {
-        locals.contains(t)
-            && kernel.tensor(*t).shape == *shape
-            && reads.iter().all(|a| a.tensor != *t || a.positions == s.target.positions)
-            && within(*t, 0..from)
-            && !within(*t, from..step)
-            && !within(*t, step + 1..usize::MAX)
-    })?;
-    Some((new, old))
-}
-
-/// Places for tensors that live through the stages given: the largest first, each at the lowest place that none has
-/// which lives when it does.
-fn places(kernel: &Kernel, lives: &BTreeMap<TensorId, (usize, usize)>, stages: usize) -> Workspace {
-    let mut order: Vec<TensorId> = lives.keys().copied().collect();
-    order.sort_by_key(|t| (std::cmp::Reverse(bytes(kernel, *t)), *t));
-    let mut places: BTreeMap<TensorId, usize> = BTreeMap::new();
-    // What has a place, by where it begins: first and last byte, first and last stage.
-    let mut taken: Vec<[usize; 4]> = Vec::new();
-    for t in order {
-        let (first, last) = lives[&t];
-        let own = bytes(kernel, t);
-        let mut at = 0;
-        for [from, to, begins, ends] in &taken {
-            if *begins > last || first > *ends {
-                continue;
-            }
-            if at + own <= *from {
-                break;
-            }
-            at = at.max(*to);
-        }
-        taken.insert(taken.partition_point(|[from, ..]| *from <= at), [at, at + own, first, last]);
-        places.insert(t, at);
-    }
-    let size = taken.iter().map(|[_, to, ..]| *to).max().unwrap_or(0);
-    // Bytes that begin to be needed with a stage, and those that end before it.
-    let (mut begin, mut end) = (vec![0; stages + 1], vec![0; stages + 1]);
-    for (t, (first, last)) in lives {
-        begin[*first] += bytes(kernel, *t);
-        end[*last + 1] += bytes(kernel, *t);
-    }
-    let at_once = begin.iter().zip(&end).scan(0, |sum, (begin, end)| {
-        *sum = *sum + begin - end;
-        Some(*sum)
-    });
-    let needed = at_once.max().unwrap_or(0);
-    Workspace { places, bytes: size, needed, lives: lives.clone(), over: Vec::new() }
+fn stage(name: String, [reads, writes, locals]: [Vec<TensorId>; 3], held: Vec<TensorId>, steps: Vec<Step>) -> Function {
+    Function { name, kind: Kind::Stage, reads, writes, held, locals, steps }
 }
