@@ -6,7 +6,7 @@ use cotangent_build::library::Library;
 use cotangent_build::plain::passes::{PASSES, Pass};
 use cotangent_build::source::{At, Sources};
 use cotangent_build::{Build, DType, InstructionSet, Options};
-use cotangent_build::{emit, index, load, nest, pipeline, plain, spec, write_changed};
+use cotangent_build::{certify, emit, index, load, nest, pipeline, plain, spec, write_changed};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -329,7 +329,7 @@ fn show(Show { path, stage, instance, functions, after, options }: &Show) -> Exi
         }
         match stage.as_str() {
             "index" => text.push_str(&index::print::op(&c.op)),
-            "rules" => text.push_str(&index::print::rules(&c.op, &c.derived, &c.certificate)),
+            "rules" => text.push_str(&certify::rules::text(&c)),
             "plain" => {
                 let kernels: Vec<_> = match pass {
                     Some(pass) => pipeline::plain_after(&c, pass, &mut out),

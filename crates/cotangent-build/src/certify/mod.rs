@@ -11,6 +11,7 @@ mod kinks;
 mod normal;
 mod probe;
 pub mod rounded;
+pub mod rules;
 mod shapes;
 
 use crate::derive::Derived;

@@ -78,7 +78,7 @@ fn sides(op: &Op, stmts: &[Stmt]) -> BTreeMap<TensorId, Side> {
     loop {
         let known = sides.len();
         for s in stmts {
-            let read = super::reads(s);
+            let read = s.reads();
             let mut of = read.iter().filter_map(|t| sides.get(t).copied());
             if let Some(first) = of.next().filter(|_| !sides.contains_key(&s.target)) {
                 let back = first == Side::Cotangent || of.any(|o| o == Side::Cotangent);
@@ -86,8 +86,7 @@ fn sides(op: &Op, stmts: &[Stmt]) -> BTreeMap<TensorId, Side> {
             }
         }
         if sides.len() == known {
-            let here: BTreeSet<TensorId> =
-                stmts.iter().flat_map(|s| super::reads(s).into_iter().chain([s.target])).collect();
+            let here: BTreeSet<TensorId> = stmts.iter().flat_map(|s| s.reads().into_iter().chain([s.target])).collect();
             sides.retain(|t, _| here.contains(t));
             return sides;
         }

@@ -2,8 +2,8 @@
 //!
 //! Holds after it: every statement is linear in the tangents it reads, and reads primal values as the forward statements left them.
 
-use super::hoist;
 use super::least::Least;
+use crate::index::normal::hoist;
 use crate::index::*;
 use std::collections::BTreeSet;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -487,7 +487,7 @@ pub(super) fn excludes_zero(c: &Cond, holds: bool, e: &Expr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::derive::build;
+    use crate::index::normal::build;
     use crate::source::{SourceId, Span};
 
     #[test]

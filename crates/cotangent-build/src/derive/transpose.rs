@@ -3,7 +3,7 @@
 //! `T[f] += Σ c * L[g]` contributes `L_bar[g] += Σ c * T_bar[f]` over the same iteration domain: the scatter form, always right, for
 //! repeated reads, strides and diagonals too. Holds after it: the result is linear in the duals of the targets, in reverse order.
 
-use super::hoist;
+use crate::index::normal::{build, hoist};
 use crate::index::*;
 use crate::source::Span;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,14 +44,14 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
     }
     let mut out = Vec::new();
     // A target that later statements read: what comes back for it joins its own dual in a local.
-    let read: BTreeSet<TensorId> = stmts.iter().flat_map(super::reads).collect();
+    let read: BTreeSet<TensorId> = stmts.iter().flat_map(Stmt::reads).collect();
     for (t, dual) in linear {
         if read.contains(t) && stmts.iter().any(|s| s.target == *t) {
             let Tensor { name, axes, span, .. } = op.tensor(*t).clone();
             let local = op.add_tensor(&format!("{name}_t"), axes.clone(), Role::RuleLocal, span);
             duals.insert(*t, local);
             let (vars, index) = super::plain_index(op, &axes);
-            out.push(super::build(local, index.clone(), false, &vars, None, Expr::Read(*dual, index), span));
+            out.push(build(local, index.clone(), false, &vars, None, Expr::Read(*dual, index), span));
         }
     }
     // What is not linear is needed as it is, before everything else.
@@ -72,7 +72,7 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
             known = reached.len();
             for s in members.iter().rev().filter(|s| s.scan.is_some()) {
                 if reached.contains(&duals[&s.target]) {
-                    reached.extend(super::reads(s).iter().filter_map(|t| duals.get(t)));
+                    reached.extend(s.reads().iter().filter_map(|t| duals.get(t)));
                 }
             }
         }
@@ -89,7 +89,7 @@ pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, Tensor
 /// Those that read something linear, or what such a statement wrote.
 fn moved(stmts: &[Stmt], linear: &BTreeMap<TensorId, TensorId>) -> Vec<bool> {
     let mut known: BTreeSet<TensorId> = linear.keys().copied().collect();
-    let reads = |s: &Stmt, known: &BTreeSet<TensorId>| super::reads(s).iter().any(|t| known.contains(t));
+    let reads = |s: &Stmt, known: &BTreeSet<TensorId>| s.reads().iter().any(|t| known.contains(t));
     for unit in scan::units(stmts) {
         let mut count = usize::MAX;
         while count != known.len() {
@@ -113,7 +113,7 @@ fn scatter(
     out: &mut Vec<Stmt>,
 ) -> Result<(), NotLinear> {
     if s.reduce.is_some_and(|r| r != ReduceOp::Sum) {
-        let tensor = super::reads(s).into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
+        let tensor = s.reads().into_iter().find(|t| duals.contains_key(t)).unwrap_or(s.target);
         return Err(NotLinear { span: s.span, tensor, why: "it stands under a reduction other than a sum" });
     }
     if !reached.contains(&duals[&s.target]) {
@@ -122,7 +122,7 @@ fn scatter(
     let seed = Expr::Read(duals[&s.target], s.index.clone());
     let mut terms = Vec::new();
     collect(&s.value, seed, duals, &mut terms).map_err(|(tensor, why)| {
-        let read = super::reads(s).into_iter().find(|t| duals.contains_key(t));
+        let read = s.reads().into_iter().find(|t| duals.contains_key(t));
         NotLinear { span: s.span, tensor: tensor.or(read).unwrap_or(s.target), why }
     })?;
     for (read, index, value) in terms {

@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod check;
 pub mod element;
 pub mod eval;
+pub mod normal;
 pub mod print;
 pub mod resolve;
 pub mod scan;
@@ -236,6 +237,15 @@ pub struct Stmt {
     pub scan: Option<Turn>,
 }
 
+impl Stmt {
+    /// The tensors that it reads.
+    pub fn reads(&self) -> BTreeSet<TensorId> {
+        let mut set = BTreeSet::new();
+        self.value.reads(&mut |t, _| _ = set.insert(t));
+        set
+    }
+}
+
 /// A statement's part in a recurrence: statements that follow each other with one number run in turn for each coordinate along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
@@ -322,7 +332,7 @@ pub enum Expr {
     Powf(Box<Expr>, f64),
     /// Only the taken branch is evaluated.
     Where(Box<Cond>, Box<Expr>, Box<Expr>),
-    /// Present only before normalisation: see [`crate::derive::hoist`].
+    /// Present only before normalisation: see [`normal::hoist`].
     Reduce(ReduceOp, Vec<VarId>, Box<Expr>),
 }
 

@@ -107,7 +107,7 @@ pub fn op(op: &Op) -> String {
 }
 
 /// Statements in order, those of a recurrence set in below its head.
-fn list(op: &Op, stmts: &[Stmt]) -> String {
+pub fn list(op: &Op, stmts: &[Stmt]) -> String {
     let mut out = String::new();
     for unit in scan::units(stmts) {
         let unit = &stmts[unit];
@@ -219,24 +219,6 @@ pub fn number(c: f64) -> Formula {
         _ => format!("{size:?}").strip_suffix(".0").map_or_else(|| format!("{size:?}"), str::to_string),
     };
     Formula::Atom(text).signed(c.is_sign_negative())
-}
-
-/// The rules of an op: what it uses, how it was proved, and what derivation gives.
-pub fn rules(op: &Op, derived: &crate::derive::Derived, certificate: &crate::certify::Certificate) -> String {
-    let mut out = format!("op {}\n", op.name);
-    let mut section = |title: String, stmts: &[Stmt]| {
-        let _ = writeln!(out, "{title}");
-        out.push_str(&list(op, stmts));
-    };
-    section("forward".into(), &op.forward);
-    let source = |declared: bool, method: &crate::certify::Method| {
-        if declared { format!("declared, {method}") } else { "not declared".into() }
-    };
-    section(format!("adjoint ({})", source(op.adjoint.declared, &certificate.adjoint)), &op.adjoint.stmts);
-    section(format!("tangent ({})", source(op.tangent.declared, &certificate.tangent)), &op.tangent.stmts);
-    section("derived adjoint".into(), &derived.adjoint);
-    section("derived tangent".into(), &derived.tangent);
-    out
 }
 
 #[cfg(test)]

@@ -187,7 +187,7 @@ fn in_turn(members: &[Stmt]) -> Vec<usize> {
 fn dependences(op: &Op, group: &[Stmt]) -> Vec<BTreeSet<usize>> {
     let mut after = vec![BTreeSet::new(); group.len()];
     for (n, s) in group.iter().enumerate() {
-        for t in crate::derive::reads(s) {
+        for t in s.reads() {
             for m in (0..group.len()).filter(|m| group[*m].target == t) {
                 after[m].insert(n);
             }

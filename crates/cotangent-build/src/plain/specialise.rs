@@ -117,7 +117,7 @@ impl Specialiser<'_> {
             let mut stmts = derive::live(&op.adjoint.stmts, &wanted.iter().copied().collect());
             // Locals of the forward formula that the rule reads are computed again, from inputs and outputs.
             let local = |t: TensorId| op.tensor(t).role == Role::Local;
-            let needed = stmts.iter().flat_map(derive::reads).filter(|t| local(*t)).collect();
+            let needed = stmts.iter().flat_map(index::Stmt::reads).filter(|t| local(*t)).collect();
             let mut again = derive::needed(&op.forward, &needed, &local);
             again.append(&mut stmts);
             let base = input.map_or("vjp".to_string(), |t| format!("vjp_{}", op.tensor(t).name));
@@ -180,7 +180,7 @@ impl Specialiser<'_> {
     ) -> Option<Function> {
         let stmts = derive::live(stmts, &results.iter().copied().collect());
         let written: BTreeSet<TensorId> = stmts.iter().map(|s| s.target).collect();
-        let read: BTreeSet<TensorId> = stmts.iter().flat_map(derive::reads).collect();
+        let read: BTreeSet<TensorId> = stmts.iter().flat_map(index::Stmt::reads).collect();
         let reads: Vec<TensorId> =
             read.iter().copied().filter(|t| !written.contains(t) && !results.contains(t)).collect();
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();

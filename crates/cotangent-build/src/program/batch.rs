@@ -4,7 +4,8 @@
 //! Holds after it: what depends on the seed has the axes of the batch before or behind its own; the rest is as it was, once for all.
 
 use super::optimise::with_value;
-use crate::derive::{build, part, plain_index};
+use crate::derive::plain_index;
+use crate::index::normal::{build, part};
 use crate::index::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +135,7 @@ fn depending(rule: &[Stmt], from: &BTreeSet<TensorId>) -> BTreeSet<TensorId> {
     while all.len() > before {
         before = all.len();
         for s in rule {
-            if !crate::derive::reads(s).is_disjoint(&all) {
+            if !s.reads().is_disjoint(&all) {
                 all.insert(s.target);
             }
         }

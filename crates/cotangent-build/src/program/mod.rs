@@ -85,7 +85,7 @@ fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
         let has_tangent = |t: &TensorId| given.iter().any(|g| op.tensor(*g).role == Role::Tangent(*t));
         let inner: BTreeSet<TensorId> = op.forward[call.stmts.clone()].iter().map(|s| s.target).collect();
         let outside = stmts.iter().enumerate().filter(|(n, _)| !call.stmts.contains(n));
-        let mut read = outside.flat_map(|(_, s)| derive::reads(s)).filter(|t| inner.contains(t));
+        let mut read = outside.flat_map(|(_, s)| s.reads()).filter(|t| inner.contains(t));
         read.all(|t| has_tangent(&t))
     };
     let calls: Vec<Call> = op.calls.iter().filter(whole).cloned().collect();
@@ -142,7 +142,7 @@ fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
             Role::Tangent(of) => Some(of),
             _ => None,
         };
-        let at = derive::reads(s).iter().chain([&s.target]).chain(&primal).map(own).max().unwrap_or(0);
+        let at = s.reads().iter().chain([&s.target]).chain(&primal).map(own).max().unwrap_or(0);
         placed.insert(s.target, at);
         after[at].push(s.clone());
     }

@@ -65,7 +65,7 @@ fn shared(op: &Op, stmts: &mut [Stmt], results: &BTreeSet<TensorId>) {
     let writers = writers(stmts);
     let makers: BTreeSet<usize> = makers(op, stmts, results).into_iter().map(|(n, _)| n).collect();
     for n in 0..stmts.len() {
-        if derive::reads(&stmts[n]).iter().chain(&asked(&stmts[n])).any(|t| renamed.contains_key(t)) {
+        if stmts[n].reads().iter().chain(&asked(&stmts[n])).any(|t| renamed.contains_key(t)) {
             let put = |e: &Expr| match e {
                 Expr::Read(t, index) => renamed.get(t).map(|to| Expr::Read(*to, index.clone())),
                 _ => None,
@@ -78,7 +78,7 @@ fn shared(op: &Op, stmts: &mut [Stmt], results: &BTreeSet<TensorId>) {
             continue;
         }
         let axes: Vec<AxisId> = s.vars.iter().map(|v| v.axis).collect();
-        let steady = |m: usize| derive::reads(s).iter().all(|t| !between(&writers, *t, m + 1..n));
+        let steady = |m: usize| s.reads().iter().all(|t| !between(&writers, *t, m + 1..n));
         let alike = first.entry(format!("{:?}", (&s.index, s.free, &s.reduce, &s.value, axes))).or_default();
         match alike.iter().find(|m| steady(**m)) {
             Some(m) => _ = renamed.insert(s.target, stmts[*m].target),
@@ -136,7 +136,7 @@ fn inlined(op: &Op, all: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) {
     let asked: BTreeSet<TensorId> = all.iter().flat_map(asked).collect();
     let mut readers: BTreeMap<TensorId, BTreeSet<usize>> = BTreeMap::new();
     for (n, s) in all.iter().enumerate() {
-        derive::reads(s).into_iter().for_each(|t| _ = readers.entry(t).or_default().insert(n));
+        s.reads().into_iter().for_each(|t| _ = readers.entry(t).or_default().insert(n));
     }
     let mut stmts: Vec<Option<Stmt>> = std::mem::take(all).into_iter().map(Some).collect();
     let mut open: BTreeSet<usize> = makers.keys().copied().collect();
@@ -146,7 +146,7 @@ fn inlined(op: &Op, all: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) {
         let own: Vec<usize> =
             readers.get(&s.target).map_or(Vec::new(), |all| all.iter().copied().filter(|m| *m > n).collect());
         let Some(last) = own.last() else { continue };
-        let reads = derive::reads(s);
+        let reads = s.reads();
         let at = |m: usize| stmts[m].as_ref().expect("who reads is there");
         let places = |m: usize| {
             let mut all = Vec::new();
@@ -191,7 +191,7 @@ fn inlined(op: &Op, all: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) {
             };
             let before = stmts[m].take().expect("who reads is there");
             let after = with_value(&before, &put);
-            let (old, new) = (derive::reads(&before), derive::reads(&after));
+            let (old, new) = (before.reads(), after.reads());
             old.difference(&new).for_each(|t| _ = readers.entry(*t).or_default().remove(&m));
             new.difference(&old).for_each(|t| _ = readers.entry(*t).or_default().insert(m));
             // What it reads has other readers now, or is read otherwise.
@@ -243,14 +243,14 @@ fn asked(s: &Stmt) -> BTreeSet<TensorId> {
 /// a few operations an element on what is kept anyway.
 pub(super) fn recomputed(op: &mut Op, back: Vec<Stmt>, checkpoints: &BTreeMap<TensorId, Checkpoint>) -> Vec<Stmt> {
     let forward = op.forward.clone();
-    let read: BTreeSet<TensorId> = back.iter().flat_map(derive::reads).collect();
+    let read: BTreeSet<TensorId> = back.iter().flat_map(Stmt::reads).collect();
     let kept = |op: &Op, t: &TensorId| op.tensor(*t).role == Role::Input || read.contains(t);
     let mut again: BTreeSet<TensorId> = BTreeSet::new();
     for t in op.with_role(Role::Local) {
         let makers: Vec<&Stmt> = forward.iter().filter(|s| s.target == t).collect();
         let in_turn = makers.iter().any(|s| s.scan.is_some());
         let cheap = match makers.as_slice() {
-            [s] => s.reduce.is_none() && cheap(&s.value) && derive::reads(s).iter().all(|r| kept(op, r) && *r != t),
+            [s] => s.reduce.is_none() && cheap(&s.value) && s.reads().iter().all(|r| kept(op, r) && *r != t),
             _ => false,
         };
         match checkpoints.get(&t) {
@@ -265,7 +265,7 @@ pub(super) fn recomputed(op: &mut Op, back: Vec<Stmt>, checkpoints: &BTreeMap<Te
     let mut steps: Vec<Stmt> = Vec::new();
     for s in forward.iter().rev().filter(|s| s.scan.is_none()) {
         if needed.contains(&s.target) {
-            needed.extend(derive::reads(s).intersection(&again));
+            needed.extend(s.reads().intersection(&again));
             steps.push(s.clone());
         }
     }
@@ -286,7 +286,7 @@ pub(super) fn recomputed(op: &mut Op, back: Vec<Stmt>, checkpoints: &BTreeMap<Te
     // Each as late as can be: before the first that reads it.
     let mut out: Vec<Stmt> = back.iter().map(copied).collect();
     for s in steps.iter().rev().map(copied) {
-        let at = out.iter().position(|o| derive::reads(o).contains(&s.target)).unwrap_or(out.len());
+        let at = out.iter().position(|o| o.reads().contains(&s.target)).unwrap_or(out.len());
         out.insert(at, s);
     }
     out

@@ -7,7 +7,7 @@
 //! Holds after it: statements as the author could have written them; the op's tangent rule besides, so that what it declares holds for the call.
 
 use super::*;
-use crate::derive::{build, part};
+use crate::index::normal::{build, part};
 use crate::syntax::{Given, GivenValue};
 use std::collections::BTreeSet;
 

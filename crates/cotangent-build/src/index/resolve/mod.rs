@@ -10,8 +10,8 @@ mod recurrence;
 mod steps;
 mod value;
 
+use super::normal::hoist;
 use super::*;
-use crate::derive::hoist;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
 use crate::source::At;
 use crate::spec::{Adjoint, Formula, Spec, misnamed};
