@@ -10,6 +10,7 @@
 
 pub mod cache;
 pub mod certify;
+pub mod compiled;
 pub mod derive;
 pub mod diagnostic;
 pub mod emit;
@@ -32,7 +33,7 @@ pub use options::{InstructionSet, Options};
 pub use spec::DType;
 
 use diagnostic::{Code, Diagnostic, Diagnostics};
-use pipeline::Files;
+use emit::Files;
 use source::{SourceId, Sources};
 use std::path::{Path, PathBuf};
 

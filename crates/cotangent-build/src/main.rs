@@ -247,9 +247,9 @@ fn render(build: &Build, output: Option<&Path>, tests: Option<&Path>, check: boo
     for (name, text) in &made.files {
         // Beside the root there are its tests, and the C header, which has a path of its own.
         let file = match name.as_str() {
-            pipeline::ROOT => output,
-            pipeline::REFERENCE if tests.is_none() => continue,
-            pipeline::REFERENCE => tests,
+            emit::ROOT => output,
+            emit::REFERENCE if tests.is_none() => continue,
+            emit::REFERENCE => tests,
             header => Some(Path::new(header)),
         };
         match file {

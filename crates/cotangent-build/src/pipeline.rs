@@ -3,10 +3,11 @@
 
 use crate::cache::Cache;
 use crate::certify::{Certified, certify};
+use crate::compiled::Compiled;
 use crate::derive;
 use crate::derive::range::Range;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::emit::{self, Compiled, Piece};
+use crate::emit::{self, Files, Piece};
 use crate::index;
 use crate::library::Library;
 use crate::nest::machine::{MACHINES, Machine};
@@ -23,17 +24,8 @@ use crate::validate;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The file that a crate includes. No op can be called so: `mod` is a keyword.
-pub const ROOT: &str = "mod.rs";
-
-/// The file that its tests include. Nor can one be called so: see [`ROOT`].
-pub const REFERENCE: &str = "test.mod.rs";
-
 /// What to do with a schedule that is asked for where there is none to choose.
 const NOTHING_TILED: &str = "nothing in it is computed in tiles, so that it has no schedule to choose: leave this out";
-
-/// What a build makes: file names within the output folder, and their text.
-pub type Files = BTreeMap<String, String>;
 
 /// Specs to generated files. Errors are collected over all files in `out`; `None` when there were some. What the folder
 /// of a cache holds is not made again.

@@ -9,7 +9,7 @@
 
 use crate::certify::field::M61;
 use crate::certify::{Certified, Close, Sampler, rational};
-use crate::emit::Compiled;
+use crate::compiled::{Compiled, Validation};
 use crate::index::bind::Binding;
 use crate::index::bounds::{self, Bounded};
 use crate::index::element::Elements;
@@ -22,7 +22,6 @@ use crate::nest::{Access, Nest, Node, Place, Position, Turned, Update, VarId, in
 use crate::plain::{self, Function, Kernel, Kind, Linear};
 use crate::spec::Domain;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 /// A function whose nest does at most so much runs whole.
@@ -36,31 +35,6 @@ const ROW: usize = 8;
 const MOST_KEPT: usize = 256;
 /// The loops' own order of operations may round so many times as much as the statements'.
 const ROUNDING: f64 = 4.0;
-
-/// What was validated of a kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Validation {
-    /// Functions of which all that the nests write was compared.
-    pub whole: usize,
-    /// Functions of which the corners of each piece were compared.
-    pub pieces: usize,
-    /// Functions that are too large for either.
-    pub none: usize,
-    /// In integers modulo 2^61 - 1.
-    pub exact: usize,
-}
-
-impl fmt::Display for Validation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Validation { whole, pieces, none, exact } = self;
-        let all = whole + pieces + none;
-        write!(f, "the loops of {} of {all} functions", whole + pieces)?;
-        if *pieces > 0 {
-            write!(f, ", {whole} at every element and {pieces} at the corners of each piece")?;
-        }
-        write!(f, ", {exact} of them in the integers modulo 2^61 - 1")
-    }
-}
 
 /// What a thread that validates may have on its stack: elements that depend on elements are computed one within the other.
 const STACK: usize = 64 << 20;

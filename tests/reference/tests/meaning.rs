@@ -4,8 +4,8 @@
 use crate::support::Buffers;
 use cotangent_build::Options;
 use cotangent_build::certify::Certified;
+use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::emit::Compiled;
 use cotangent_build::index::bind::{Binding, ParamValue};
 use cotangent_build::index::eval::Machine as Interpreter;
 use cotangent_build::index::{Op, ParamKind, Role, TensorId};

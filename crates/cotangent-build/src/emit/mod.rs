@@ -14,34 +14,29 @@ mod text;
 mod vendor;
 
 use crate::certify::Certified;
+use crate::compiled::Compiled;
 use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
 use crate::nest::machine::{self, Machine};
 use crate::nest::plan::{Plan, Workspace};
 use crate::nest::{Nest, Node, Place, Tile, Update, Value};
 use crate::options::{InstructionSet, Options};
-use crate::pipeline::{Files, REFERENCE, ROOT};
 use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
-use crate::spec::{DType, InstanceSpec};
-use crate::validate::Validation;
+use crate::spec::DType;
 use names::{Names, REST};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tera::{Context, Tera};
 
-/// A kernel ready to be written down.
-pub struct Compiled<'a> {
-    pub certified: &'a Certified,
-    pub instance: &'a InstanceSpec,
-    pub kernel: Kernel,
-    /// Of each function.
-    pub plans: Vec<Plan>,
-    /// The nests of each function, for different machines.
-    pub nests: Vec<Vec<Nest>>,
-    /// How the nests were validated, if they were.
-    pub validation: Option<Validation>,
-}
+/// The file that a crate includes. No op can be called so: `mod` is a keyword.
+pub const ROOT: &str = "mod.rs";
+
+/// The file that its tests include. Nor can one be called so: see [`ROOT`].
+pub const REFERENCE: &str = "test.mod.rs";
+
+/// What a build makes: file names within the output folder, and their text.
+pub type Files = BTreeMap<String, String>;
 
 /// What generated files hold of one op.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -9,8 +9,8 @@
 use crate::panics::caught;
 use crate::specs::{Document, Style, document};
 use cotangent_build::certify::{Certified, Sampler};
+use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::emit::{self, Compiled};
 use cotangent_build::index::bind::Binding;
 use cotangent_build::index::bounds::{Bounded, rounded};
 use cotangent_build::index::eval::{Machine, Number};
@@ -20,7 +20,7 @@ use cotangent_build::nest::plan::{self, Limits, Plan, Planned};
 use cotangent_build::nest::{Node, Place};
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
-use cotangent_build::{DType, InstructionSet, Options, pipeline, spec, validate};
+use cotangent_build::{DType, InstructionSet, Options, emit, pipeline, spec, validate};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

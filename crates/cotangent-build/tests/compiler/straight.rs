@@ -4,8 +4,8 @@
 
 use cotangent_build::Options;
 use cotangent_build::certify::Sampler;
+use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::emit::Compiled;
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::nest::straight::Graph;
 use cotangent_build::source::Sources;

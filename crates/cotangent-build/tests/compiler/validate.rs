@@ -2,8 +2,8 @@
 
 use crate::panics::caught;
 use cotangent_build::certify::Certified;
+use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::emit::Compiled;
 use cotangent_build::index::{Binary, ReduceOp};
 use cotangent_build::library::Library;
 use cotangent_build::nest::{Node, Place, Test, Tile, Update, Value};
