@@ -23,7 +23,7 @@ use crate::options::{InstructionSet, Options};
 use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
-use crate::spec::DType;
+use crate::spec::{DType, Domain};
 use names::{Names, REST};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,12 +168,8 @@ struct TypeContext {
     /// The type of its dimension in `ndarray`.
     dimension: String,
     role: &'static str,
-    /// Any number will do.
-    everywhere: bool,
-    lo: String,
-    lo_closed: bool,
-    hi: String,
-    hi_closed: bool,
+    /// The fields of its domain; nothing where any number will do.
+    domain: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -617,7 +613,6 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
 
 fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
     let tensor = kernel.tensor(t);
-    let domain = op.tensor(t).domain;
     let bound = |v: f64| {
         if v.is_finite() {
             format!("{v:?}")
@@ -635,11 +630,10 @@ fn type_context(op: &Op, kernel: &Kernel, t: TensorId) -> TypeContext {
         shape: tensor.shape.clone(),
         dimension: ndarray::dimension(&tensor.shape),
         role: if tensor.role == Role::Input { "Input" } else { "Output" },
-        everywhere: domain.is_none(),
-        lo: bound(domain.map_or(f64::NEG_INFINITY, |d| d.lo)),
-        lo_closed: domain.is_some_and(|d| d.lo_closed),
-        hi: bound(domain.map_or(f64::INFINITY, |d| d.hi)),
-        hi_closed: domain.is_some_and(|d| d.hi_closed),
+        domain: op.tensor(t).domain.map(|Domain { lo, lo_closed, hi, hi_closed }| {
+            let (lo, hi) = (bound(lo), bound(hi));
+            format!("lo: {lo}, lo_closed: {lo_closed}, hi: {hi}, hi_closed: {hi_closed}")
+        }),
     }
 }
 

@@ -49,12 +49,13 @@ const SAMPLES: &[(&str, &str)] = &[
 /// A template without what stands for other text.
 fn literal(template: &str) -> String {
     let mut out = String::new();
-    for (n, part) in template.split(['{', '}']).enumerate() {
-        // `{{ name }}` leaves nothing between its brackets, `{% if %}` its signs.
-        let tag = part.starts_with('%') || n > 0 && template.contains(&format!("{{{{{part}}}}}"));
-        out += if tag { " " } else { part };
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        out = out + before + " ";
+        let end = [("{", "}}"), ("%", "%}"), ("#", "#}")].into_iter().find(|(begin, _)| after.starts_with(begin));
+        rest = end.map_or(after, |(_, end)| after.split_once(end).expect("a tag ends").1);
     }
-    out
+    out + rest
 }
 
 /// The words of a text, without comments.
