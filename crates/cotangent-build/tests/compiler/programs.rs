@@ -384,6 +384,26 @@ fn stages_in_a_workspace_are_the_whole_function() {
     }
 }
 
+/// Faults planted in a plan that is right.
+#[test]
+fn broken_plans_are_found() {
+    let planned = staged("mlp");
+    let at = number(&planned.kernel, "value_and_grad");
+    let found = |why: &str, spoil: &dyn Fn(&mut Vec<usize>, &mut Workspace)| {
+        let mut broken = planned.clone();
+        let Plan::Stages { stages, workspace } = &mut broken.plans[at] else { panic!("it has stages") };
+        spoil(stages, workspace);
+        let error = plan::check::check(&broken).expect_err(why);
+        assert!(error.contains(why), "{error}, not: {why}");
+    };
+    found("has an entry point among its stages", &|stages, _| stages[0] = at);
+    found("is read by a stage before it has a value", &|stages, _| stages.reverse());
+    found("is written by no stage", &|stages, _| _ = stages.pop());
+    found("is written by a stage that is not given it", &|_, workspace| _ = workspace.places.pop_first());
+    found("shares memory", &|_, workspace| workspace.places.values_mut().for_each(|at| *at = 0));
+    found("ends behind the workspace", &|_, workspace| workspace.bytes -= ALIGNMENT);
+}
+
 /// The nests of every function and every stage against the plain interpreter.
 #[test]
 fn nests_are_what_they_are_made_of() {
