@@ -217,6 +217,24 @@ impl Random {
     }
 }
 
+/// An input off the bounds of its domain, with room for differences.
+pub fn input(t: &TensorInfo, random: &mut Random) -> Vec<f64> {
+    let d = t.domain;
+    let (lo, hi) = match (d.lo.is_finite(), d.hi.is_finite()) {
+        (true, true) => (d.lo, d.hi),
+        (true, false) => (d.lo, d.lo + 3.0),
+        (false, true) => (d.hi - 3.0, d.hi),
+        (false, false) => (-2.0, 2.0),
+    };
+    let margin = 0.1 * (hi - lo);
+    let draw = |_| match (d.lo, d.hi) {
+        // Poles and kinks of formulas that are defined everywhere else stand at zero.
+        (f64::NEG_INFINITY, f64::INFINITY) => random.of(&[-1.0, 1.0]) * random.uniform(margin, hi),
+        _ => random.uniform(lo + margin, hi - margin),
+    };
+    (0..elements(t)).map(draw).collect()
+}
+
 /// The largest magnitude; NaN counts as infinite.
 pub fn largest(v: &[f64]) -> f64 {
     v.iter().fold(0.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x.abs()) })
