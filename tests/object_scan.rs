@@ -1,7 +1,7 @@
-//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, and, when asked, of every program,
-//! compiles them to objects at optimisation levels 3 and 2, and follows the relocations from each. All that may be reached is the crate's own
-//! code and data, and the memory intrinsics; a bounds check that the compiler did not prove shows as a call of `core::panicking`, and the
-//! function is named.
+//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, of every other instance
+//! of these ops that `tests/reference` lists, and, when asked, of every program, compiles them to objects at optimisation levels 3 and 2, and
+//! follows the relocations from each. All that may be reached is the crate's own code and data, and the memory intrinsics; a bounds check that
+//! the compiler did not prove shows as a call of `core::panicking`, and the function is named.
 //!
 //! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a library of mathematics.
 
@@ -131,8 +131,7 @@ fn scan(bytes: &[u8]) -> Scan {
 }
 
 /// The functions of kernels by their crate's own enumeration.
-fn enumerated(kernels: &[cotangent::KernelInfo]) -> BTreeSet<String> {
-    let kernels = kernels.iter();
+fn enumerated<'a>(kernels: impl Iterator<Item = &'a cotangent::KernelInfo>) -> BTreeSet<String> {
     kernels.flat_map(|k| k.functions.iter().map(move |f| format!("{}::{}::{}", k.op, k.name, f.name))).collect()
 }
 
@@ -140,23 +139,25 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("object_scan").join(name)
 }
 
-/// The scan of every bundled kernel.
+/// The scan of every kernel of the bundled ops: those that are bundled, and those at the sizes of the tests.
 fn bundled(level: &str) -> Scan {
-    every("ops", cotangent::kernels::KERNELS, level)
+    let kernels = cotangent::kernels::KERNELS.iter().chain(cotangent_reference::instances::KERNELS);
+    every("ops", &["ops", "tests/reference/instances"], enumerated(kernels), level)
 }
 
-/// The scan of every kernel of a folder of specs.
-fn every(specs: &str, kernels: &[cotangent::KernelInfo], level: &str) -> Scan {
-    let folder = folder(&format!("{specs}_level_{level}"));
+/// The scan of every kernel of folders of specs, which have these functions.
+fn every(name: &str, specs: &[&str], wanted: BTreeSet<String>, level: &str) -> Scan {
+    let folder = folder(&format!("{name}_level_{level}"));
     // Of the kernels alone, whatever features this test was built with.
-    let build = Build::new().ops(Path::new(env!("CARGO_MANIFEST_DIR")).join(specs)).cargo_metadata(false);
+    let build = specs.iter().fold(Build::new().cargo_metadata(false), |build, specs| {
+        build.ops(Path::new(env!("CARGO_MANIFEST_DIR")).join(specs))
+    });
     build
         .templates(concat!(env!("CARGO_MANIFEST_DIR"), "/templates"))
         .out_dir(folder.join("cotangent"))
         .try_compile()
         .expect("the ops compile");
     let seen = scan(&compile(&folder, &folder, level));
-    let wanted = enumerated(kernels);
     assert!(wanted.len() > 100, "the enumeration has {} functions", wanted.len());
     assert_eq!(seen.functions, wanted, "functions in the object, and enumerated");
     seen
@@ -183,7 +184,7 @@ fn kernels_reach_nothing_else_at_level_2() {
 #[test]
 #[ignore = "compiles the programs in one piece: `cargo test --test object_scan -- --ignored`"]
 fn programs_reach_nothing_else() {
-    without_faults("3", &every("programs", cotangent_programs::KERNELS, "3"));
+    without_faults("3", &every("programs", &["programs"], enumerated(cotangent_programs::KERNELS.iter()), "3"));
 }
 
 /// The functions that keep a check at the levels for size, and how many there are in all, against `tests/object_scan_size.txt`.

@@ -1,11 +1,13 @@
-//! Specs for the tests: takes the reference values (`cases/`), the lists of further instances (`edges/`) and the ops that they are of
-//! (`../../ops`, `ops/`), gives kernels of these ops at the sizes of the cases, once in `f64` and once in `f32`.
+//! Kernels for the tests, in two modules. `kernels`: takes the reference values (`cases/`), the lists of shapes at the edge (`edges/`) and the ops
+//! that they are of (`../../ops`, `ops/`), gives these ops at the sizes of the cases, once in `f64` and once in `f32`, and at the edges.
+//! `instances`: takes the lists of further instances of the bundled ops (`instances/`), gives what they say.
 
 #[path = "src/cases.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
 mod cases;
 
 use cases::{Case, INSTANCES, Layout, SCALARS};
+use cotangent_build::Build;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 const LAYOUTS: &[(&str, &str)] = &[("conv", "{x: [N, Cx, S], y: [N, Cy, O], k: [Cy, Cx, T]}")];
 
 fn main() {
-    for folder in ["../../ops", "ops", "cases", "edges"] {
+    for folder in ["../../ops", "ops", "cases", "edges", "instances"] {
         println!("cargo::rerun-if-changed={folder}");
     }
     let mut instances: BTreeMap<String, String> = BTreeMap::new();
@@ -47,10 +49,18 @@ fn main() {
         std::fs::write(specs.join(file), text).expect("OUT_DIR can be written");
     }
 
+    let listed = Build::new().ops("instances").module("instances").ndarray(true);
+    built(&listed.out_dir(out.join("instances")).cache(out.join("instances.cache")));
+
     // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not watch them, which
     // `compile` would ask it to.
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
-    if let Err(failure) = cotangent_build::Build::new().ops("specs").cargo_metadata(false).try_compile() {
+    built(&Build::new().ops("specs"));
+}
+
+/// Compiles. What cargo watches is said above.
+fn built(build: &Build) {
+    if let Err(failure) = build.clone().cargo_metadata(false).try_compile() {
         eprintln!("{failure}");
         std::process::exit(1);
     }
