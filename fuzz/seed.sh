@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p corpus/spec corpus/formula corpus/compile
-find ../ops ../programs ../tests/reference/ops ../crates/*/tests ../crates/cotangent-programs/programs ../examples/*/ops \
+find ../ops ../programs ../tests/reference/{ops,instances} ../crates/*/tests ../crates/cotangent-programs/programs ../examples/*/ops \
   -name '*.yaml' -size -8k | sort | while read -r file; do
   name=$(sha256sum "$file" | cut -c1-16)
   cp "$file" "corpus/spec/$name"

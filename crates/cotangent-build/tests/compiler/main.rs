@@ -30,3 +30,13 @@ mod text;
 mod tiles;
 mod ui;
 mod validate;
+
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::source::{SourceId, Sources};
+use std::path::Path;
+
+/// The ops that ship, and the lists of further instances of them that tests have.
+fn ops_and_lists(sources: &mut Sources, out: &mut Diagnostics) -> Vec<SourceId> {
+    let folders = ["../../ops", "../../tests/reference/instances"];
+    folders.iter().flat_map(|folder| cotangent_build::load(Path::new(folder), sources, out)).collect()
+}

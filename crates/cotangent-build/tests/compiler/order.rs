@@ -272,7 +272,7 @@ fn values_of_random_ops_and_programs_have_their_bits() {
 fn values_of_what_ships_have_their_bits() {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
     let mut count = 0;
-    for spec in cotangent_build::load(std::path::Path::new("../../ops"), &mut sources, &mut out) {
+    for spec in crate::ops_and_lists(&mut sources, &mut out) {
         let certified = pipeline::certified(spec, &sources, &mut out).expect("what ships is right");
         for kernel in pipeline::kernels(&certified, &Options::default(), &mut out) {
             count += compared(&kernel, &kernel.kernel.op);

@@ -28,7 +28,7 @@ fn each(specs: &[(String, String)], f: &mut dyn FnMut(&Certified, Compiled)) {
 #[test]
 fn nearly_all_of_the_library() {
     let (mut validated, mut all, mut exact) = (0, 0, 0);
-    for folder in ["../../ops", "../../programs"] {
+    for folder in ["../../ops", "../../tests/reference/instances", "../../programs"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let paths = std::fs::read_dir(folder).expect("the library").map(|e| e.expect("an entry").path());
         let text = |p: &Path| std::fs::read_to_string(p).expect("a spec");
