@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Proves the kernels on 64-bit ARM, whose NEON is the one instruction set without a choice at run time: the crate's own tests of the lanes, of the
-# elementary functions and of every bundled kernel, under an emulator.
+# elementary functions, of every bundled kernel and of the instances that tests list, under an emulator.
 #   bash ci/aarch64.sh     Debian 12 as root (it installs the emulator) and rustup
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What a change of one formula costs: takes nothing, writes a crate with thirty of the bundled ops (target/edit-loop/crate), builds it, changes a formula
-# of a small op (relu) and of a large one (matmul) and back, and prints how long each build after it takes, in dev and in release, as cargo
-# is and with the settings of docs/edit-loop.md. What is printed is the least of three.
+# What a change of one formula costs: takes nothing, writes a crate with thirty of the bundled ops at their bundled instances and at those of
+# tests/reference/instances (target/edit-loop/crate), builds it, changes a formula of a small op (relu) and of a large one (matmul) and back, and
+# prints how long each build after it takes, in dev and in release, as cargo is and with the settings of docs/edit-loop.md. What is printed is
+# the least of three.
 #
 #   ci/edit-loop.sh
 set -euo pipefail
@@ -16,7 +17,9 @@ ops=(add bias_add broadcast conv cos div exp layer_norm log logistic logsumexp m
 rm -rf "$crate"
 mkdir -p "$crate/src" "$crate/ops"
 cp Cargo.lock "$crate"
-for op in "${ops[@]}"; do cp "ops/$op.yaml" "$crate/ops"; done
+# An op with both lists of its instances.
+spec() { { cat "ops/$1.yaml"; sed '1,/^instances:/d' "tests/reference/instances/$1.yaml"; } > "$crate/ops/$1.yaml"; }
+for op in "${ops[@]}"; do spec "$op"; done
 echo 'fn main() { cotangent_build::Build::new().ops("ops").compile(); }' > "$crate/build.rs"
 echo 'pub mod kernels { cotangent::include_kernels!(); }' > "$crate/src/lib.rs"
 
@@ -50,7 +53,7 @@ edit() { # FOLDER PROFILE OP FROM TO
         [[ $from == "$4" ]] && from=$5 to=$4 || from=$4 to=$5
     done
     # As it was.
-    cp "ops/$3.yaml" "$crate/ops"
+    spec "$3"
     build "$1" "$2"
     printf ' %5s |' "$least"
 }

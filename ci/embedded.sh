@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Proves the bundled kernels on targets without an operating system: builds ci/embedded/fixture for each, runs it under an emulator, and
-# compares what every kernel computed with the host's portable kernels, bit by bit. Then the firmware example, on an emulated board.
+# Proves the bundled kernels, and those of tests/reference/instances, on targets without an operating system: builds ci/embedded/fixture for each,
+# runs it under an emulator, and compares what every kernel computed with the host's portable kernels, bit by bit. Then the firmware example, on
+# an emulated board.
 # Ends with a table of targets; exits 1 if one differs.
 #   bash ci/embedded.sh [TARGET...]     Debian 12 as root (it installs what it needs) and rustup's stable toolchain
 set -euo pipefail

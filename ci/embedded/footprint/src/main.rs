@@ -33,6 +33,11 @@ mod shapes {
     cotangent::include_kernels!();
 }
 
+/// Those of the tests.
+mod instances {
+    include!(concat!(env!("OUT_DIR"), "/instances/mod.rs"));
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -85,7 +90,7 @@ fn report(counts: &str, files: &[&str]) -> Result<String, Failure> {
         }
     }
     let mut scratch = BTreeMap::new();
-    for k in cotangent::kernels::KERNELS.iter().chain(shapes::KERNELS) {
+    for k in cotangent::kernels::KERNELS.iter().chain(shapes::KERNELS).chain(instances::KERNELS) {
         scratch.extend(k.functions.iter().map(|f| (format!("{}::{}::{}", k.op, k.name, f.name), f.scratch.scalar)));
     }
     let mut known = BTreeMap::new();
