@@ -287,8 +287,12 @@ fn check(paths: &[PathBuf]) -> ExitCode {
             ops += 1;
             let made = pipeline::kernels(&c, &Options::default(), &mut out);
             kernels += made.len();
-            pipeline::check_schedules(&c, made, &Options::default(), &mut out);
             say(&format!("{:<40} adjoint {}\n", sources.path(source), c.certificate.adjoint));
+            let left_out = made.iter().flat_map(|k| k.left_out.iter().map(move |l| (k, l)));
+            for (kernel, left) in left_out.filter(|(_, l)| matches!(l.why, plain::TooMuch::Lines(..))) {
+                say(&format!("  {}::{} has no `{}`: {}\n", kernel.op, kernel.name, left.name, left.why));
+            }
+            pipeline::check_schedules(&c, made, &Options::default(), &mut out);
         }
     }
     complain(&out.render(&sources));

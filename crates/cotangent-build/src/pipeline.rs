@@ -102,8 +102,9 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
         return None;
     }
     let params = params(&spec, &op);
-    program::complete(&mut op, &params);
-    // after this: a program has the statements of each entry point
+    let never = plain::specialise::never_made(&op, &spec.instances);
+    program::complete(&mut op, &params, &never);
+    // after this: a program has the statements of each entry point that an instance may have
     index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
     let certificate = certify(&op, &derived, out)?;
     // after this: each declared rule equals the derived one

@@ -2,7 +2,7 @@
 //!
 //! Holds after it: every name in the header is C's and C++'s and, by [`distinct`], the only one of its kind.
 
-use super::{ArgumentContext, Compiled, FunctionContext, KernelContext, OpContext, names};
+use super::{ArgumentContext, Compiled, FunctionContext, KernelContext, LeftOutContext, OpContext, names};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
 use crate::options::Options;
@@ -167,13 +167,19 @@ fn kernel(op: &OpContext, k: &KernelContext, options: &Options) -> HeaderKernel 
     HeaderKernel {
         name: format!("{}::{}, made at {}", op.name, k.name, k.source),
         dtype: k.scalar,
-        doc: op.doc.clone(),
+        doc: op.doc.iter().cloned().chain(left_out(k)).collect(),
         scalar: name,
         forward: op.steps.forward.iter().map(|s| s.line.clone()).collect(),
         adjoint: op.steps.adjoint.iter().map(|s| s.line.clone()).collect(),
         types: types.collect(),
         functions: k.functions.iter().map(|f| function(f, &stem)).collect(),
     }
+}
+
+/// What the kernel lacks, a paragraph; nothing where it lacks nothing.
+fn left_out(k: &KernelContext) -> Vec<String> {
+    let line = |l: &LeftOutContext| format!("Left out, as no `functions` ask for it: {}.", l.entries.join(", "));
+    k.left_out.iter().flat_map(|l| [String::new(), line(l)]).collect()
 }
 
 fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {

@@ -116,6 +116,8 @@ struct KernelContext {
     source: String,
     /// How what runs was compared with what was certified; nothing where it was not.
     validation: Option<String>,
+    /// The entry points that nobody asks for, if there are some.
+    left_out: Option<LeftOutContext>,
     axes: Vec<AxisContext>,
     types: Vec<TypeContext>,
     /// The types of dense derivatives.
@@ -150,6 +152,14 @@ struct StepContext {
     source: String,
     /// Both, in columns.
     line: String,
+}
+
+#[derive(Serialize)]
+struct LeftOutContext {
+    /// Each with what is too much of it.
+    entries: Vec<String>,
+    /// What the kernel has, and the first of these.
+    functions: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -527,6 +537,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         dtype: scalar,
         source: place(sources, c.instance.name.span),
         validation: c.validation.map(|v| v.to_string()),
+        left_out: left_out(kernel),
         axes: op
             .axes
             .iter()
@@ -543,6 +554,16 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
+}
+
+/// What a kernel has not as nobody asks for it, and how to ask.
+fn left_out(kernel: &Kernel) -> Option<LeftOutContext> {
+    let first = kernel.left_out.first()?;
+    let made = kernel.functions.iter().filter(|f| f.kind != Kind::Stage).map(|f| f.name.clone());
+    Some(LeftOutContext {
+        entries: kernel.left_out.iter().map(|l| format!("`{}` ({})", l.name, l.why)).collect(),
+        functions: made.chain([first.name.into()]).collect(),
+    })
 }
 
 /// The struct of what a program with a gradient is differentiated by.

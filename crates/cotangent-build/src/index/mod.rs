@@ -109,6 +109,11 @@ impl Entry {
             Entry::Hessian => "hessian",
         }
     }
+    /// Whether a program can have it: some are of a single number.
+    pub fn is_of(self, op: &Op) -> bool {
+        let of_number = matches!(self, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian);
+        !of_number || matches!(op.outputs().as_slice(), [z] if op.tensor(*z).axes.is_empty())
+    }
 }
 
 /// The statements of an entry point, and what they write for the caller.

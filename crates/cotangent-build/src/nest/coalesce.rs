@@ -20,7 +20,8 @@ pub struct Space {
 impl Space {
     /// For a function that touches these tensors: of the others there is nothing but their numbers.
     pub fn new(kernel: &plain::Kernel, touched: impl IntoIterator<Item = TensorId>) -> Self {
-        let plain::Kernel { op, name, dtype, extents, params, tensors: all, schedule, functions: _ } = kernel;
+        let plain::Kernel { op, name, dtype, extents, params, tensors: all, schedule, functions: _, left_out: _ } =
+            kernel;
         let role = crate::index::Role::Local;
         let none = Tensor { name: String::new(), role, shape: Vec::new(), dims: Vec::new(), order: Vec::new() };
         let mut tensors = vec![none; all.len()];
@@ -36,6 +37,7 @@ impl Space {
             tensors,
             functions: Vec::new(),
             schedule: schedule.clone(),
+            left_out: Vec::new(),
         };
         Space { kernel, aliases: BTreeMap::new() }
     }

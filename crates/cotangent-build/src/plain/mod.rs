@@ -18,6 +18,7 @@ pub mod print;
 pub mod signature;
 pub mod specialise;
 mod turns;
+mod written;
 
 pub use instance::bind;
 
@@ -41,6 +42,33 @@ pub struct Kernel {
     pub functions: Vec<Function>,
     /// The schedules that the instance asks for, by function.
     pub schedule: std::collections::BTreeMap<String, String>,
+    /// Of a program: the entry points that it could have and nobody asks for.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An entry point that is not made unless it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    pub name: &'static str,
+    pub why: TooMuch,
+}
+
+/// What of an entry point is more than is made unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TooMuch {
+    /// Lines of code, estimated, and how many are not too many.
+    Lines(u64, u64),
+    /// Elements that come out, or that derivatives are by, likewise.
+    Elements(usize, usize),
+}
+
+impl std::fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TooMuch::Lines(n, most) => write!(f, "about {n} lines of code, unasked at most {most}"),
+            TooMuch::Elements(n, most) => write!(f, "of {n} elements, unasked at most {most}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

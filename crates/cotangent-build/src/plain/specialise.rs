@@ -4,6 +4,7 @@
 use super::instance::{bind, layout};
 use super::number::Numbers;
 use super::passes::{Draft, Item, Pass};
+use super::written::Written;
 use super::*;
 use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -14,6 +15,12 @@ use std::collections::{BTreeSet, HashSet};
 
 /// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.
 const MOST_DENSE: usize = 64;
+
+/// Second derivatives and dense ones are made unasked where they add at most so many lines, as [`Written`] estimates
+/// them. Small programs keep theirs: the most in `programs/` are 2,400, the Hessian of a network of 37 weights; `hvp`
+/// adds 700 to two dense layers, 1,600 to five, 2,000 to LeNet. To seventeen convolutions for keywords, no two of one
+/// size, it adds 3,800, a quarter of all their text.
+pub const MOST_LINES: u64 = 3000;
 
 /// The most writes of a `=` that are tried one by one.
 const MAX_TRIED: usize = 1 << 22;
@@ -34,7 +41,7 @@ pub fn specialise_until(
     let tensors = layout(op, instance, &binding, out)?;
     let numbers = Numbers::default();
     let mut s = Specialiser { op, instance, binding: &binding, tensors: &tensors, numbers, after, out };
-    let functions = s.functions()?;
+    let (functions, left_out) = s.functions()?;
     let functions = asked(functions, instance, out)?;
     // after this: they are those that the instance names
     let kernel = Kernel {
@@ -46,8 +53,28 @@ pub fn specialise_until(
         tensors,
         functions,
         schedule: instance.schedule.iter().map(|(f, s)| (f.value.clone(), s.value.clone())).collect(),
+        left_out,
     };
     Some(kernel)
+}
+
+/// The dense derivatives that none of these instances of a program has: they are neither derived nor certified.
+pub fn never_made(op: &Op, instances: &[InstanceSpec]) -> Vec<Entry> {
+    let Some(program) = op.program.as_ref().filter(|p| p.asked.is_none()) else { return Vec::new() };
+    let has = |entry: Entry, instance: &InstanceSpec| match &instance.functions {
+        Some(asked) => asked.value.iter().any(|name| name.value == entry.name()),
+        // What is wrong with its sizes is told when it is specialised.
+        None => bind(op, instance, &mut Diagnostics::default())
+            .is_some_and(|binding| elements(op, program, &binding) <= MOST_DENSE),
+    };
+    let never = |e: &Entry| !instances.is_empty() && !instances.iter().any(|i| has(*e, i));
+    [Entry::Jacobian, Entry::Hessian].into_iter().filter(never).collect()
+}
+
+/// The elements that come out of a program, or those that its derivatives are by, whichever are more.
+fn elements(op: &Op, program: &index::Program, binding: &Binding) -> usize {
+    let count = |ts: &[TensorId]| ts.iter().map(|t| binding.elements(op, *t)).fold(0, usize::saturating_add);
+    count(&program.wrt).max(count(&op.outputs()))
 }
 
 /// The functions that an instance asks for.
@@ -87,7 +114,8 @@ struct Specialiser<'a> {
 }
 
 impl Specialiser<'_> {
-    fn functions(&mut self) -> Option<Vec<Function>> {
+    /// The functions, and of a program those that nobody asks for.
+    fn functions(&mut self) -> Option<(Vec<Function>, Vec<LeftOut>)> {
         let op = self.op;
         self.check_ranks()?;
         if let Some(program) = &op.program {
@@ -109,7 +137,7 @@ impl Specialiser<'_> {
             .filter(|t| bar(*t).is_some_and(|b| op.adjoint.stmts.iter().any(|s| s.target == b)))
             .collect();
         if moved.is_empty() {
-            return Some(functions);
+            return Some((functions, Vec::new()));
         }
         let bars: Vec<TensorId> = moved.iter().filter_map(|t| bar(*t)).collect();
         let each = moved.iter().zip(&bars).map(|(t, b)| (Some(*t), vec![*b]));
@@ -126,19 +154,25 @@ impl Specialiser<'_> {
                 functions.push(self.function(name, Kind::Vjp { input, store }, &again, &wanted, store)?);
             }
         }
-        Some(functions)
+        Some((functions, Vec::new()))
     }
 
-    /// The entry points of a program.
-    fn entries(&mut self, program: &index::Program) -> Option<Vec<Function>> {
+    /// The entry points of a program, and those that nobody asks for and that are too much.
+    fn entries(&mut self, program: &index::Program) -> Option<(Vec<Function>, Vec<LeftOut>)> {
         let elements = |ts: &[TensorId]| ts.iter().map(|t| self.tensors[t.0].elements()).sum::<usize>();
         let (by, of) = (elements(&program.wrt), elements(&self.op.outputs()));
-        let small = program.asked.is_some() || (by <= MOST_DENSE && of <= MOST_DENSE);
-        let mut functions = Vec::new();
+        let named = |e: Entry| self.instance.functions.iter().flat_map(|f| &f.value).any(|name| name.value == e.name());
+        // Whoever names functions gets those, and is told of no others.
+        let unasked = program.asked.is_none() && self.instance.functions.is_none();
+        let (mut functions, mut left_out) = (Vec::new(), Vec::new());
+        let mut written = Written::default();
         for f in &program.functions {
-            let dense = matches!(f.entry, Entry::Jacobian | Entry::Hessian);
             // Fewer go back from the outputs than forward from the inputs, or the other way round.
-            if dense && !small || f.entry == Entry::Jacobian && f.reverse != (of < by) {
+            if f.entry == Entry::Jacobian && f.reverse != (of < by) {
+                continue;
+            }
+            let dense = matches!(f.entry, Entry::Jacobian | Entry::Hessian);
+            if dense && program.asked.is_none() && !named(f.entry) && by.max(of) > MOST_DENSE {
                 continue;
             }
             let mut made = f.stmts.iter().map(|s| s.target).chain(f.results.iter().copied());
@@ -159,13 +193,27 @@ impl Specialiser<'_> {
                 Entry::Jacobian => Kind::Jacobian,
                 Entry::Hessian => Kind::Hessian,
             };
-            functions.push(self.function(name, kind, &f.stmts, &f.results, f.entry != Entry::Vjp)?);
+            let function = self.function(name, kind, &f.stmts, &f.results, f.entry != Entry::Vjp)?;
+            if unasked {
+                let lines = written.lines(&function, self.tensors);
+                if (dense || f.entry == Entry::Hvp) && lines > MOST_LINES {
+                    left_out.push(LeftOut { name: f.entry.name(), why: TooMuch::Lines(lines, MOST_LINES) });
+                    continue;
+                }
+                written.add(&function);
+            }
+            functions.push(function);
             if f.entry == Entry::Vjp {
                 let kind = Kind::Vjp { input: None, store: true };
                 functions.push(self.function("vjp_store".into(), kind, &f.stmts, &f.results, true)?);
             }
         }
-        Some(functions)
+        if unasked && by.max(of) > MOST_DENSE {
+            let dense = [Entry::Jacobian, Entry::Hessian].into_iter().filter(|e| e.is_of(self.op));
+            let why = TooMuch::Elements(by.max(of), MOST_DENSE);
+            left_out.extend(dense.map(|e| LeftOut { name: e.name(), why }));
+        }
+        Some((functions, left_out))
     }
 
     /// A function of the statements that `results` need. `fresh`: the results start at zero, else they hold values to

@@ -16,20 +16,20 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The ranges of what the instances give.
 pub type Params = BTreeMap<ParamId, Range>;
 
-/// Completes a program whose rules are there; of an op it changes nothing.
-pub fn complete(op: &mut Op, params: &Params) {
+/// Completes a program whose rules are there, but for the entry points that are `never` made; of an op it changes
+/// nothing.
+pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
     let Some(program) = op.program.clone() else { return };
     let outputs = op.outputs();
     let scalar = match outputs.as_slice() {
         [z] if op.tensor(*z).axes.is_empty() => Some(*z),
         _ => None,
     };
-    let wanted = |e: &Entry| {
-        let possible = scalar.is_some() || !matches!(e, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian);
-        possible && program.asked.as_ref().is_none_or(|asked| asked.contains(e))
-    };
+    let wanted =
+        |e: &Entry| e.is_of(op) && !never.contains(e) && program.asked.as_ref().is_none_or(|asked| asked.contains(e));
+    let entries: Vec<Entry> = Entry::ALL.into_iter().filter(wanted).collect();
     let mut functions = Vec::new();
-    for entry in Entry::ALL.into_iter().filter(wanted) {
+    for entry in entries {
         match entry {
             Entry::Forward => functions.push(function(op, params, entry, op.forward.clone(), outputs.clone())),
             Entry::Jvp => {

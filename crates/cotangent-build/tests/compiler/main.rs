@@ -29,6 +29,7 @@ mod straight;
 mod text;
 mod tiles;
 mod ui;
+mod unasked;
 mod validate;
 
 use cotangent_build::diagnostic::Diagnostics;

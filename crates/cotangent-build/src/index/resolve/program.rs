@@ -77,9 +77,7 @@ impl Resolver<'_> {
             self.out.push(d.did_you_mean(&name.value, name.span, &names, "functions"));
             return None;
         };
-        let outputs = self.op.outputs();
-        let scalar = outputs.len() == 1 && self.op.tensor(outputs[0]).axes.is_empty();
-        if matches!(entry, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian) && !scalar {
+        if !entry.is_of(&self.op) {
             let message = format!("`{}` is of a single output without axes", entry.name());
             let d = Diagnostic::error(Code::BadProgram, name.span, message, "not of this program");
             self.out.push(d.help("`jvp`, `vjp` and `jacobian` are of any outputs"));
