@@ -288,7 +288,8 @@ fn check(paths: &[PathBuf]) -> ExitCode {
             let made = pipeline::kernels(&c, &Options::default(), &mut out);
             kernels += made.len();
             say(&format!("{:<40} adjoint {}\n", sources.path(source), c.certificate.adjoint));
-            let left_out = made.iter().flat_map(|k| k.left_out.iter().map(move |l| (k, l)));
+            let all = made.iter().map(|planned| &planned.kernel);
+            let left_out = all.flat_map(|k| k.left_out.iter().map(move |l| (k, l)));
             for (kernel, left) in left_out.filter(|(_, l)| matches!(l.why, plain::TooMuch::Lines(..))) {
                 say(&format!("  {}::{} has no `{}`: {}\n", kernel.op, kernel.name, left.name, left.why));
             }

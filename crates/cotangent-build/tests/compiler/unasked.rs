@@ -38,7 +38,7 @@ fn kernel(text: &str) -> Kernel {
     let id = sources.add("network.yaml", text.to_string());
     let certified = pipeline::certified(id, &sources, &mut out);
     let kernels = certified.map(|c| pipeline::kernels(&c, &Options::default(), &mut out));
-    kernels.unwrap_or_default().pop().unwrap_or_else(|| panic!("{}", out.render(&sources)))
+    kernels.unwrap_or_default().pop().unwrap_or_else(|| panic!("{}", out.render(&sources))).kernel
 }
 
 fn has(kernel: &Kernel, name: &str) -> bool {
@@ -114,7 +114,7 @@ fn the_documentation_says_what_is_left_out() {
         std::fs::write(ops.join("network.yaml"), text).expect("a spec");
         let build = Build::new().ops(&ops).self_contained(true).module("kernels").validate(false);
         let files = build.c_header("network.h").render().unwrap_or_else(|report| panic!("{report}")).files;
-        [cotangent_build::pipeline::ROOT, "network.h"].map(|file| files[file].clone())
+        [cotangent_build::emit::ROOT, "network.h"].map(|file| files[file].clone())
     };
     let [rust, header] = render("large", &network(LAYERS, "", ""));
     for text in [&rust, &header] {
