@@ -39,12 +39,22 @@ pub struct TileContext {
     pub sizes: Vec<String>,
     pub arguments: Vec<super::ReferenceContext>,
     pub text: String,
+    /// The lines around it, where only stages call it that other kernels may have too: see [`super::shared`].
+    pub begin: String,
+    pub end: &'static str,
     /// The same for all tiles that do the same, whatever their tensors are called.
     #[serde(skip)]
     key: String,
     /// Where each argument stands among those of the key.
     #[serde(skip)]
     order: Vec<usize>,
+}
+
+impl TileContext {
+    /// Whether a body, as it is written, calls the tile.
+    pub fn is_called_in(&self, body: &str) -> bool {
+        body.contains(&format!("self::{}::<", self.name))
+    }
 }
 
 /// The statements of the body. Tiles that it calls and that are not among `tiles` are added to them.
@@ -327,7 +337,8 @@ impl<'a> Writer<'a> {
             let number = self.tiles.len() + 1;
             let name = if number == 1 { "_tile".to_string() } else { format!("_tile{number}") };
             let arguments = order.iter().map(|n| arguments[*n].clone()).collect();
-            self.tiles.push(TileContext { name, sizes, arguments, text, key: key.clone(), order });
+            let (begin, end) = (String::new(), "");
+            self.tiles.push(TileContext { name, sizes, arguments, text, begin, end, key: key.clone(), order });
         }
         let made = self.tiles.iter().find(|other| other.key == key).expect("it was made, if by none before");
         let passed: Vec<Expr> = made.order.iter().map(|n| passed[*n].clone()).collect();

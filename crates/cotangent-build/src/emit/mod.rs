@@ -10,6 +10,7 @@ pub mod names;
 mod ndarray;
 mod reference;
 mod rust;
+mod shared;
 mod text;
 mod vendor;
 
@@ -43,9 +44,9 @@ pub type Files = BTreeMap<String, String>;
 pub struct Piece {
     /// The module: the name behind the prefix.
     pub module: String,
-    /// The file of the op: a module for each kernel.
+    /// The file of the op: a module for each kernel, with the marks of [`shared`].
     pub file: String,
-    /// Its declaration in the root file.
+    /// Its declaration in the root file, with the file itself where the root holds it.
     pub declaration: String,
     /// Its part of the list of kernels.
     pub list: String,
@@ -216,10 +217,13 @@ struct FunctionContext {
     body: Option<String>,
     /// What the caller provides besides.
     workspace: Option<WorkspaceContext>,
+    /// The lines around it, where other kernels may have it too: see [`shared`].
+    begin: String,
+    end: &'static str,
 }
 
 /// How a body gets its instructions.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 enum Dispatch {
     /// The portable ones, whatever the machine has.
     Portable,
@@ -368,11 +372,19 @@ pub fn piece(
 pub fn files(pieces: &[Piece], options: &Options) -> Result<Files, String> {
     let tera = templates(&options.templates)?;
     let mut files = Files::new();
-    for op in pieces.iter().filter(|_| !options.self_contained) {
-        files.insert(format!("{}.rs", op.module), op.file.clone());
+    let mut pieces = pieces.to_vec();
+    let text = |p: &Piece| if options.self_contained { p.declaration.clone() } else { p.file.clone() };
+    let marked: Vec<String> = pieces.iter().map(text).collect();
+    let marked: Vec<&str> = marked.iter().map(String::as_str).collect();
+    for (op, text) in pieces.iter_mut().zip(shared::unmarked(&marked, in_place(options))) {
+        if options.self_contained {
+            op.declaration = text;
+        } else {
+            files.insert(format!("{}.rs", op.module), text);
+        }
     }
-    let root = root_context(pieces, options);
-    let tests = TestsContext { vendored: options.self_contained, harness: reference::HARNESS, ops: pieces };
+    let root = root_context(&pieces, options);
+    let tests = TestsContext { vendored: options.self_contained, harness: reference::HARNESS, ops: &pieces };
     files.insert(REFERENCE.into(), render(&tera, "reference.rs.tera", &tests)?);
     files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
     if let Some(header) = &options.c_header {
@@ -388,7 +400,15 @@ pub fn op_file(
     kernels: &[Compiled],
     options: &Options,
 ) -> Result<String, String> {
-    render(&templates(&options.templates)?, "op.rs.tera", &op_context(sources, certified, kernels, options))
+    let text =
+        render(&templates(&options.templates)?, "op.rs.tera", &op_context(sources, certified, kernels, options))?;
+    Ok(shared::unmarked(&[&text], in_place(options)).concat())
+}
+
+/// Whether modules stand where the shipped templates put them, so that one finds another.
+fn in_place(options: &Options) -> bool {
+    let own = |name: &str| options.templates.iter().any(|(n, _)| n == name);
+    !["kernels.rs.tera", "module.rs.tera", "op.rs.tera"].into_iter().any(own)
 }
 
 /// The templates, those of a folder over the shipped ones.
@@ -502,7 +522,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
     let mut tiles = Vec::new();
     let (stages, entries): (Vec<usize>, Vec<usize>) =
         (0..kernel.functions.len()).partition(|n| kernel.functions[*n].kind == Kind::Stage);
-    let alike = alike(sources, kernel, &c.nests, &stages);
+    let (alike, texts) = alike(sources, kernel, &c.nests, &stages);
     let mut context = |n: usize, either, call| {
         let manner = Manner { inline, portable, either, call, alike: &alike };
         function_context(sources, op, c, n, manner, options, &mut tiles)
@@ -513,7 +533,8 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         let is_store = |p: &&(usize, usize)| p.1 == n;
         pairs.iter().find(|p| p.0 == n).map(|p| (p.0, true)).or(pairs.iter().find(is_store).map(|p| (p.0, false)))
     };
-    let stages = stages.into_iter().filter(|n| alike[n] == *n).map(|n| context(n, false, None)).collect();
+    let made = stages.into_iter().filter(|n| alike[n] == *n).map(|n| (n, context(n, false, None)));
+    let made: Vec<(usize, FunctionContext)> = made.collect();
     let functions = entries
         .into_iter()
         .map(|n| match both(n) {
@@ -529,6 +550,10 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         .collect();
     let either = pairs.iter().map(|(adds, _)| context(*adds, true, None)).collect();
     let functions: Vec<FunctionContext> = functions;
+    let either: Vec<FunctionContext> = either;
+    let module = format!("{}{}::{}", options.prefix, op.name, kernel.name);
+    let others: Vec<&FunctionContext> = functions.iter().chain(&either).collect();
+    let stages = marked(&module, made, &texts, &others, &mut tiles);
     let parameters = parameters(op, kernel, &functions);
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
@@ -554,6 +579,30 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         nd: options.ndarray,
         c: c::wrappers(&op.name, &kernel.name, kernel.dtype, options),
     }
+}
+
+/// The stages of a kernel and its tiles between marks: other kernels may have the same.
+fn marked(
+    kernel: &str,
+    mut stages: Vec<(usize, FunctionContext)>,
+    texts: &BTreeMap<usize, String>,
+    others: &[&FunctionContext],
+    tiles: &mut [body::TileContext],
+) -> Vec<FunctionContext> {
+    if stages.is_empty() {
+        return Vec::new();
+    }
+    let calls = |f: &FunctionContext, t: &body::TileContext| f.body.as_ref().is_some_and(|b| t.is_called_in(b));
+    for (n, f) in &mut stages {
+        let key = shared::key(&format!("{:?} {:?} {}\n{}", f.dispatch, f.sets, f.inline, texts[n]));
+        (f.begin, f.end) = (shared::stage(&key, kernel, &f.name), shared::END);
+    }
+    for t in tiles {
+        let callers: Vec<&str> =
+            stages.iter().filter(|(_, f)| calls(f, t)).map(|(_, f)| shared::key_of(&f.begin)).collect();
+        (t.begin, t.end) = (shared::tile(kernel, &callers, others.iter().any(|f| calls(f, t))), shared::END);
+    }
+    stages.into_iter().map(|(_, f)| f).collect()
 }
 
 /// What a kernel has not as nobody asks for it, and how to ask.
@@ -791,6 +840,8 @@ fn function_context(
         body: text,
         calls,
         workspace,
+        begin: String::new(),
+        end: "",
     }
 }
 
@@ -882,8 +933,14 @@ fn takes(kernel: &Kernel, stages: &[usize], workspace: &Workspace, name: &str) -
     out
 }
 
-/// For each stage the first that does the same with tensors of the same shapes.
-fn alike(sources: &Sources, kernel: &Kernel, nests: &[Vec<Nest>], stages: &[usize]) -> BTreeMap<usize, usize> {
+/// For each stage the first that does the same with tensors of the same shapes, and of each of these a text that says
+/// all that it does, and nothing of the spec.
+fn alike(
+    sources: &Sources,
+    kernel: &Kernel,
+    nests: &[Vec<Nest>],
+    stages: &[usize],
+) -> (BTreeMap<usize, usize>, BTreeMap<usize, String>) {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut out = BTreeMap::new();
     for n in stages {
@@ -907,7 +964,7 @@ fn alike(sources: &Sources, kernel: &Kernel, nests: &[Vec<Nest>], stages: &[usiz
         let text = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
         out.insert(*n, *seen.entry(text).or_insert(*n));
     }
-    out
+    (out, seen.into_iter().map(|(text, n)| (n, text)).collect())
 }
 
 /// The constant of the runtime's `isa::sets` for the set; the portable one has none, as it is always there.

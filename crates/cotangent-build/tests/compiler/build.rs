@@ -362,3 +362,45 @@ fn an_op_of_ones_own_is_used_before_the_shipped_one() {
     assert_eq!((codes, warnings.errors()), (vec![Code::OwnOpUsed], 0));
     assert!(files["matvec.rs"].contains("pub mod used {") && files["matvec.rs"].contains("y[i] = x[i]^2"));
 }
+
+/// Stages that do the same with arrays of the same shapes stand in one kernel, whatever names their specs have; the others
+/// import them. What comes from a cache is no exception.
+#[test]
+fn kernels_have_stages_in_common() {
+    let [ops, out, cache, templates] = ["common", "common_out", "common_kept", "common_templates"].map(folder);
+    let layer = |program: &str, tensors: [&str; 3], last: &str| {
+        let [x, w, h] = tensors;
+        let text = format!(
+            "program: {program}\ninputs: {{{x}: [B, D], {w}: [D, H]}}\noutputs: {{y: []}}\nfunctions: [forward]\n\
+             forward:\n  - {h} = matmul({x}, {w})\n  - y = {last}\n\
+             instances: [{{name: n, B: 32, D: 64, H: 32}}, {{name: double, B: 32, D: 64, H: 32, dtype: f64}}]\n"
+        );
+        std::fs::write(ops.join(format!("{program}.yaml")), text).expect("a spec");
+    };
+    layer("first", ["x", "w", "h"], "sum(b,h in H) h[b,h]^2");
+    layer("second", ["image", "weights", "made"], "sum(b,h) exp(made[b,h])");
+    let build = |b: Build| b.ops(&ops).out_dir(&out).cache(&cache).cargo_metadata(false);
+    let imports = |text: &str| -> Vec<String> {
+        text.lines().filter(|l| l.starts_with("pub(super) use super::super::")).map(str::to_owned).collect()
+    };
+    let shared = ["n", "double"]
+        .map(|kernel| format!("pub(super) use super::super::super::first::{kernel}::stages::forward_0;"));
+    for cached in [false, true] {
+        let files = build(Build::new()).try_compile().expect("both are made").files;
+        assert_eq!(imports(&files["first.rs"]), Vec::<String>::new(), "cached: {cached}");
+        assert_eq!(imports(&files["second.rs"]), shared, "cached: {cached}");
+        assert!(files.values().all(|text| !text.contains('\u{1}')), "marks are left");
+        // The tiles of the product stand where it does.
+        let tiles = ["first.rs", "second.rs"].map(|file| files[file].matches("fn _tile").count());
+        assert!(tiles[0] > 0 && tiles[1] < tiles[0], "{tiles:?}");
+    }
+    let prefixed = build(Build::new()).prefix("k_").render().expect("both are made").files;
+    assert!(imports(&prefixed["k_second.rs"])[0].contains("::k_first::n::stages::"));
+    let whole = Build::new().ops(&ops).self_contained(true).module("kernels").render().expect("both are made").files;
+    assert_eq!(imports(&whole["mod.rs"]), shared);
+    // A module of one's own may stand elsewhere.
+    let template = "pub mod elsewhere { include!(\"{{ module }}.rs\"); }\n";
+    std::fs::write(templates.join("module.rs.tera"), template).expect("a template");
+    let own = build(Build::new()).templates(&templates).render().expect("both are made").files;
+    assert!(imports(&own["second.rs"]).is_empty() && !own["second.rs"].contains('\u{1}'));
+}
