@@ -204,7 +204,6 @@ struct FunctionContext {
     /// Which instructions the body is run with.
     dispatch: Dispatch,
     accumulates: bool,
-    inline: bool,
     /// The instruction sets to choose among, where they are not all; names of constants.
     sets: Option<Vec<&'static str>>,
     flops: u64,
@@ -809,7 +808,6 @@ fn function_context(
         .chain(f.writes.iter().map(|t| reference(t, "&'a mut ")))
         .chain(flag.map(|flag| ReferenceContext { name: flag.into(), ty: "bool".into() }))
         .collect();
-    let inline = inline || (!calls.is_empty() && plan.stages().is_empty());
     let sets = (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
         .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect());
     let dispatch = match (portable, inline, &sets) {
@@ -830,7 +828,6 @@ fn function_context(
         arguments: references,
         flag,
         accumulates: f.accumulates(),
-        inline,
         dispatch,
         sets,
         flops: cost.flops,
