@@ -52,21 +52,24 @@ fn convolution_at_every_stage() {
     golden("conv", "signal_stride3");
 }
 
-/// The text of one function stands in the README as it is.
+/// The text of one function stands in `docs/generated.md` as it is, and its tile in the README.
 #[test]
-fn the_readme_shows_what_is_printed() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
-    let readme = std::fs::read_to_string(&path).expect("the README");
+fn the_documents_show_what_is_printed() {
     let more = ["--functions", "forward", "--target-arch", "x86_64"];
     let text = shown("matmul", "dense_64x64x64", "rust", &more);
-    let (before, rest) = readme.split_once("```rust,ignore\n// @generated").expect("the text is there");
-    let (old, after) = rest.split_once("```\n").expect("it ends");
-    let text = text.strip_prefix("// @generated").expect("it says that it is generated");
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(path, format!("{before}```rust,ignore\n// @generated{text}```\n{after}"))
-            .expect("the README is written");
-    } else {
-        assert!(old == text, "the README shows another text than is printed (BLESS=1 writes it):\n{text}");
+    let tile = text.find("#[inline(always)]\nfn _tile<").expect("it has a tile");
+    let end = tile + text[tile..].find("\n}\n").expect("the tile ends") + "\n}\n".len();
+    for (file, own) in [("docs/generated.md", text.as_str()), ("README.md", &text[tile..end])] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+        let document = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let (before, rest) = document.split_once("```rust,ignore\n").expect("the text is there");
+        let (old, after) = rest.split_once("```\n").expect("it ends");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, format!("{before}```rust,ignore\n{own}```\n{after}"))
+                .expect("the document is written");
+        } else {
+            assert!(old == own, "{file} shows another text than is printed (BLESS=1 writes it):\n{own}");
+        }
     }
 }
 
