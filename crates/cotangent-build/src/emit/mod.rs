@@ -1,7 +1,8 @@
 //! Emission: takes certified ops and the nests of their kernels, gives Rust source through the templates.
 //!
-//! What a person would restyle (modules, documentation, signatures, the enumerating macro) stands in `templates/*.tera`; only the bodies are
-//! written here. Output depends on specs, templates and options alone.
+//! What a person would restyle (modules, documentation, signatures, calls, the enumerating macro) stands in `templates/*.tera`. Bodies and tiles
+//! are written by `body`, the loops of tests by `reference`, the runtime of self-contained output by `vendor`; the rest here makes the data that
+//! templates see. Output depends on specs, templates and options alone.
 
 mod body;
 pub(crate) mod c;

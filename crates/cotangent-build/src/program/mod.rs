@@ -2,7 +2,8 @@
 //! `hessian`, derived by the inputs that `wrt` names and by no other.
 //!
 //! Holds after it: each entry point is a list of statements of the index IR that writes its results from inputs, tangents and cotangents;
-//! nothing in it is computed twice but what a checkpoint asks for, and nothing that its results do not need.
+//! what two statements compute alike is computed once, but for what the way back computes again, as a checkpoint asks for it or it is cheap; and
+//! nothing that the results do not need is there.
 
 mod batch;
 mod optimise;
