@@ -4,6 +4,8 @@
 //! the compiler did not prove shows as a call of `core::panicking`, and the function is named.
 //!
 //! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a library of mathematics.
+// It reads ELF.
+#![cfg(target_os = "linux")]
 
 use cotangent_build::Build;
 use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionIndex, SymbolIndex};
