@@ -594,7 +594,7 @@ fn marked(
     }
     let calls = |f: &FunctionContext, t: &body::TileContext| f.body.as_ref().is_some_and(|b| t.is_called_in(b));
     for (n, f) in &mut stages {
-        let key = shared::key(&format!("{:?} {:?} {}\n{}", f.dispatch, f.sets, f.inline, texts[n]));
+        let key = shared::key(&format!("{:?} {:?}\n{}", f.dispatch, f.sets, texts[n]));
         (f.begin, f.end) = (shared::stage(&key, kernel, &f.name), shared::END);
     }
     for t in tiles {
