@@ -1,8 +1,8 @@
-//! Stages that kernels have in common: takes the texts of ops, in which stages and tiles stand between marks, gives them
-//! without marks, each stage once. The others that do the same import it from the kernel that has it.
+//! Stages that kernels have in common: takes the texts of ops, in which stages and tiles stand between marks, gives
+//! them without marks, each stage once. Other kernels that do the same import it from the one that has it.
 //!
-//! Marks begin with a character that no text of a spec can bring ([`super::text`] writes it out). Which stages are alike
-//! is known by a key of each alone, so that the text of an op depends on no other op until here, and can be cached.
+//! Marks begin with a character that no text of a spec can bring ([`super::text`] writes it out). Which stages are
+//! alike is known by a key of each, so that the text of an op depends on no other op until here, and can be cached.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,7 +40,8 @@ pub fn tile(kernel: &str, stages: &[&str], others: bool) -> String {
     format!("{MARK}tile {kernel} {} {others}\n", stages.join(" "))
 }
 
-/// The texts without marks. `once`: each stage stands in one kernel, the first, and tiles that only others call nowhere.
+/// The texts without marks. `once`: each stage stands in one kernel, the first; tiles that only dropped stages call go
+/// with them.
 pub fn unmarked(texts: &[&str], once: bool) -> Vec<String> {
     let mut first: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
     let marks = texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix(MARK));

@@ -15,8 +15,8 @@ const LINES_OF_REDUCTION: u64 = 64;
 pub struct Written(HashSet<String>);
 
 impl Written {
-    /// The lines that a function adds, about. Entry points share stages that do the same to the same tensors, as the way
-    /// forward; of the others those are one function that do the same to tensors of the same shapes.
+    /// The lines that a function adds, about. Entry points share stages that do the same to the same tensors, as the
+    /// way forward; of the others those are one function that do the same to tensors of the same shapes.
     pub fn lines(&self, f: &Function, tensors: &[Tensor]) -> u64 {
         let mut seen = HashSet::new();
         let own = stmts(f).filter(|s| !self.0.contains(&text(s, &|t| t)));

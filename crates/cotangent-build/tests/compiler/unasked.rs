@@ -25,7 +25,8 @@ fn of_sizes(layers: usize, program: &str, instance: &str, size: fn(usize) -> usi
     let sizes: Vec<String> = (0..=layers).map(|n| format!("H{n}: {}", size(n))).collect();
     format!(
         "program: network\ninputs: {{a0: [B, H0], {}}}\noutputs: {{loss: []}}\nwrt: [{}]\n{program}forward:\n{}\
-         \x20 - loss = sum(b,h{layers}) a{layers}[b,h{layers}]^2\ninstances: [{{name: n, B: 2, {}, dtype: f64{instance}}}]\n",
+         \x20 - loss = sum(b,h{layers}) a{layers}[b,h{layers}]^2\n\
+         instances: [{{name: n, B: 2, {}, dtype: f64{instance}}}]\n",
         inputs.join(", "),
         wrt.join(", "),
         steps.concat(),
