@@ -45,7 +45,7 @@ pub type Files = BTreeMap<String, String>;
 pub struct Piece {
     /// The module: the name behind the prefix.
     pub module: String,
-    /// The file of the op: a module for each kernel, with the marks of [`shared`].
+    /// The file of the op: a module for each kernel, with the marks of `shared.rs`.
     pub file: String,
     /// Its declaration in the root file, with the file itself where the root holds it.
     pub declaration: String,

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 /// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.
 const MOST_DENSE: usize = 64;
 
-/// Second derivatives and dense ones are made unasked where they add at most so many lines, as [`Written`] estimates
+/// Second derivatives and dense ones are made unasked where they add at most so many lines, as `Written` estimates
 /// them. Small programs keep theirs: the most in `programs/` are 2,400, the Hessian of a network of 37 weights; `hvp`
 /// adds 700 to two dense layers, 1,600 to five, 2,000 to LeNet. To seventeen convolutions for keywords, no two of one
 /// size, it adds 3,800, a quarter of all their text.
