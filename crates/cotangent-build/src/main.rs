@@ -19,7 +19,8 @@ Usage:
                  [--instance NAME]             of one instance only
                  [--functions LIST]            of these functions only, with commas
                  [--after PASS]                of plain, as it is after a pass: merge, split, gather, initialise,
-                                               segment, gather-recurrences, prune or inline
+                                               segment, gather-recurrences, prune, inline or
+                                               mask
                  [--target-arch ARCH]          for one architecture, as cargo names it (every one)
   cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it
   cotangent explain CODE                       explain an error code

@@ -60,7 +60,8 @@ pub fn any(stmts: &[Stmt]) -> bool {
                 Expr::Unary(f, _) => matches!(f, Unary::Abs | Unary::Sign | Unary::Floor),
                 Expr::Binary(f, ..) => matches!(f, Binary::Max | Binary::Min),
                 Expr::Where(c, ..) => !super::coordinates_only(c),
-                _ => false,
+                Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => false,
+                Expr::Powf(..) | Expr::Reduce(..) => false,
             }
         });
         found
@@ -377,20 +378,14 @@ fn thresholds(op: &Op) -> Vec<f64> {
         }
         _ => {}
     };
-    fn compared(c: &Cond, literal: &mut impl FnMut(&Expr)) {
-        match c {
-            Cond::Value(_, a, b) => {
+    let compared = |c: &Cond, literal: &mut dyn FnMut(&Expr)| {
+        c.tests(&mut |c| {
+            if let Cond::Value(_, a, b) = c {
                 literal(a);
                 literal(b);
             }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                compared(a, literal);
-                compared(b, literal);
-            }
-            Cond::Not(a) => compared(a, literal),
-            Cond::Index(..) | Cond::Inside(..) => {}
-        }
-    }
+        });
+    };
     for s in &op.forward {
         s.value.visit(&mut |e| match e {
             Expr::Where(c, ..) => compared(c, &mut literal),

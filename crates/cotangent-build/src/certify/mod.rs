@@ -303,7 +303,7 @@ pub(crate) fn rational(stmts: &[Stmt]) -> bool {
                     cond_ok &= coordinates_only(c);
                     true
                 }
-                _ => true,
+                Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) | Expr::Reduce(..) => true,
             }
         });
         ok && cond_ok
@@ -311,12 +311,7 @@ pub(crate) fn rational(stmts: &[Stmt]) -> bool {
 }
 
 fn coordinates_only(c: &Cond) -> bool {
-    match c {
-        Cond::Index(..) | Cond::Inside(..) => true,
-        Cond::Value(..) => false,
-        Cond::And(a, b) | Cond::Or(a, b) => coordinates_only(a) && coordinates_only(b),
-        Cond::Not(a) => coordinates_only(a),
-    }
+    !c.any(&|c| matches!(c, Cond::Value(..)))
 }
 
 /// A number for one element, from a generator, the domain of its tensor and whether the tensor is an input.

@@ -86,7 +86,7 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
             Affine { constant: constant.unwrap_or_default(), ..a.clone() }
         };
         index = index.iter().map(moved).collect();
-        factors = factors.iter().map(|f| f.map(&moved, &mut |e| e)).collect();
+        factors = factors.iter().map(|f| f.moved(&moved)).collect();
         if overflow.get() {
             return None;
         }
@@ -118,13 +118,13 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
         }
     };
     index.iter().for_each(&mut stand);
-    factors.iter().for_each(|f| f.visit_affines(&mut |a| stand(a)));
+    factors.iter().for_each(|f| f.positions(&mut |a| stand(a)));
     order.extend((0..vars.len()).map(VarId).filter(|v| !order.contains(v)).collect::<Vec<_>>());
     let number = |v: VarId| VarId(order.iter().position(|w| *w == v).expect("all are ordered"));
     let named: Vec<Var> =
         order.iter().enumerate().map(|(n, v)| Var { name: format!("#{n}"), axis: vars[v.0].axis }).collect();
     let renamed = |a: &Affine| a.rename(&number);
-    let mut texts: Vec<String> = factors.iter().map(|f| text(&f.map(&renamed, &mut |e| e), &named)).collect();
+    let mut texts: Vec<String> = factors.iter().map(|f| text(&f.moved(&renamed), &named)).collect();
     texts.sort();
     let target = Expr::Read(s.target, index.iter().map(renamed).collect());
     let domain: Vec<_> = named.iter().map(|v| op.axis(v.axis).name.as_str()).collect();

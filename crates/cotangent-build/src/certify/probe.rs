@@ -100,7 +100,7 @@ impl Probe {
                 Expr::Param(p) => params.get(&p).map_or(Expr::Param(p), |t| Expr::Read(*t, Vec::new())),
                 e => e,
             };
-            let with = |s: &Stmt| Stmt { value: s.value.map(&Affine::clone, &mut { read }), ..s.clone() };
+            let with = |s: &Stmt| Stmt { value: s.value.map(&mut { read }), ..s.clone() };
             stmts.iter().map(with).collect()
         };
         let (forward, declared, derived) = (moved(&op.forward), moved(declared), moved(derived));
@@ -131,12 +131,7 @@ impl Probe {
     }
 
     fn site(&mut self, s: &Stmt, g: Expr, reached: &Cond, pole: bool) {
-        let constant = {
-            let mut reads = false;
-            g.reads(&mut |_, _| reads = true);
-            !reads
-        };
-        if constant {
+        if !g.any(&|e| matches!(e, Expr::Read(..))) {
             return;
         }
         g.visit(&mut |e| {

@@ -85,20 +85,13 @@ fn far(op: &Op) -> Vec<i64> {
         }
     }
     fn cond(s: &Stmt, c: &Cond, need: &mut impl FnMut(AxisId, i64)) {
-        match c {
-            Cond::Index(_, a, b) => {
-                let difference = a.constant.as_int().zip(b.constant.as_int()).and_then(|(a, b)| a.checked_sub(b));
-                if let Some(d) = difference {
-                    [a, b].into_iter().for_each(|side| sum(s, side, d, need));
-                }
+        c.tests(&mut |c| {
+            if let Cond::Index(_, a, b) = c
+                && let Some(d) = a.constant.as_int().zip(b.constant.as_int()).and_then(|(a, b)| a.checked_sub(b))
+            {
+                [a, b].into_iter().for_each(|side| sum(s, side, d, need));
             }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                cond(s, a, need);
-                cond(s, b, need);
-            }
-            Cond::Not(a) => cond(s, a, need),
-            Cond::Value(..) | Cond::Inside(..) => {}
-        }
+        });
     }
     for s in op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts) {
         let mut position = |t: TensorId, index: &[Affine]| {

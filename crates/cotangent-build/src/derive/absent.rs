@@ -246,7 +246,9 @@ impl Facts<'_> {
             Expr::Binary(Binary::Div, a, _) => zero(a),
             Expr::Where(_, a, b) if a.is_zero() || b.is_zero() => Zero::Untaken,
             Expr::Where(_, a, b) => zero(a).max(zero(b)),
-            _ => Zero::Nowhere,
+            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => Zero::Nowhere,
+            // Nothing that is linear stands in a function.
+            Expr::Unary(..) | Expr::Powf(..) | Expr::Binary(..) => Zero::Nowhere,
         }
     }
 

@@ -88,19 +88,13 @@ fn called(op: &Op, call: &Call, active: &mut BTreeSet<TensorId>, out: &mut Vec<S
 
 /// The value of a statement of a call's tangent, where what nothing has propagated to is zero.
 fn propagated(op: &Op, s: &Stmt, active: &BTreeSet<TensorId>, made: &BTreeSet<TensorId>) -> Expr {
-    s.value.map(&Affine::clone, &mut |e| match e {
+    s.value.map(&mut |e| match e {
         Expr::Read(t, index) => match op.tensor(t).role {
             Role::Tangent(of) if !active.contains(&of) => Expr::zero(),
             Role::RuleLocal if !made.contains(&t) => Expr::zero(),
             _ => Expr::Read(t, index),
         },
-        Expr::Unary(Unary::Neg, a) => a.neg(),
-        Expr::Binary(Binary::Add, a, b) => a.add(*b),
-        Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
-        Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
-        Expr::Binary(Binary::Div, a, b) => a.div(*b),
-        Expr::Where(_, a, b) if a.is_zero() && b.is_zero() => Expr::zero(),
-        e => e,
+        e => e.settled(),
     })
 }
 
@@ -138,7 +132,7 @@ fn differentiate(
     // In a recurrence what a step has computed is read, not computed again in each turn.
     let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
     let value = match s.scan {
-        Some(_) if alone && s.reduce.is_none() => value.map(&Affine::clone, &mut |e| {
+        Some(_) if alone && s.reduce.is_none() => value.map(&mut |e| {
             if e == s.value && !matches!(e, Expr::Read(..)) { Expr::Read(s.target, s.index.clone()) } else { e }
         }),
         _ => value,
@@ -252,7 +246,7 @@ impl Derive<'_> {
         let outer = bound(s);
         let inner: Vec<VarId> = outer.iter().map(|v| self.fresh(*v)).collect();
         let rename = |v: VarId| outer.iter().position(|o| *o == v).map_or(v, |n| inner[n]);
-        let copy = s.value.map(&|a| a.rename(&rename), &mut |e| e);
+        let copy = s.value.moved(&|a| a.rename(&rename));
         let same = outer
             .iter()
             .zip(&inner)
@@ -279,7 +273,7 @@ impl Derive<'_> {
         } else {
             let inner: Vec<VarId> = vars.iter().map(|v| self.fresh(*v)).collect();
             let rename = |v: VarId| vars.iter().position(|o| *o == v).map_or(v, |n| inner[n]);
-            let copy = s.value.map(&|a| a.rename(&rename), &mut |e| e);
+            let copy = s.value.moved(&|a| a.rename(&rename));
             Expr::Reduce(r, inner, Box::new(copy))
         };
         let attained = Cond::Value(Compare::Eq, s.value.clone(), value);

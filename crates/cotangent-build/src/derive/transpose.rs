@@ -186,11 +186,7 @@ fn collect(
         },
         Expr::Where(c, a, b) => {
             let mut in_cond = None;
-            c.visit(&mut |e| {
-                if let Expr::Read(t, _) = e {
-                    in_cond = in_cond.or(duals.contains_key(t).then_some(*t));
-                }
-            });
+            c.reads(&mut |t, _| in_cond = in_cond.or(duals.contains_key(&t).then_some(t)));
             if let Some(t) = in_cond {
                 return Err((Some(t), "a condition depends on it"));
             }

@@ -53,6 +53,7 @@ pub fn streams(k: &Kernel, nests: &[Vec<Nest>]) -> bool {
 fn cheap(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => true,
+        Expr::Masked(_, a) => cheap(a),
         Expr::Unary(f, a) => matches!(f, Unary::Neg | Unary::Abs) && cheap(a),
         Expr::Binary(f, a, b) => {
             matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min) && cheap(a) && cheap(b)

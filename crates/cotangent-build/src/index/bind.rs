@@ -188,7 +188,7 @@ impl Binding {
             let mut found = None;
             let mut see = |a: &Affine| found = found.or_else(|| self.unusable_index(s, a));
             s.index.iter().for_each(&mut see);
-            s.value.visit_affines(&mut see);
+            s.value.positions(&mut see);
             found.map(|why| (s.span, why))
         })
     }

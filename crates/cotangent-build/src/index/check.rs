@@ -56,7 +56,7 @@ pub fn check(op: &Op) -> Result<(), String> {
                 }
                 _ => {}
             });
-            s.value.visit_affines(&mut |a| {
+            s.value.positions(&mut |a| {
                 if a.vars().any(|v| v.0 >= s.vars.len()) {
                     broken = Some("a variable out of range".into());
                 }
@@ -78,10 +78,5 @@ pub fn check(op: &Op) -> Result<(), String> {
 
 /// Whether coordinates are compared that are divided: what the division leaves over would not count.
 fn divided(c: &Cond) -> bool {
-    match c {
-        Cond::Index(_, a, b) => [a, b].iter().any(|a| a.divisor != Poly::int(1)),
-        Cond::And(a, b) | Cond::Or(a, b) => divided(a) || divided(b),
-        Cond::Not(a) => divided(a),
-        Cond::Value(..) | Cond::Inside(..) => false,
-    }
+    c.any(&|c| matches!(c, Cond::Index(_, a, b) if !a.divided_by_one() || !b.divided_by_one()))
 }

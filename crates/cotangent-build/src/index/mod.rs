@@ -13,6 +13,7 @@ pub mod normal;
 pub mod print;
 pub mod resolve;
 pub mod scan;
+pub mod walk;
 
 use crate::source::{SourceId, Span};
 use crate::spec::Domain;
@@ -517,74 +518,16 @@ impl Expr {
     pub fn select(cond: Cond, a: Self, b: Self) -> Self {
         if a == b { a } else { Expr::Where(Box::new(cond), Box::new(a), Box::new(b)) }
     }
-    /// Every sub-expression, itself included, outermost first.
-    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Expr)) {
-        f(self);
+    /// What zeros, ones and double signs leave of the outermost operation.
+    pub fn settled(self) -> Self {
         match self {
-            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => {}
-            Expr::Unary(_, a) | Expr::Powf(a, _) | Expr::Reduce(_, _, a) => a.visit(f),
-            Expr::Binary(_, a, b) => {
-                a.visit(f);
-                b.visit(f);
-            }
-            Expr::Where(c, a, b) => {
-                c.visit(f);
-                a.visit(f);
-                b.visit(f);
-            }
-        }
-    }
-    /// Rebuilt bottom-up through `f`; `affine` maps every index position.
-    pub fn map(&self, affine: &impl Fn(&Affine) -> Affine, f: &mut impl FnMut(Expr) -> Expr) -> Expr {
-        let positions = |index: &[Affine]| index.iter().map(affine).collect();
-        let rebuilt = match self {
-            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => self.clone(),
-            Expr::Read(t, index) => Expr::Read(*t, positions(index)),
-            Expr::Unary(u, a) => Expr::Unary(*u, Box::new(a.map(affine, f))),
-            Expr::Powf(a, n) => Expr::Powf(Box::new(a.map(affine, f)), *n),
-            Expr::Binary(b, x, y) => Expr::Binary(*b, Box::new(x.map(affine, f)), Box::new(y.map(affine, f))),
-            Expr::Where(c, a, b) => {
-                Expr::Where(Box::new(c.map(affine, f)), Box::new(a.map(affine, f)), Box::new(b.map(affine, f)))
-            }
-            Expr::Reduce(op, vars, a) => {
-                let renamed = vars
-                    .iter()
-                    .map(|v| affine(&Affine::var(*v)).as_var().expect("bound variables are renamed to variables"))
-                    .collect();
-                Expr::Reduce(*op, renamed, Box::new(a.map(affine, f)))
-            }
-        };
-        f(rebuilt)
-    }
-    /// Every tensor read, conditions included.
-    pub fn reads<'a>(&'a self, f: &mut impl FnMut(TensorId, &'a [Affine])) {
-        self.visit(&mut |e| {
-            if let Expr::Read(t, index) = e {
-                f(*t, index);
-            }
-        });
-    }
-    /// Every variable that occurs, bound ones included.
-    pub fn vars(&self) -> std::collections::BTreeSet<VarId> {
-        let mut vars = std::collections::BTreeSet::new();
-        self.visit_affines(&mut |a| vars.extend(a.vars()));
-        vars
-    }
-    /// Every index position, conditions included.
-    pub fn visit_affines<'a>(&'a self, f: &mut impl FnMut(&'a Affine)) {
-        match self {
-            Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => {}
-            Expr::Read(_, index) => index.iter().for_each(f),
-            Expr::Unary(_, a) | Expr::Powf(a, _) | Expr::Reduce(_, _, a) => a.visit_affines(f),
-            Expr::Binary(_, a, b) => {
-                a.visit_affines(f);
-                b.visit_affines(f);
-            }
-            Expr::Where(c, a, b) => {
-                c.visit_affines(f);
-                a.visit_affines(f);
-                b.visit_affines(f);
-            }
+            Expr::Unary(Unary::Neg, a) => a.neg(),
+            Expr::Binary(Binary::Add, a, b) => a.add(*b),
+            Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
+            Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
+            Expr::Binary(Binary::Div, a, b) => a.div(*b),
+            Expr::Where(_, a, b) if a == b => *a,
+            e => e,
         }
     }
 }
@@ -657,62 +600,8 @@ impl Div for Expr {
 }
 
 impl Cond {
-    /// Every tensor of which a condition asks whether an element exists.
-    pub fn insides(&self, f: &mut impl FnMut(TensorId)) {
-        match self {
-            Cond::Inside(t, _) => f(*t),
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                a.insides(f);
-                b.insides(f);
-            }
-            Cond::Not(a) => a.insides(f),
-            Cond::Index(..) | Cond::Value(..) => {}
-        }
-    }
     pub fn and(self, other: Cond) -> Cond {
         Cond::And(Box::new(self), Box::new(other))
-    }
-    pub fn visit<'a>(&'a self, f: &mut impl FnMut(&'a Expr)) {
-        match self {
-            Cond::Index(..) | Cond::Inside(..) => {}
-            Cond::Value(_, a, b) => {
-                a.visit(f);
-                b.visit(f);
-            }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                a.visit(f);
-                b.visit(f);
-            }
-            Cond::Not(a) => a.visit(f),
-        }
-    }
-    pub fn visit_affines<'a>(&'a self, f: &mut impl FnMut(&'a Affine)) {
-        match self {
-            Cond::Index(_, a, b) => {
-                f(a);
-                f(b);
-            }
-            Cond::Inside(_, index) => index.iter().for_each(f),
-            Cond::Value(_, a, b) => {
-                a.visit_affines(f);
-                b.visit_affines(f);
-            }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                a.visit_affines(f);
-                b.visit_affines(f);
-            }
-            Cond::Not(a) => a.visit_affines(f),
-        }
-    }
-    pub fn map(&self, affine: &impl Fn(&Affine) -> Affine, f: &mut impl FnMut(Expr) -> Expr) -> Cond {
-        match self {
-            Cond::Index(op, a, b) => Cond::Index(*op, affine(a), affine(b)),
-            Cond::Inside(t, index) => Cond::Inside(*t, index.iter().map(affine).collect()),
-            Cond::Value(op, a, b) => Cond::Value(*op, a.map(affine, f), b.map(affine, f)),
-            Cond::And(a, b) => Cond::And(Box::new(a.map(affine, f)), Box::new(b.map(affine, f))),
-            Cond::Or(a, b) => Cond::Or(Box::new(a.map(affine, f)), Box::new(b.map(affine, f))),
-            Cond::Not(a) => Cond::Not(Box::new(a.map(affine, f))),
-        }
     }
 }
 

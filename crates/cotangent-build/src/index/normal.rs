@@ -30,7 +30,7 @@ pub fn build(
         free,
         // A reduction over nothing is its body.
         reduce: op.filter(|_| order.len() > free),
-        value: value.map(&affine, &mut |e| e),
+        value: value.moved(&affine),
         span,
         scan: None,
     }
@@ -82,9 +82,7 @@ pub fn hoist(op: &mut Op, mut raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
 }
 
 fn has_reduction(e: &Expr) -> bool {
-    let mut found = false;
-    e.visit(&mut |e| found |= matches!(e, Expr::Reduce(..)));
-    found
+    e.any(&|e| matches!(e, Expr::Reduce(..)))
 }
 
 /// The terms of a sum of which some are reductions.
@@ -112,7 +110,7 @@ fn merge_sums(reduce: Option<(ReduceOp, Vec<VarId>)>, body: Expr) -> (Option<(Re
 /// Replaces every reduction in `e` by a read of a new local.
 fn hoist_inner(op: &mut Op, raw: &Stmt, e: Expr, local: Role, out: &mut Vec<Stmt>) -> Expr {
     let (vars, span) = (&raw.vars, raw.span);
-    e.map(&Affine::clone, &mut |e| match e {
+    e.map(&mut |e| match e {
         Expr::Reduce(r, bound, body) => {
             let free: Vec<VarId> = body.vars().into_iter().filter(|v| !bound.contains(v)).collect();
             let axes = free.iter().map(|v| vars[v.0].axis).collect();

@@ -164,31 +164,17 @@ fn drop_units(space: &mut Space, x: &plain::Access) -> plain::Access {
 pub fn rewrite(s: &mut Stmt, f: &mut impl FnMut(&plain::Access) -> plain::Access) {
     s.target = f(&s.target);
     let f = std::cell::RefCell::new(f);
-    s.value = s.value.map(&|a| (f.borrow_mut())(a), &|l| l.clone());
+    s.value = s.value.moved(&|a| (f.borrow_mut())(a), &|l| l.clone());
 }
 
 /// Whether coordinates are compared anywhere, conditions of compared values included.
 pub fn has_index_test(e: &Expr) -> bool {
-    match e {
-        Expr::Const(_) | Expr::Read(_) => false,
-        Expr::Unary(_, a) | Expr::Powf(a, _) => has_index_test(a),
-        Expr::Binary(_, a, b) => has_index_test(a) || has_index_test(b),
-        Expr::Where(c, a, b) => compares_indices(c) || has_index_test(a) || has_index_test(b),
-    }
+    let mut found = false;
+    e.conds(&mut |c| found |= matches!(c, plain::Cond::Index(..)));
+    found
 }
 
-fn compares_indices(c: &plain::Cond) -> bool {
-    use plain::Cond;
-    match c {
-        Cond::Const(_) | Cond::Inside(_) => false,
-        Cond::Index(..) => true,
-        Cond::Value(_, a, b) => has_index_test(a) || has_index_test(b),
-        Cond::And(a, b) | Cond::Or(a, b) => compares_indices(a) || compares_indices(b),
-        Cond::Not(a) => compares_indices(a),
-    }
-}
-
-/// The statement with `v` running over `from..from + extent` only, guards made anew.
+/// The statement with `v` running over `from..from + extent` only, guards and masks made anew.
 pub fn restrict(k: &Kernel, s: &Stmt, v: usize, from: usize, extent: usize) -> Stmt {
     let mut vars = s.vars.clone();
     vars[v].extent = extent;
@@ -209,6 +195,6 @@ pub fn restrict(k: &Kernel, s: &Stmt, v: usize, from: usize, extent: usize) -> S
             .collect();
         plain::Access { tensor: a.tensor, positions }
     };
-    let value = s.value.map(&access, &|l| l.substitute(&shifted));
+    let value = s.value.moved(&access, &|l| l.substitute(&shifted)).settled(&|w| vars[w].extent);
     Stmt { target: access(&s.target), value, vars, ..s.clone() }
 }

@@ -79,7 +79,7 @@ fn over(of: &Stmt, s: &Stmt, known: &BTreeMap<TensorId, Vec<usize>>) -> Option<S
         target: access(&s.target),
         vars: of.vars.clone(),
         free: of.free,
-        value: s.value.map(&access, &|l| l.renamed(&|v| map[v])),
+        value: s.value.moved(&access, &|l| l.renamed(&|v| map[v])),
         ..s.clone()
     })
 }
@@ -97,6 +97,7 @@ pub fn cheap(e: &Expr) -> bool {
     }
     match e {
         Expr::Const(_) | Expr::Read(_) => true,
+        Expr::Masked(_, a) => cheap(a),
         Expr::Unary(f, a) => *f == Unary::Neg && cheap(a),
         Expr::Powf(a, n) => *n == 2.0 && cheap(a),
         Expr::Binary(f, a, b) => {

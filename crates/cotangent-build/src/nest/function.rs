@@ -152,7 +152,7 @@ impl Builder<'_> {
 
     /// What a statement says.
     fn comment(&self, s: &plain::Stmt) -> Node {
-        Node::Comment(plain::print::stmt(&self.space.kernel.tensors, s), Some(s.span))
+        Node::Comment(plain::print::brief(&self.space.kernel.tensors, s), Some(s.span))
     }
 
     /// A group of reductions as it was decided.

@@ -258,10 +258,7 @@ impl Builder<'_> {
 
 /// Whether values are chosen by others.
 pub(crate) fn chooses(e: &Expr) -> bool {
-    match e {
-        Expr::Const(_) | Expr::Read(_) => false,
-        Expr::Unary(_, a) | Expr::Powf(a, _) => chooses(a),
-        Expr::Binary(_, a, b) => chooses(a) || chooses(b),
-        Expr::Where(c, a, b) => !matches!(**c, Cond::Const(_)) || chooses(a) || chooses(b),
-    }
+    let mut found = matches!(e, Expr::Where(c, ..) if !matches!(**c, Cond::Const(_)));
+    e.operands(&mut |e| found = found || chooses(e));
+    found
 }

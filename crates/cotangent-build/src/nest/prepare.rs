@@ -148,7 +148,7 @@ fn grouped(trees: &[Tree], epilogues: &BTreeMap<TensorId, Vec<Stmt>>, lowering: 
 fn joins(group: &[Stmt], next: &Stmt, lowering: Lowering) -> bool {
     let first = &group[0];
     let same: Vec<Linear> = (0..first.vars.len()).map(Linear::var).collect();
-    let tests = |s: &Stmt| lowering.lower_reduced(s, s.reduce.expect("reductions"), &same).0;
+    let tests = |s: &Stmt| lowering.lower_reduced(&s.value, s.reduce.expect("reductions"), &same).0;
     first.reduce.is_some()
         && first.reduce == next.reduce
         && first.vars == next.vars

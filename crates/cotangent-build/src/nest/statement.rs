@@ -45,7 +45,7 @@ impl Builder<'_> {
         let total = self.register("acc", None, Vec::new());
         let outer = map.clone();
         let loops = self.loops_of(s, own.iter().copied().filter(|v| *v >= s.free), &mut map);
-        let (guards, value) = self.lowering().lower_reduced(s, r, &map);
+        let (guards, value) = self.lowering().lower_reduced(&s.value, r, &map);
         let update = Node::Update { place: Place::Register(total.into()), how: Update::Reduce(r), value };
         let mut body = vec![Node::Init { register: total, value: Value::Const(r.identity()) }];
         body.extend(nest(&loops, guards, &bound_outside(&map, &loops), vec![update]));

@@ -1,6 +1,7 @@
 //! The checker of the plain IR: takes a kernel, gives the first broken invariant of [`crate::plain`]. A failure is a
 //! bug of ours.
 
+use super::mask::Mask;
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,5 +124,78 @@ fn sound(k: &Kernel, s: &Stmt) -> Result<(), &'static str> {
     };
     access(&s.target);
     s.value.accesses(&mut access);
-    problem.map_or(Ok(()), Err)
+    problem.map_or(Ok(()), Err)?;
+    Masks { tensors: &k.tensors, known: Vec::new() }.value(&s.value)?;
+    let (masks, value) = s.value.unmasked();
+    if s.reduce.is_some_and(ReduceOp::skips_outside) && !evaluated(value, masks) {
+        return Err("a reduction counts a coordinate at which a read falls outside of its tensor");
+    }
+    Ok(())
+}
+
+/// Whether reads that are evaluated in any case are known to be inside.
+fn evaluated(e: &Expr, known: &[Mask]) -> bool {
+    match e {
+        Expr::Const(_) | Expr::Read(_) | Expr::Where(..) => true,
+        Expr::Unary(_, a) | Expr::Powf(a, _) => evaluated(a, known),
+        Expr::Binary(_, a, b) => evaluated(a, known) && evaluated(b, known),
+        Expr::Masked(masks, a) => {
+            let inside = |m: &Mask| !matches!(m, Mask::Within(..)) || known.contains(m);
+            masks.iter().all(inside) && evaluated(a, known)
+        }
+    }
+}
+
+/// Looks for reads that no mask keeps inside.
+struct Masks<'a> {
+    tensors: &'a [Tensor],
+    /// What holds here.
+    known: Vec<&'a Mask>,
+}
+
+impl<'a> Masks<'a> {
+    fn value(&mut self, e: &'a Expr) -> Result<(), &'static str> {
+        match e {
+            Expr::Const(_) => Ok(()),
+            Expr::Read(a) => {
+                let holds = |(p, size): (&Position, usize)| {
+                    self.known.iter().any(|m| matches!(m, Mask::Within(q, n) if (p, size) == (q, *n)))
+                };
+                let inside = mask::guards(a, self.tensors).all(holds);
+                inside.then_some(()).ok_or("a read may fall outside of its tensor, and no mask says so")
+            }
+            Expr::Unary(_, a) | Expr::Powf(a, _) => self.value(a),
+            Expr::Binary(_, a, b) => self.value(a).and_then(|()| self.value(b)),
+            Expr::Where(c, a, b) => self.cond(c).and_then(|()| self.value(a)).and_then(|()| self.value(b)),
+            Expr::Masked(masks, a) => {
+                if masks.is_empty() {
+                    return Err("an empty list of masks");
+                }
+                masks.iter().try_for_each(|m| self.mask(m))?;
+                let before = self.known.len();
+                self.known.extend(masks);
+                let sound = self.value(a);
+                self.known.truncate(before);
+                sound
+            }
+        }
+    }
+    fn cond(&mut self, c: &'a Cond) -> Result<(), &'static str> {
+        match c {
+            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => Ok(()),
+            Cond::Value(_, a, b) => self.value(a).and_then(|()| self.value(b)),
+            Cond::And(a, b) | Cond::Or(a, b) => self.cond(a).and_then(|()| self.cond(b)),
+            Cond::Not(a) => self.cond(a),
+        }
+    }
+    /// What masks themselves read.
+    fn mask(&mut self, m: &'a Mask) -> Result<(), &'static str> {
+        let (c, a, b) = match m {
+            Mask::Within(..) => return Ok(()),
+            Mask::Either(a, b) => (None, a, b),
+            Mask::Taken(c, a, b) => (Some(c), a, b),
+        };
+        c.map_or(Ok(()), |c| self.cond(c))?;
+        a.iter().chain(b).try_for_each(|m| self.mask(m))
+    }
 }

@@ -18,6 +18,7 @@ fn stmt(s: &Stmt) -> u64 {
 fn value(e: &Expr) -> u64 {
     match e {
         Expr::Const(_) | Expr::Read(_) => 0,
+        Expr::Masked(_, a) => value(a),
         Expr::Unary(_, a) | Expr::Powf(a, _) => 1 + value(a),
         Expr::Binary(_, a, b) => 1 + value(a) + value(b),
         // One side runs: the dearer one is counted.

@@ -1,6 +1,7 @@
-//! The interpreter of the plain IR: takes a function and tensors in storage order, runs it in `f64` with the meaning of
-//! [`crate::index::eval`].
+//! The interpreter of the plain IR: takes a function and tensors in storage order, runs it in `f64`. What is absent its
+//! masks say; a read outside of a tensor that they let through is a bug of ours.
 
+use super::mask::Mask;
 use super::*;
 use crate::index::eval::Number;
 use std::collections::BTreeMap;
@@ -44,20 +45,21 @@ pub fn run_stmt(shapes: &[Tensor], s: &Stmt, turn: Option<(usize, usize)>, tenso
     }
     each(&vars, 0..s.free, &mut env, &mut |env| {
         let Some(at) = locate(&s.target, &shapes[s.target.tensor.0].shape, env) else { return };
+        let (masks, value) = s.value.unmasked();
         let v = match s.reduce {
-            None => frame.eval(&s.value, env).unwrap_or(0.0),
+            None => frame.eval(&s.value, env),
             Some(r) => {
                 let mut total = r.identity();
                 each(&vars, s.free..vars.len(), env, &mut |env| {
-                    let v = frame.eval(&s.value, env);
-                    if r.skips_outside() && frame.outside(&s.value, env) {
+                    if !frame.all(masks, env) {
                         return;
                     }
+                    let v = frame.eval(value, env);
                     total = match r {
-                        ReduceOp::Sum => total + v.unwrap_or(0.0),
-                        ReduceOp::Prod => total * v.unwrap_or(0.0),
-                        ReduceOp::Max => f64::binary(Binary::Max, total, v.unwrap_or(0.0)),
-                        ReduceOp::Min => f64::binary(Binary::Min, total, v.unwrap_or(0.0)),
+                        ReduceOp::Sum => total + v,
+                        ReduceOp::Prod => total * v,
+                        ReduceOp::Max => f64::binary(Binary::Max, total, v),
+                        ReduceOp::Min => f64::binary(Binary::Min, total, v),
                     };
                 });
                 total
@@ -84,11 +86,7 @@ fn each(vars: &[Var], range: std::ops::Range<usize>, env: &mut [i64], f: &mut im
 pub fn locate(a: &Access, shape: &[usize], env: &[i64]) -> Option<usize> {
     let mut at = 0;
     for (p, size) in a.positions.iter().zip(shape) {
-        let n = p.numerator.eval(env);
-        if n % p.divisor != 0 || !(0..*size as i64).contains(&(n / p.divisor)) {
-            return None;
-        }
-        at = at * size + (n / p.divisor) as usize;
+        at = at * size + p.at(*size, env)?;
     }
     Some(at)
 }
@@ -102,56 +100,39 @@ impl Frame<'_> {
     fn find(&self, a: &Access, env: &[i64]) -> Option<usize> {
         locate(a, &self.shapes[a.tensor.0].shape, env)
     }
-    fn eval(&self, e: &Expr, env: &[i64]) -> Option<f64> {
+    fn eval(&self, e: &Expr, env: &[i64]) -> f64 {
         match e {
-            Expr::Const(c) => Some(*c),
-            Expr::Read(a) => self.find(a, env).map(|at| self.tensors[&a.tensor][at]),
-            Expr::Unary(Unary::Neg, a) => self.eval(a, env).map(|a| -a),
-            Expr::Unary(f, a) => Some(f64::unary(*f, self.eval(a, env).unwrap_or(0.0))),
-            Expr::Powf(a, n) => Some(Number::powf(self.eval(a, env).unwrap_or(0.0), *n)),
-            Expr::Binary(f, a, b) => {
-                let (a, b) = (self.eval(a, env), self.eval(b, env));
-                match f {
-                    Binary::Mul => Some(a? * b?),
-                    Binary::Div => Some(a? / b.unwrap_or(0.0)),
-                    Binary::Add | Binary::Sub if a.is_none() && b.is_none() => None,
-                    f => Some(f64::binary(*f, a.unwrap_or(0.0), b.unwrap_or(0.0))),
+            Expr::Const(c) => *c,
+            Expr::Read(a) => self.tensors[&a.tensor][self.find(a, env).expect("masks keep reads inside")],
+            Expr::Unary(f, a) => f64::unary(*f, self.eval(a, env)),
+            Expr::Powf(a, n) => Number::powf(self.eval(a, env), *n),
+            Expr::Binary(f, a, b) => f64::binary(*f, self.eval(a, env), self.eval(b, env)),
+            Expr::Where(c, a, b) => self.eval(if self.test(c, env) { a } else { b }, env),
+            Expr::Masked(masks, a) => {
+                if self.all(masks, env) {
+                    self.eval(a, env)
+                } else {
+                    0.0
                 }
             }
-            Expr::Where(c, a, b) => self.eval(if self.test(c, env) { a } else { b }, env),
         }
     }
     fn test(&self, c: &Cond, env: &[i64]) -> bool {
         match c {
             Cond::Const(b) => *b,
             Cond::Index(op, a, b) => op.holds(&a.eval(env), &b.eval(env)),
-            Cond::Value(op, a, b) => op.holds(&self.eval(a, env).unwrap_or(0.0), &self.eval(b, env).unwrap_or(0.0)),
+            Cond::Value(op, a, b) => op.holds(&self.eval(a, env), &self.eval(b, env)),
             Cond::Inside(a) => self.find(a, env).is_some(),
             Cond::And(a, b) => self.test(a, env) && self.test(b, env),
             Cond::Or(a, b) => self.test(a, env) || self.test(b, env),
             Cond::Not(a) => !self.test(a, env),
         }
     }
-    /// Whether a read that the evaluation meets falls outside.
-    fn outside(&self, e: &Expr, env: &[i64]) -> bool {
-        match e {
-            Expr::Const(_) => false,
-            Expr::Read(a) => self.find(a, env).is_none(),
-            Expr::Unary(_, a) | Expr::Powf(a, _) => self.outside(a, env),
-            Expr::Binary(_, a, b) => self.outside(a, env) || self.outside(b, env),
-            Expr::Where(c, a, b) => {
-                self.outside_test(c, env) || self.outside(if self.test(c, env) { a } else { b }, env)
-            }
-        }
-    }
-    fn outside_test(&self, c: &Cond, env: &[i64]) -> bool {
-        match c {
-            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => false,
-            Cond::Value(_, a, b) => self.outside(a, env) || self.outside(b, env),
-            // The second side is met only where the first does not decide.
-            Cond::And(a, b) => self.outside_test(a, env) || (self.test(a, env) && self.outside_test(b, env)),
-            Cond::Or(a, b) => self.outside_test(a, env) || (!self.test(a, env) && self.outside_test(b, env)),
-            Cond::Not(a) => self.outside_test(a, env),
-        }
+    fn all(&self, masks: &[Mask], env: &[i64]) -> bool {
+        masks.iter().all(|m| match m {
+            Mask::Within(p, size) => p.at(*size, env).is_some(),
+            Mask::Either(a, b) => self.all(a, env) || self.all(b, env),
+            Mask::Taken(c, a, b) => self.all(if self.test(c, env) { a } else { b }, env),
+        })
     }
 }

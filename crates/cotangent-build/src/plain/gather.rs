@@ -256,7 +256,7 @@ fn replaced(
             .collect();
         Access { tensor: a.tensor, positions }
     };
-    let value = s.value.map(&access, &|l| l.substitute(replace));
+    let value = s.value.moved(&access, &|l| l.substitute(replace));
     let mut moved = access(&s.target);
     moved.positions[at] = Position::new(target, 1, tensors[s.target.tensor.0].shape[at], &extent);
     Stmt { target: moved, value, vars, ..s.clone() }

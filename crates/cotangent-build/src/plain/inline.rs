@@ -78,30 +78,9 @@ fn substituted(s: &Stmt, r: &Stmt, access: &Access, tensors: &[Tensor]) -> Optio
             along.map(|(p, size)| Position::new(linear(&p.numerator), p.divisor, *size, &|v| vars[v].extent)).collect();
         Access { tensor: a.tensor, positions }
     };
-    let value = with(&r.value.map(&moved, &linear), access.tensor, &s.value);
+    let value = r.value.moved(&moved, &linear).map(&mut |e| match e {
+        Expr::Read(a) if a.tensor == access.tensor => s.value.clone(),
+        e => e,
+    });
     Some(Stmt { target: moved(&r.target), free: vars.len(), value, vars, ..r.clone() })
-}
-
-/// An expression with another for every read of a tensor.
-fn with(e: &Expr, t: TensorId, value: &Expr) -> Expr {
-    let go = |e: &Expr| Box::new(with(e, t, value));
-    match e {
-        Expr::Read(a) if a.tensor == t => value.clone(),
-        Expr::Const(_) | Expr::Read(_) => e.clone(),
-        Expr::Unary(f, a) => Expr::Unary(*f, go(a)),
-        Expr::Powf(a, n) => Expr::Powf(go(a), *n),
-        Expr::Binary(f, a, b) => Expr::Binary(*f, go(a), go(b)),
-        Expr::Where(c, a, b) => Expr::Where(Box::new(with_in(c, t, value)), go(a), go(b)),
-    }
-}
-
-fn with_in(c: &Cond, t: TensorId, value: &Expr) -> Cond {
-    let go = |c: &Cond| Box::new(with_in(c, t, value));
-    match c {
-        Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => c.clone(),
-        Cond::Value(op, a, b) => Cond::Value(*op, with(a, t, value), with(b, t, value)),
-        Cond::And(a, b) => Cond::And(go(a), go(b)),
-        Cond::Or(a, b) => Cond::Or(go(a), go(b)),
-        Cond::Not(a) => Cond::Not(go(a)),
-    }
 }

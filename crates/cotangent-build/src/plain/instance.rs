@@ -368,7 +368,7 @@ fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
     for s in op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts) {
         let mut see = |a: &Affine| atoms.extend(a.divisor.atoms().filter(|_| single(&a.divisor)));
         s.index.iter().for_each(&mut see);
-        s.value.visit_affines(&mut see);
+        s.value.positions(&mut see);
     }
     let param = |atom| if let index::Atom::Param(p) = atom { Some(p) } else { None };
     atoms.into_iter().filter_map(param).collect()

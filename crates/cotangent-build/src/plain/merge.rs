@@ -56,11 +56,9 @@ fn add(a: &Expr, b: Expr) -> Expr {
 }
 
 fn nodes(e: &Expr) -> usize {
-    match e {
-        Expr::Const(_) | Expr::Read(_) => 1,
-        Expr::Unary(_, a) | Expr::Powf(a, _) => 1 + nodes(a),
-        Expr::Binary(_, a, b) | Expr::Where(_, a, b) => 1 + nodes(a) + nodes(b),
-    }
+    let mut count = 1;
+    e.operands(&mut |e| count += nodes(e));
+    count
 }
 
 fn is_zero(e: &Expr) -> bool {

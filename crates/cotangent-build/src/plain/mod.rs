@@ -2,8 +2,8 @@
 //! whose every extent, stride and offset is a number.
 //!
 //! Holds after it: tensors are laid out in storage order; every access position is an affine map with numeric
-//! coefficients; each position is proven in bounds or says which guards it needs; no loop has the extent 1; what starts
-//! at zero is filled or wholly written first.
+//! coefficients; each position is proven in bounds or says which guards it needs, and what is read under guards stands
+//! under masks ([`mask`]); no loop has the extent 1; what starts at zero is filled or wholly written first.
 
 pub mod check;
 pub mod cost;
@@ -11,6 +11,7 @@ pub mod eval;
 pub mod gather;
 mod inline;
 mod instance;
+pub mod mask;
 pub mod merge;
 mod number;
 pub mod passes;
@@ -18,6 +19,7 @@ pub mod print;
 pub mod signature;
 pub mod specialise;
 mod turns;
+pub mod walk;
 mod written;
 
 pub use instance::bind;
@@ -240,6 +242,9 @@ pub enum Expr {
     Binary(Binary, Box<Expr>, Box<Expr>),
     Powf(Box<Expr>, f64),
     Where(Box<Cond>, Box<Expr>, Box<Expr>),
+    /// The value where all masks hold. Elsewhere it is not evaluated: a reduction whose whole value it is passes over the
+    /// coordinate, anything else sees the number 0.
+    Masked(Vec<mask::Mask>, Box<Expr>),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -322,6 +327,12 @@ impl Position {
         let guard = Guard { low: lo < 0, high: hi > (size as i64 - 1) * divisor, exact: divisor > 1 };
         Position { numerator, divisor, guard }
     }
+    /// The coordinate in a dimension of so many elements, `None` outside.
+    pub fn at(&self, size: usize, env: &[i64]) -> Option<usize> {
+        let n = self.numerator.eval(env);
+        let inside = n % self.divisor == 0 && (0..size as i64).contains(&(n / self.divisor));
+        inside.then_some((n / self.divisor) as usize)
+    }
     /// `Some(v)` when it is the variable itself.
     pub fn as_var(&self) -> Option<usize> {
         if self.divisor == 1 { self.numerator.as_var() } else { None }
@@ -343,62 +354,12 @@ impl Access {
 }
 
 impl Expr {
-    /// Every access, conditions included.
-    pub fn accesses<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
-        match self {
-            Expr::Const(_) => {}
-            Expr::Read(a) => f(a),
-            Expr::Unary(_, a) | Expr::Powf(a, _) => a.accesses(f),
-            Expr::Binary(_, a, b) => {
-                a.accesses(f);
-                b.accesses(f);
-            }
-            Expr::Where(c, a, b) => {
-                c.accesses(f);
-                a.accesses(f);
-                b.accesses(f);
-            }
-        }
-    }
-    /// Every element read, in conditions too; `inside` asks for the place of an element, not for its value.
-    pub fn reads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
-        match self {
-            Expr::Const(_) => {}
-            Expr::Read(a) => f(a),
-            Expr::Unary(_, a) | Expr::Powf(a, _) => a.reads(f),
-            Expr::Binary(_, a, b) => {
-                a.reads(f);
-                b.reads(f);
-            }
-            Expr::Where(c, a, b) => {
-                c.values(&mut |e| e.reads(f));
-                a.reads(f);
-                b.reads(f);
-            }
-        }
-    }
     /// One of two values, decided where the condition is.
     pub fn choose(c: Cond, a: Expr, b: Expr) -> Expr {
         match c {
             Cond::Const(true) => a,
             Cond::Const(false) => b,
             c => Expr::Where(Box::new(c), Box::new(a), Box::new(b)),
-        }
-    }
-    /// Every variable numbered anew, of the same extent as before.
-    pub fn renamed(&self, number: &impl Fn(usize) -> usize) -> Expr {
-        self.map(&|a| a.renamed(number), &|l| l.renamed(number))
-    }
-    /// Rebuilt with every access and every linear map of a condition changed.
-    pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Expr {
-        let go = |e: &Expr| Box::new(e.map(access, linear));
-        match self {
-            Expr::Const(c) => Expr::Const(*c),
-            Expr::Read(a) => Expr::Read(access(a)),
-            Expr::Unary(f, a) => Expr::Unary(*f, go(a)),
-            Expr::Binary(f, a, b) => Expr::Binary(*f, go(a), go(b)),
-            Expr::Powf(a, n) => Expr::Powf(go(a), *n),
-            Expr::Where(c, a, b) => Expr::Where(Box::new(c.map(access, linear)), go(a), go(b)),
         }
     }
 }
@@ -441,48 +402,6 @@ impl Cond {
         match self {
             Cond::Const(b) => Cond::Const(!b),
             c => Cond::Not(Box::new(c)),
-        }
-    }
-    pub fn accesses<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
-        match self {
-            Cond::Const(_) | Cond::Index(..) => {}
-            Cond::Inside(a) => f(a),
-            Cond::Value(_, a, b) => {
-                a.accesses(f);
-                b.accesses(f);
-            }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                a.accesses(f);
-                b.accesses(f);
-            }
-            Cond::Not(a) => a.accesses(f),
-        }
-    }
-    pub fn map(&self, access: &impl Fn(&Access) -> Access, linear: &impl Fn(&Linear) -> Linear) -> Cond {
-        let go = |c: &Cond| Box::new(c.map(access, linear));
-        match self {
-            Cond::Const(b) => Cond::Const(*b),
-            Cond::Index(op, a, b) => Cond::Index(*op, linear(a), linear(b)),
-            Cond::Value(op, a, b) => Cond::Value(*op, a.map(access, linear), b.map(access, linear)),
-            Cond::Inside(a) => Cond::Inside(access(a)),
-            Cond::And(a, b) => Cond::And(go(a), go(b)),
-            Cond::Or(a, b) => Cond::Or(go(a), go(b)),
-            Cond::Not(a) => Cond::Not(go(a)),
-        }
-    }
-    /// Every value compared.
-    fn values<'a>(&'a self, f: &mut dyn FnMut(&'a Expr)) {
-        match self {
-            Cond::Value(_, a, b) => {
-                f(a);
-                f(b);
-            }
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                a.values(f);
-                b.values(f);
-            }
-            Cond::Not(a) => a.values(f),
-            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => {}
         }
     }
 }

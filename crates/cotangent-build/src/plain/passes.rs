@@ -12,7 +12,7 @@ pub struct Pass {
 }
 
 /// Every pass, in the order in which they run.
-pub const PASSES: [Pass; 8] = [
+pub const PASSES: [Pass; 9] = [
     // before this: statements one by one, as the op says them; recurrences whole, over their coordinates
     Pass { name: "merge", run: merged },
     // after this: no two statements that follow each other add to one derivative in loops that match
@@ -30,6 +30,8 @@ pub const PASSES: [Pass; 8] = [
     // after this: every step writes what a result needs
     Pass { name: "inline", run: inlined },
     // after this: no elementwise statement writes by digits of positions what one other elementwise statement reads
+    Pass { name: "mask", run: masked },
+    // after this: what may be absent stands under masks, which say where it is present
 ];
 
 impl Pass {
@@ -332,4 +334,12 @@ fn needed(steps: Vec<Step>, results: &[TensorId]) -> Vec<Step> {
 fn inlined(d: &mut Draft) {
     let (locals, tensors) = (d.locals.clone(), d.tensors);
     d.rewrite(|steps| inline::inline(steps, &locals, tensors));
+}
+
+fn masked(d: &mut Draft) {
+    let tensors = d.tensors;
+    d.rewrite(|mut steps| {
+        steps.iter_mut().flat_map(Step::stmts_mut).for_each(|s| *s = mask::masked(s, tensors));
+        steps
+    });
 }

@@ -1,6 +1,7 @@
 //! The text of the plain IR: takes a kernel, gives one line a statement, loops in brackets, guarded positions marked
-//! `?`.
+//! `?`, what stands under masks as `masked(i - 1 in 0..4, x[i - 1?])`.
 
+use super::mask::Mask;
 use super::*;
 use crate::formula::{Formula, Op};
 use std::fmt::Write;
@@ -41,7 +42,15 @@ pub fn kernel(k: &Kernel) -> String {
 
 /// One statement.
 pub fn stmt(tensors: &[Tensor], s: &Stmt) -> String {
-    let p = Printer { tensors, vars: &s.vars };
+    printed(&Printer { tensors, vars: &s.vars, masks: true }, s)
+}
+
+/// One statement without its masks, for readers of generated code: what is marked `?` is absent where it is outside.
+pub fn brief(tensors: &[Tensor], s: &Stmt) -> String {
+    printed(&Printer { tensors, vars: &s.vars, masks: false }, s)
+}
+
+fn printed(p: &Printer, s: &Stmt) -> String {
     let loops = |vars: &[Var]| vars.iter().map(|v| format!("{}:{}", v.name, v.extent)).collect::<Vec<_>>().join(" ");
     let value = p.expr(&s.value);
     let value = match s.reduce {
@@ -55,6 +64,7 @@ pub fn stmt(tensors: &[Tensor], s: &Stmt) -> String {
 struct Printer<'a> {
     tensors: &'a [Tensor],
     vars: &'a [Var],
+    masks: bool,
 }
 
 impl Printer<'_> {
@@ -78,6 +88,23 @@ impl Printer<'_> {
             Expr::Binary(f, a, b) => binary(*f, self.expr(a), self.expr(b)),
             Expr::Powf(a, n) => power(self.expr(a), *n),
             Expr::Where(c, a, b) => Formula::call("where", [self.cond(c), self.expr(a), self.expr(b)]),
+            Expr::Masked(_, a) if !self.masks => self.expr(a),
+            Expr::Masked(masks, a) => Formula::call("masked", [self.masks(masks), self.expr(a)]),
+        }
+    }
+
+    fn masks(&self, all: &[Mask]) -> Formula {
+        let all = all.iter().map(|m| self.mask(m));
+        all.reduce(|a, b| a.binary(Op::And, b)).unwrap_or_else(|| Formula::atom(true))
+    }
+
+    fn mask(&self, m: &Mask) -> Formula {
+        match m {
+            Mask::Within(p, size) => {
+                divided(self.linear(&p.numerator), p.divisor).binary(Op::In, Formula::Atom(format!("0..{size}")))
+            }
+            Mask::Either(a, b) => self.masks(a).binary(Op::Or, self.masks(b)).bracketed(),
+            Mask::Taken(c, a, b) => Formula::call("where", [self.cond(c), self.masks(a), self.masks(b)]),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Holds after it: the turns of a segment count upwards from zero; the segments follow each other as the recurrence
 //! runs.
 
+use super::walk::PartMut;
 use super::*;
 use std::collections::BTreeSet;
 
@@ -116,35 +117,11 @@ fn boundaries(s: &Stmt, v: usize, tensors: &[Tensor], cuts: &mut BTreeSet<i64>) 
 
 /// Every pair of coordinates that are compared.
 fn comparisons(e: &Expr, f: &mut dyn FnMut(&Linear, &Linear)) {
-    match e {
-        Expr::Const(_) | Expr::Read(_) => {}
-        Expr::Unary(_, a) | Expr::Powf(a, _) => comparisons(a, f),
-        Expr::Binary(_, a, b) => {
-            comparisons(a, f);
-            comparisons(b, f);
+    e.conds(&mut |c| {
+        if let Cond::Index(_, a, b) = c {
+            f(a, b);
         }
-        Expr::Where(c, a, b) => {
-            in_condition(c, f);
-            comparisons(a, f);
-            comparisons(b, f);
-        }
-    }
-}
-
-fn in_condition(c: &Cond, f: &mut dyn FnMut(&Linear, &Linear)) {
-    match c {
-        Cond::Const(_) | Cond::Inside(_) => {}
-        Cond::Index(_, a, b) => f(a, b),
-        Cond::Value(_, a, b) => {
-            comparisons(a, f);
-            comparisons(b, f);
-        }
-        Cond::And(a, b) | Cond::Or(a, b) => {
-            in_condition(a, f);
-            in_condition(b, f);
-        }
-        Cond::Not(a) => in_condition(a, f),
-    }
+    });
 }
 
 /// A statement where `v` takes `count` coordinates from `from` on, in the order of the turns.
@@ -186,31 +163,30 @@ impl<F: Fn(usize) -> Linear> Over<'_, F> {
         Access { tensor: a.tensor, positions: a.positions.iter().zip(shape).map(moved).collect() }
     }
     fn expr(&self, e: &Expr) -> Expr {
-        let go = |e: &Expr| Box::new(self.expr(e));
-        match e {
-            Expr::Const(c) => Expr::Const(*c),
-            Expr::Read(a) => Expr::Read(self.access(a)),
-            Expr::Unary(f, a) => Expr::Unary(*f, go(a)),
-            Expr::Binary(f, a, b) => Expr::Binary(*f, go(a), go(b)),
-            Expr::Powf(a, n) => Expr::Powf(go(a), *n),
-            Expr::Where(c, a, b) => Expr::choose(self.cond(c), self.expr(a), self.expr(b)),
-        }
+        let mut e = e.clone();
+        e.change(&mut |part| match part {
+            PartMut::Access(a) => *a = self.access(a),
+            PartMut::Linear(l) => *l = l.substitute(self.replace),
+            PartMut::Cond(c) => *c = self.decided(c.take()),
+            PartMut::Mask(_) => unreachable!("values are masked when they stand"),
+            PartMut::Expr(e) => {
+                *e = match e.take() {
+                    Expr::Where(c, a, b) => Expr::choose(*c, *a, *b),
+                    e => e,
+                }
+            }
+        });
+        e
     }
-    fn cond(&self, c: &Cond) -> Cond {
+    /// A condition whose parts stand over the other variables, decided where their ranges decide it.
+    fn decided(&self, c: Cond) -> Cond {
         match c {
-            Cond::Const(b) => Cond::Const(*b),
-            Cond::Index(op, a, b) => {
-                let moved = |l: &Linear| l.substitute(self.replace);
-                Cond::compare(*op, moved(a), moved(b), &|w| self.vars[w].extent)
-            }
-            Cond::Value(op, a, b) => Cond::Value(*op, self.expr(a), self.expr(b)),
-            Cond::Inside(a) => {
-                let access = self.access(a);
-                if access.guarded() { Cond::Inside(access) } else { Cond::Const(true) }
-            }
-            Cond::And(a, b) => self.cond(a).and(self.cond(b)),
-            Cond::Or(a, b) => self.cond(a).or(self.cond(b)),
-            Cond::Not(a) => self.cond(a).negated(),
+            Cond::Index(op, a, b) => Cond::compare(op, a, b, &|w| self.vars[w].extent),
+            Cond::Inside(a) if !a.guarded() => Cond::Const(true),
+            Cond::And(a, b) => a.and(*b),
+            Cond::Or(a, b) => a.or(*b),
+            Cond::Not(a) => a.negated(),
+            c @ (Cond::Const(_) | Cond::Value(..) | Cond::Inside(_)) => c,
         }
     }
 }

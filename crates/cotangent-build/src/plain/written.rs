@@ -37,7 +37,7 @@ fn stmts(f: &Function) -> impl Iterator<Item = &Stmt> {
 /// A statement without the names of its variables, its tensors by other numbers.
 fn text(s: &Stmt, number: &impl Fn(TensorId) -> TensorId) -> String {
     let renamed = |a: &Access| Access { tensor: number(a.tensor), ..a.clone() };
-    let value = s.value.map(&renamed, &Clone::clone);
+    let value = s.value.moved(&renamed, &Clone::clone);
     let extents: Vec<usize> = s.vars.iter().map(|v| v.extent).collect();
     format!("{extents:?} {} {:?} {} {:?} {value:?}", s.free, s.reduce, s.accumulate, renamed(&s.target))
 }
@@ -59,6 +59,7 @@ fn anonymous(s: &Stmt, tensors: &[Tensor]) -> String {
 fn symbols(e: &Expr) -> u64 {
     match e {
         Expr::Const(_) | Expr::Read(_) => 1,
+        Expr::Masked(_, a) => symbols(a),
         Expr::Unary(_, a) | Expr::Powf(a, _) => 1 + symbols(a),
         Expr::Binary(_, a, b) => 1 + symbols(a) + symbols(b),
         Expr::Where(c, a, b) => 1 + tests(c) + symbols(a) + symbols(b),

@@ -116,7 +116,7 @@ impl Batch {
             let all_bound = pairs.iter().all(|(own, _)| bound.contains(own));
             let rename = |v: VarId| if all_bound { kept(v) } else { same(v) };
             if all_bound || pairs.iter().all(|(own, _)| !bound.contains(own)) {
-                value = rest.map(&|a| a.rename(&rename), &mut |e| e);
+                value = rest.moved(&|a| a.rename(&rename));
                 index = index.iter().map(|a| a.rename(&rename)).collect();
                 bound.retain(|v| !pairs.iter().any(|(own, _)| own == v));
             }

@@ -6,7 +6,7 @@
 use crate::derive;
 use crate::index::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::{Add, Div, Mul, Neg, Range, Sub};
+use std::ops::Range;
 
 /// What the results need, made small.
 pub(super) fn optimise(op: &mut Op, stmts: &[Stmt], results: &[TensorId]) -> Vec<Stmt> {
@@ -26,15 +26,7 @@ pub(super) fn optimise(op: &mut Op, stmts: &[Stmt], results: &[TensorId]) -> Vec
 
 /// The statement with expressions replaced, innermost first, and what zeros and ones leave of the value.
 pub(super) fn with_value(s: &Stmt, f: &impl Fn(&Expr) -> Option<Expr>) -> Stmt {
-    let value = s.value.map(&Affine::clone, &mut |e| match f(&e).unwrap_or(e) {
-        Expr::Unary(Unary::Neg, a) => a.neg(),
-        Expr::Binary(Binary::Add, a, b) => a.add(*b),
-        Expr::Binary(Binary::Sub, a, b) => a.sub(*b),
-        Expr::Binary(Binary::Mul, a, b) => a.mul(*b),
-        Expr::Binary(Binary::Div, a, b) => a.div(*b),
-        Expr::Where(_, a, b) if a == b => *a,
-        e => e,
-    });
+    let value = s.value.map(&mut |e| f(&e).unwrap_or(e).settled());
     // A reduction of zeros is still one: its loops cost nothing that `live` does not find.
     Stmt { value, ..s.clone() }
 }
@@ -102,20 +94,13 @@ fn between(writers: &BTreeMap<TensorId, Vec<usize>>, t: TensorId, range: Range<u
 
 /// Conditions on the bounds of a tensor, asked of another of the same axes.
 fn inside_of(e: &Expr, renamed: &BTreeMap<TensorId, TensorId>) -> Expr {
-    fn cond(c: &Cond, renamed: &BTreeMap<TensorId, TensorId>) -> Cond {
-        let go = |c: &Cond| Box::new(cond(c, renamed));
-        match c {
-            Cond::Inside(t, index) => Cond::Inside(renamed.get(t).copied().unwrap_or(*t), index.clone()),
-            Cond::And(a, b) => Cond::And(go(a), go(b)),
-            Cond::Or(a, b) => Cond::Or(go(a), go(b)),
-            Cond::Not(a) => Cond::Not(go(a)),
-            c => c.clone(),
+    let mut e = e.clone();
+    e.change(&mut |part| {
+        if let walk::PartMut::Cond(Cond::Inside(t, _)) = part {
+            *t = renamed.get(t).copied().unwrap_or(*t);
         }
-    }
-    e.map(&Affine::clone, &mut |e| match e {
-        Expr::Where(c, a, b) => Expr::Where(Box::new(cond(&c, renamed)), a, b),
-        e => e,
-    })
+    });
+    e
 }
 
 /// Values of more nodes than this are not put into others: who reads the output, and who compiles it, goes in as deep as they are.
@@ -185,7 +170,7 @@ fn inlined(op: &Op, all: &mut Vec<Stmt>, results: &BTreeSet<TensorId>) {
                             .expect("the variables of a step without a sum are its indices");
                         index[place].as_var().expect("checked above")
                     };
-                    Some(s.value.map(&|a| a.rename(&at), &mut |e| e))
+                    Some(s.value.moved(&|a| a.rename(&at)))
                 }
                 _ => None,
             };
@@ -219,23 +204,8 @@ fn within(op: &Op, s: &Stmt) -> bool {
 
 /// The tensors whose bounds conditions of a statement ask for.
 fn asked(s: &Stmt) -> BTreeSet<TensorId> {
-    fn cond(c: &Cond, found: &mut BTreeSet<TensorId>) {
-        match c {
-            Cond::Inside(t, _) => _ = found.insert(*t),
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                cond(a, found);
-                cond(b, found);
-            }
-            Cond::Not(a) => cond(a, found),
-            Cond::Index(..) | Cond::Value(..) => {}
-        }
-    }
     let mut found = BTreeSet::new();
-    s.value.visit(&mut |e| {
-        if let Expr::Where(c, ..) = e {
-            cond(c, &mut found);
-        }
-    });
+    s.value.insides(&mut |t| _ = found.insert(t));
     found
 }
 

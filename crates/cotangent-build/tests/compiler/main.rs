@@ -18,6 +18,7 @@ mod names;
 mod order;
 mod panics;
 mod passes;
+mod presence;
 mod programs;
 mod random;
 mod recurrences;

@@ -66,7 +66,14 @@ forward:
 instances: [{name: n, S: 4, W: 2}]
 ";
 
-const CASES: [Case; 8] = [
+const BESIDE: &str = "inputs: {x: [I], w: [I]}
+outputs: {y: [I]}
+forward:
+  - y[i] = x[i - 1] * w[i] + exp(x[i + 1])
+instances: [{name: n, I: 4}]
+";
+
+const CASES: [Case; 9] = [
     Case {
         pass: "merge",
         spec: PRODUCT,
@@ -127,6 +134,13 @@ const CASES: [Case; 8] = [
             "[s:4] x_bar[s] = where(x[s] <= 0.0, 0.0, b_bar[s])",
         ],
         after: &["[p:2 w:2] x_bar[2*p + w] = where(x[2*p + w] <= 0.0, 0.0, where(b[2*p + w] == t[p], t2_t[p], 0.0))"],
+    },
+    Case {
+        pass: "mask",
+        spec: BESIDE,
+        function: "forward",
+        before: &["[i:4] y[i] = (x[i - 1?] * w[i] + exp(x[i + 1?]))"],
+        after: &["[i:4] y[i] = (masked(i - 1 in 0..4, x[i - 1?] * w[i]) + exp(masked(i + 1 in 0..4, x[i + 1?])))"],
     },
 ];
 

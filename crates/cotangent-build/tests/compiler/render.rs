@@ -209,7 +209,7 @@ fn a_wrong_command_line_is_told_so() {
         (
             &["show", "ops", "--stage", "plain", "--after", "fuse"],
             "error: no pass `fuse`: the passes are merge, split, gather, initialise, segment, gather-recurrences, \
-             prune, inline\n",
+             prune, inline, mask\n",
         ),
     ] {
         let (code, out, error) = cotangent(&folder, arguments);

@@ -717,11 +717,7 @@ impl Resolver<'_> {
     ) -> Option<Stmt> {
         let mut needed = vec![s.target];
         s.value.reads(&mut |t, _| needed.push(t));
-        s.value.visit(&mut |e| {
-            if let Expr::Where(c, ..) = e {
-                c.insides(&mut |t| needed.push(t));
-            }
-        });
+        s.value.insides(&mut |t| needed.push(t));
         needed.into_iter().for_each(|t| self.local_place(callee, b, places, t, span));
         let mut vars: Vec<Var> = Vec::new();
         let mut fresh = |op: &Op, axis: AxisId| {

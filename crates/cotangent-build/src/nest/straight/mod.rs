@@ -159,6 +159,7 @@ fn in_loops(kernel: &Kernel, f: &Function) -> (u64, f64) {
 fn weight(e: &Expr) -> u64 {
     match e {
         Expr::Const(_) | Expr::Read(_) => 0,
+        Expr::Masked(_, a) => weight(a),
         Expr::Unary(f, a) => cost_of(*f) + weight(a),
         Expr::Powf(a, n) => weight(a) + if n.fract() == 0.0 { 1 } else { FUNCTION },
         Expr::Binary(f, a, b) => weight(a) + weight(b) + cost_of_two(*f),

@@ -1,8 +1,9 @@
 //! Unrolling: takes the statements of a function, gives the value of each element that they write, every loop run here.
 //!
-//! Holds after it: guards and conditions on coordinates are decided; what is absent stands in no value.
+//! Holds after it: masks and conditions on coordinates are decided; what is absent stands in no value.
 
 use super::*;
+use crate::plain::mask::Mask;
 
 impl Graph<'_> {
     /// A statement, for each of its coordinates.
@@ -15,7 +16,7 @@ impl Graph<'_> {
                     None => self.expr(&s.value, &env)?,
                     Some(r) => self.reduce(s, r, &mut env)?,
                 };
-                written.push((at, v.unwrap_or_else(|| self.constant(0.0))));
+                written.push((at, v));
             }
             if !turn(&s.vars, 0..s.free, &mut env) {
                 break;
@@ -37,88 +38,89 @@ impl Graph<'_> {
     }
 
     /// The value of a reduction, in the order of its loops.
-    fn reduce(&mut self, s: &Stmt, r: ReduceOp, env: &mut [i64]) -> Result<Option<Id>, Unfit> {
+    fn reduce(&mut self, s: &Stmt, r: ReduceOp, env: &mut [i64]) -> Result<Id, Unfit> {
+        let (masks, value) = s.value.unmasked();
         let mut total: Option<Id> = None;
         env[s.free..].fill(0);
         loop {
-            let skipped = r.skips_outside() && self.outside(&s.value, env)?;
-            if !skipped {
-                let v = self.expr(&s.value, env)?;
-                total = match (r, total, v) {
-                    (ReduceOp::Sum, total, None) => total,
-                    (_, None, v) => Some(v.unwrap_or_else(|| self.constant(0.0))),
-                    (ReduceOp::Sum, Some(a), Some(v)) => Some(self.add(a, v)),
-                    (r, Some(a), v) => {
-                        let v = v.unwrap_or_else(|| self.constant(0.0));
-                        Some(match r {
-                            ReduceOp::Max => self.binary(Binary::Max, a, v),
-                            ReduceOp::Min => self.binary(Binary::Min, a, v),
-                            _ => self.mul(a, v),
-                        })
-                    }
-                };
+            if self.all(masks, env)? {
+                let v = self.expr(value, env)?;
+                total = Some(match (r, total) {
+                    (_, None) => v,
+                    (ReduceOp::Sum, Some(a)) => self.add(a, v),
+                    (ReduceOp::Max, Some(a)) => self.binary(Binary::Max, a, v),
+                    (ReduceOp::Min, Some(a)) => self.binary(Binary::Min, a, v),
+                    (ReduceOp::Prod, Some(a)) => self.mul(a, v),
+                });
             }
             if !turn(&s.vars, s.free..s.vars.len(), env) {
                 break;
             }
         }
         env[s.free..].fill(0);
-        Ok(Some(total.unwrap_or_else(|| self.constant(r.identity()))))
+        Ok(total.unwrap_or_else(|| self.constant(r.identity())))
     }
 
-    /// A value; `None` where it is absent.
-    fn expr(&mut self, e: &Expr, env: &[i64]) -> Result<Option<Id>, Unfit> {
+    fn expr(&mut self, e: &Expr, env: &[i64]) -> Result<Id, Unfit> {
         Ok(match e {
-            Expr::Const(c) => Some(self.constant(*c)),
-            Expr::Read(a) => match locate(a, &self.kernel.tensor(a.tensor).shape, env) {
-                None => None,
-                Some(at) => Some(match self.cells.get(&a.tensor) {
+            Expr::Const(c) => self.constant(*c),
+            Expr::Read(a) => {
+                let at = locate(a, &self.kernel.tensor(a.tensor).shape, env).expect("masks keep reads inside");
+                match self.cells.get(&a.tensor).map(|cells| cells[at]) {
                     None => self.intern(Op::Load(a.tensor, at)),
-                    Some(cells) => match cells[at] {
-                        Cell::Set(v) => v,
-                        Cell::Unset | Cell::Added(_) => return Err(Unfit),
-                    },
-                }),
-            },
-            Expr::Unary(Unary::Neg, a) => self.expr(a, env)?.map(|a| self.neg(a)),
+                    Some(Cell::Set(v)) => v,
+                    Some(Cell::Unset | Cell::Added(_)) => return Err(Unfit),
+                }
+            }
             Expr::Unary(f, a) => {
-                let a = self.number(a, env)?;
-                Some(self.unary(*f, a))
+                let a = self.expr(a, env)?;
+                self.unary(*f, a)
             }
             Expr::Powf(a, n) => {
-                let a = self.number(a, env)?;
-                Some(self.powf(a, *n))
+                let a = self.expr(a, env)?;
+                self.powf(a, *n)
             }
             Expr::Binary(f, a, b) => {
                 let (a, b) = (self.expr(a, env)?, self.expr(b, env)?);
-                match (f, a, b) {
-                    (Binary::Mul, a, b) => match (a, b) {
-                        (Some(a), Some(b)) => Some(self.mul(a, b)),
-                        _ => None,
-                    },
-                    (Binary::Div, None, _) | (Binary::Add | Binary::Sub, None, None) => None,
-                    (f, a, b) => {
-                        let zero = self.constant(0.0);
-                        Some(self.binary(*f, a.unwrap_or(zero), b.unwrap_or(zero)))
-                    }
-                }
+                self.binary(*f, a, b)
             }
             Expr::Where(c, a, b) => match self.cond(c, env)? {
-                Decided::Known(true) => self.expr(a, env)?,
-                Decided::Known(false) => self.expr(b, env)?,
-                Decided::Asked(t) => match (self.expr(a, env)?, self.expr(b, env)?) {
-                    (Some(a), Some(b)) => Some(self.select(t, a, b)),
-                    (None, None) => None,
-                    // Whether it is present is known at run time only.
-                    _ => return Err(Unfit),
-                },
+                Decided::Known(taken) => self.expr(if taken { a } else { b }, env)?,
+                Decided::Asked(t) => {
+                    let (a, b) = (self.expr(a, env)?, self.expr(b, env)?);
+                    self.select(t, a, b)
+                }
             },
+            Expr::Masked(masks, a) => {
+                if self.all(masks, env)? {
+                    self.expr(a, env)?
+                } else {
+                    self.constant(0.0)
+                }
+            }
         })
     }
 
-    /// A value that counts as zero where it is absent.
-    fn number(&mut self, e: &Expr, env: &[i64]) -> Result<Id, Unfit> {
-        Ok(self.expr(e, env)?.unwrap_or_else(|| self.constant(0.0)))
+    /// Whether masks hold, here.
+    fn all(&mut self, masks: &[Mask], env: &[i64]) -> Result<bool, Unfit> {
+        for m in masks {
+            let holds = match m {
+                Mask::Within(p, size) => p.at(*size, env).is_some(),
+                Mask::Either(a, b) => self.all(a, env)? || self.all(b, env)?,
+                Mask::Taken(c, a, b) => match self.cond(c, env)? {
+                    Decided::Known(taken) => self.all(if taken { a } else { b }, env)?,
+                    Decided::Asked(_) => match (self.all(a, env)?, self.all(b, env)?) {
+                        (a, b) if a == b => a,
+                        // Whether it is present is known at run time only.
+                        _ => return Err(Unfit),
+                    },
+                },
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn cond(&mut self, c: &Cond, env: &[i64]) -> Result<Decided, Unfit> {
@@ -128,7 +130,7 @@ impl Graph<'_> {
             Cond::Index(op, a, b) => Known(op.holds(&a.eval(env), &b.eval(env))),
             Cond::Inside(a) => Known(locate(a, &self.kernel.tensor(a.tensor).shape, env).is_some()),
             Cond::Value(op, a, b) => {
-                let (a, b) = (self.number(a, env)?, self.number(b, env)?);
+                let (a, b) = (self.expr(a, env)?, self.expr(b, env)?);
                 match (self.known(a), self.known(b)) {
                     (Some(a), Some(b)) => Known(op.holds(&a, &b)),
                     _ => Open(self.ask(Asked::Compare(*op, a, b))),
@@ -156,44 +158,6 @@ impl Graph<'_> {
                 Known(b) => Known(!b),
                 Open(a) => Open(self.ask(Asked::Not(a))),
             },
-        })
-    }
-
-    /// Whether a read that the evaluation meets falls outside.
-    fn outside(&mut self, e: &Expr, env: &[i64]) -> Result<bool, Unfit> {
-        Ok(match e {
-            Expr::Const(_) => false,
-            Expr::Read(a) => locate(a, &self.kernel.tensor(a.tensor).shape, env).is_none(),
-            Expr::Unary(_, a) | Expr::Powf(a, _) => self.outside(a, env)?,
-            Expr::Binary(_, a, b) => self.outside(a, env)? || self.outside(b, env)?,
-            Expr::Where(c, a, b) => {
-                self.outside_test(c, env)? || {
-                    match self.cond(c, env)? {
-                        Decided::Known(taken) => self.outside(if taken { a } else { b }, env)?,
-                        Decided::Asked(_) => match (self.outside(a, env)?, self.outside(b, env)?) {
-                            (a, b) if a == b => a,
-                            _ => return Err(Unfit),
-                        },
-                    }
-                }
-            }
-        })
-    }
-
-    fn outside_test(&mut self, c: &Cond, env: &[i64]) -> Result<bool, Unfit> {
-        Ok(match c {
-            Cond::Const(_) | Cond::Index(..) | Cond::Inside(_) => false,
-            Cond::Value(_, a, b) => self.outside(a, env)? || self.outside(b, env)?,
-            // The second side is met only where the first does not decide.
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                self.outside_test(a, env)?
-                    || match self.cond(a, env)? {
-                        Decided::Known(holds) => holds == matches!(c, Cond::And(..)) && self.outside_test(b, env)?,
-                        Decided::Asked(_) if self.outside_test(b, env)? => return Err(Unfit),
-                        Decided::Asked(_) => false,
-                    }
-            }
-            Cond::Not(a) => self.outside_test(a, env)?,
         })
     }
 }

@@ -113,7 +113,7 @@ impl Graph<'_> {
         for step in &f.steps {
             let node = match step {
                 Step::Fill(t) => Node::Comment(format!("{} = 0", self.kernel.tensor(*t).name), None),
-                Step::Stmt(s) => Node::Comment(plain::print::stmt(&self.kernel.tensors, s), Some(s.span)),
+                Step::Stmt(s) => Node::Comment(plain::print::brief(&self.kernel.tensors, s), Some(s.span)),
                 Step::Scan(_) => unreachable!("a function with a recurrence has no graph"),
             };
             w.nest.body.push(node);

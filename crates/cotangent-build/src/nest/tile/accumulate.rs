@@ -338,7 +338,7 @@ impl Builder<'_> {
         for s in &f.t.stmts {
             let sum = self.register("sum", None, f.rows.clone());
             out.push(Node::Init { register: sum, value: Value::Const(g.op.identity()) });
-            let (_, value) = self.lowering().lower_reduced(s, g.op, &m);
+            let (_, value) = self.lowering().lower_reduced(&s.value, g.op, &m);
             let place = Place::Register(Slot { register: sum, at: f.row_vars() });
             updates.push(Node::Update { place, how: Update::Reduce(g.op), value });
             sums.push(sum);
@@ -358,7 +358,7 @@ impl Builder<'_> {
         m[t.lane_in] = add(&each.lane, &Linear::var(LANE));
         let mut tests: Vec<Test> = Vec::new();
         for (s, acc) in t.stmts.iter().zip(&f.accs) {
-            let (found, value) = self.lowering().lower_reduced(s, t.g.op, &m);
+            let (found, value) = self.lowering().lower_reduced(&s.value, t.g.op, &m);
             for test in found {
                 // Within a tile a guard is met or not, whatever the row.
                 if decide::decided(&test, &self.nest.vars) == Some(true) || tests.contains(&test) {

@@ -109,6 +109,7 @@ pub fn work(e: &Expr) -> Option<Work> {
     fn inside(e: &Expr, w: &mut Work) -> bool {
         match e {
             Expr::Const(_) | Expr::Read(_) => true,
+            Expr::Masked(_, a) => inside(a, w),
             Expr::Unary(Unary::Neg, a) => {
                 w.plain += 1;
                 inside(a, w)
@@ -152,6 +153,7 @@ pub fn work(e: &Expr) -> Option<Work> {
     }
     fn term(e: &Expr, w: &mut Work) -> bool {
         match e {
+            Expr::Masked(_, a) => term(a, w),
             Expr::Binary(Binary::Add, a, b) => term(a, w) && term(b, w),
             Expr::Binary(Binary::Mul, a, b) => {
                 w.fused += 1;
