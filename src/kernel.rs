@@ -67,7 +67,7 @@ pub struct TensorInfo {
     pub role: Role,
     /// Its dimensions in storage order: `N`, `S.0`, `S.1`.
     pub dims: &'static [&'static str],
-    /// Their extents; empty for a scalar.
+    /// The extents of `dims`, the outermost first; empty for a scalar.
     pub shape: &'static [usize],
     /// Where its values lie.
     pub domain: Domain,
@@ -91,7 +91,7 @@ impl TensorInfo {
 pub struct StepInfo {
     /// Its text.
     pub formula: &'static str,
-    /// File and line of the spec; empty where the step is derived.
+    /// File and line of the step in the spec; empty if the step is derived.
     pub source: &'static str,
 }
 
@@ -113,7 +113,7 @@ impl Scratch {
     /// No bytes.
     pub const NONE: Self = Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 };
 
-    /// On machines of a class.
+    /// Bytes on machines of a class.
     pub const fn of(&self, machine: Machine) -> usize {
         match machine {
             Machine::Narrow => self.narrow,
@@ -123,7 +123,7 @@ impl Scratch {
         }
     }
 
-    /// On the machines that need most.
+    /// Bytes on the machines that need most.
     pub const fn most(&self) -> usize {
         let all = [self.narrow, self.wide, self.widest, self.scalar];
         let (mut most, mut n) = (0, 0);
@@ -150,13 +150,13 @@ pub struct FunctionInfo {
     pub writes: &'static [&'static str],
     /// Whether it adds to what it writes; otherwise it stores, whatever was there.
     pub accumulates: bool,
-    /// Arithmetic operations of one call.
+    /// Arithmetic operations of one call; a function such as `exp` is one.
     pub flops: u64,
-    /// Bytes of its arguments.
+    /// Bytes that a call moves: each argument once, and once more what it adds to.
     pub bytes: u64,
     /// Bytes of scratch on the stack.
     pub scratch: Scratch,
-    /// Bytes of the workspace that its caller provides; 0 where it takes none.
+    /// Bytes of the [`Workspace`](crate::Workspace) that its caller provides; 0 if it takes none.
     pub workspace: usize,
 }
 
@@ -211,7 +211,7 @@ pub struct KernelInfo {
     pub name: &'static str,
     /// The scalar type of every tensor.
     pub scalar: Scalar,
-    /// File and line of the instance.
+    /// File and line of the instance in the spec: `ops/matmul.yaml:12`.
     pub source: &'static str,
     /// The steps of the forward formula.
     pub forward: &'static [StepInfo],
@@ -221,7 +221,7 @@ pub struct KernelInfo {
     pub tangent: &'static [StepInfo],
     /// How the build proved the adjoint.
     pub certificate: &'static str,
-    /// The axes and their extents.
+    /// The axes and their extents, one for each dimension of an axis.
     pub axes: &'static [(&'static str, &'static [usize])],
     /// Inputs, then outputs.
     pub tensors: &'static [TensorInfo],
@@ -230,12 +230,12 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// The tensor of that name.
+    /// The tensor of that name, if there is one.
     pub fn tensor(&self, name: &str) -> Option<&'static TensorInfo> {
         self.tensors.iter().find(|t| t.name == name)
     }
 
-    /// The function of that name.
+    /// The function of that name, if there is one.
     pub fn function(&self, name: &str) -> Option<&'static FunctionInfo> {
         self.functions.iter().find(|f| f.name == name)
     }

@@ -18,7 +18,7 @@
 //! `no_std`, no allocation: the feature `std` (on by default) adds heap-allocated zeros, [`Tensor::zeros`], and the choice of the
 //! instruction set at run time ([`isa`]).
 #![no_std]
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 #[cfg(feature = "ndarray")]
 extern crate alloc;

@@ -50,27 +50,27 @@ pub trait Real:
     fn exp<S: Isa>(x: Self) -> Self;
     /// `exp(x) - 1`, accurate near zero.
     fn expm1<S: Isa>(x: Self) -> Self;
-    /// The natural logarithm.
+    /// The natural logarithm; NaN below 0.
     fn log<S: Isa>(x: Self) -> Self;
     /// `log(1 + x)`, accurate near zero.
     fn log1p<S: Isa>(x: Self) -> Self;
-    /// The square root, correctly rounded.
+    /// The square root, correctly rounded; NaN below 0.
     fn sqrt<S: Isa>(x: Self) -> Self;
     /// One over the square root.
     fn rsqrt<S: Isa>(x: Self) -> Self;
     /// The cube root.
     fn cbrt<S: Isa>(x: Self) -> Self;
-    /// The sine.
+    /// The sine of `x` in radians.
     fn sin<S: Isa>(x: Self) -> Self;
-    /// The cosine.
+    /// The cosine of `x` in radians.
     fn cos<S: Isa>(x: Self) -> Self;
-    /// The tangent.
+    /// The tangent of `x` in radians.
     fn tan<S: Isa>(x: Self) -> Self;
-    /// The inverse sine.
+    /// The inverse sine, in radians from -π/2 to π/2; NaN beyond -1 and 1.
     fn asin<S: Isa>(x: Self) -> Self;
-    /// The inverse cosine.
+    /// The inverse cosine, in radians from 0 to π; NaN beyond -1 and 1.
     fn acos<S: Isa>(x: Self) -> Self;
-    /// The inverse tangent.
+    /// The inverse tangent, in radians from -π/2 to π/2.
     fn atan<S: Isa>(x: Self) -> Self;
     /// The hyperbolic sine.
     fn sinh<S: Isa>(x: Self) -> Self;
@@ -92,7 +92,7 @@ pub trait Real:
     fn erf<S: Isa>(x: Self) -> Self;
     /// `x` to the power `y`.
     fn pow<S: Isa>(x: Self, y: Self) -> Self;
-    /// The angle of the point `(x, y)`.
+    /// The angle of the point `(x, y)`, in radians from -π to π.
     fn atan2<S: Isa>(y: Self, x: Self) -> Self;
     /// The smaller; NaN if either is NaN.
     fn min<S: Isa>(a: Self, b: Self) -> Self;

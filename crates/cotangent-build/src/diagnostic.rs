@@ -315,21 +315,26 @@ impl Diagnostics {
     }
 }
 
-/// Findings with the texts that they point into: what a build has to say.
+/// Errors and warnings of a build, with the texts that they point into. Displayed, each finding stands above its lines of
+/// source.
+#[deny(missing_docs)]
 #[derive(Debug, Default)]
 pub struct Report {
     diagnostics: Diagnostics,
     sources: Sources,
 }
 
+#[deny(missing_docs)]
 impl Report {
     /// Findings in these texts.
+    #[doc(hidden)]
     #[must_use]
     pub fn new(diagnostics: Diagnostics, sources: Sources) -> Self {
         Report { diagnostics, sources }
     }
 
     /// A single error without a place.
+    #[doc(hidden)]
     #[must_use]
     pub fn general(code: Code, message: impl Into<String>) -> Self {
         let mut diagnostics = Diagnostics::default();
@@ -337,19 +342,21 @@ impl Report {
         Report::new(diagnostics, Sources::default())
     }
 
-    /// Number of errors; the other findings are warnings.
+    /// The number of errors. Other findings are warnings.
     #[must_use]
     pub fn errors(&self) -> usize {
         self.diagnostics.errors()
     }
 
     /// The findings, one by one.
+    #[doc(hidden)]
     #[must_use]
     pub fn diagnostics(&self) -> &Diagnostics {
         &self.diagnostics
     }
 
     /// The texts that their spans are of.
+    #[doc(hidden)]
     #[must_use]
     pub fn sources(&self) -> &Sources {
         &self.sources

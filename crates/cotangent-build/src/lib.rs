@@ -5,39 +5,89 @@
 //! cotangent_build::Build::new().ops("ops").compile();
 //! ```
 //!
-//! The crate then says `cotangent::include_kernels!();` in `mod kernels`. Everything behind [`Build`] is public for the command line, tests and
-//! tools; [`pipeline`] shows the stages in order.
+//! The crate then says `cotangent::include_kernels!();` in `mod kernels`.
+//!
+//! What users need stands here: [`Build`] with its options, the [`Output`] of a build, and the [`Report`] of what is
+//! wrong. Versions follow semver for these items, for the language of the specs, and for what generated code offers its
+//! callers. The text of generated code, of diagnostics and of schedules may change with any version.
+//!
+//! The modules are the stages of the compiler. They are public for the command line, tests and tools, and hidden here:
+//! they may change with any version. ARCHITECTURE.md describes them.
+#![deny(missing_docs)]
 
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod cache;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod certify;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod compiled;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod derive;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod diagnostic;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod emit;
-pub mod formula;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod index;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod library;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod nest;
+#[doc(hidden)]
 pub mod options;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod pipeline;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod plain;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod program;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod shipped;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod source;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod spec;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod syntax;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod validate;
 
 pub use diagnostic::Report;
+pub use emit::Files;
 pub use options::{InstructionSet, Options};
 pub use spec::DType;
 
 use diagnostic::{Code, Diagnostic, Diagnostics};
-use emit::Files;
 use source::{SourceId, Sources};
 use std::path::{Path, PathBuf};
 
-/// A run of the compiler: what to compile, and how. Relative paths start at the package, where cargo runs build scripts.
+/// A run of the compiler: what to compile, and how.
+///
+/// Each method takes the build and gives it back with one thing changed. Relative paths start at the package, where
+/// cargo runs build scripts.
+///
+/// ```no_run
+/// use cotangent_build::{Build, DType};
+///
+/// Build::new().ops("ops").dtype(DType::F64).compile();
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Build {
     specs: Vec<PathBuf>,
@@ -51,169 +101,191 @@ pub struct Build {
 /// What a build made.
 #[derive(Debug)]
 pub struct Output {
-    /// The generated files; `mod.rs` is the one to include.
+    /// The generated files, by their names in the output folder. `mod.rs` is the one to include.
     pub files: Files,
-    /// Warnings, if any.
+    /// Warnings. Without any, its text is empty.
     pub warnings: Report,
 }
 
 impl Build {
-    /// A build without specs, for kernels in `crate::kernels`, everything else by default.
+    /// A build without specs, with the default of every option. Its kernels stand in `crate::kernels`.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a spec file, or every `.yaml` file of a folder.
+    /// Adds a spec file, or every `.yaml` and `.yml` file of a folder in the order of their names. Folders in it are not
+    /// read. A path that cannot be read is an error of the build.
     #[must_use]
     pub fn ops(mut self, path: impl Into<PathBuf>) -> Self {
         self.specs.push(path.into());
         self
     }
 
-    /// A folder of templates that replace the shipped ones of the same name.
+    /// Sets a folder of templates. A file `NAME.tera` there replaces the shipped template of that name.
     #[must_use]
     pub fn templates(mut self, folder: impl Into<PathBuf>) -> Self {
         self.templates = Some(folder.into());
         self
     }
 
-    /// The folder that files are written to: `$OUT_DIR/cotangent` unless said otherwise, where `include_kernels!` finds them. Elsewhere,
-    /// include the file `mod.rs` of the folder. Generated files there that no op makes any more are deleted, other files are left alone.
+    /// Sets the folder that files are written to. The default is `$OUT_DIR/cotangent`, where `include_kernels!` finds
+    /// them; from elsewhere, include the file `mod.rs` of the folder.
+    ///
+    /// The build deletes generated files there that no op makes any more. It leaves other files alone.
     #[must_use]
     pub fn out_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.out_dir = Some(folder.into());
         self
     }
 
-    /// The module of the crate that includes the kernels: `kernels` unless said otherwise, empty for the root.
+    /// Sets the module of the crate that includes the kernels, as a path from the root: `nn::kernels`. The default is
+    /// `kernels`; an empty path is the root itself.
     #[must_use]
     pub fn module(mut self, path: impl Into<String>) -> Self {
         self.options.module = path.into();
         self
     }
 
-    /// What the names of the ops' modules begin with, and those of `KERNELS` and `for_each_kernel!`: so two sets of kernels can stand in one
-    /// module. Nothing unless said otherwise.
+    /// Sets what the names of the ops' modules begin with, and those of `KERNELS` and `for_each_kernel!`. So two sets of
+    /// kernels can stand in one module. The default is nothing. Lower-case letters, digits and `_` are allowed.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.options.prefix = prefix.into();
         self
     }
 
-    /// The scalar type of instances without a `dtype`: `f32` unless said otherwise.
+    /// Sets the scalar type of instances without a `dtype`. The default is `f32`.
     #[must_use]
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.options.dtype = dtype;
         self
     }
 
-    /// The architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` calls it: the output has no schedules for others. In a build script it
-    /// is that of the target unless said otherwise, but for self-contained output, which is for every one.
+    /// Sets the architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` calls it: `x86_64`, `aarch64`, `arm`.
+    /// The output has no schedules for others.
+    ///
+    /// In a build script the default is the architecture of the target. Self-contained output is for every
+    /// architecture by default.
     #[must_use]
     pub fn target_arch(mut self, arch: impl Into<String>) -> Self {
         self.options.target_arch = Some(arch.into());
         self
     }
 
-    /// The instruction sets that kernels are made for: all unless said otherwise. At run time, or by the build without `std`, the best of them
-    /// that is there is used; [`InstructionSet::Portable`] always is. Fewer sets are less code. With the portable one alone results are
-    /// the same bits on every machine, whatever the build enables.
+    /// Sets the instruction sets that kernels are made for. The default is all of them; fewer sets are less code.
+    ///
+    /// A kernel uses the best set that is there: the machine's at run time, or the build's without `std`.
+    /// [`InstructionSet::Portable`] is always there. If it is the only one, results are the same bits on every machine,
+    /// whatever the build enables.
     #[must_use]
     pub fn instruction_sets(mut self, sets: impl IntoIterator<Item = InstructionSet>) -> Self {
         self.options.instruction_sets = sets.into_iter().collect();
         self
     }
 
-    /// A kernel none of whose functions has more operations than this is inlined into its callers, where it uses the instructions that the
-    /// build enables; others choose theirs at each call, but for those that only stream memory beyond the caches, which are portable. 1024 unless said otherwise; 0
-    /// inlines none.
+    /// Sets the most operations of a function that is inlined. The default is 1024; 0 inlines none.
+    ///
+    /// A kernel is inlined into its callers if none of its functions has more operations. It then uses the
+    /// instructions that the build enables. Other kernels choose theirs at each call. Those that only stream memory
+    /// beyond the caches are portable.
     #[must_use]
     pub fn inline_limit(mut self, flops: u64) -> Self {
         self.options.inline_limit = flops;
         self
     }
 
-    /// The most bytes of scratch that a schedule may want in a function for packed operands, on the stack; 0 allows none. Unless said otherwise
-    /// what pays, up to 352 KiB; but 16 KiB where only portable kernels are made, and in self-contained output without `std`. Locals of a formula that
-    /// have to stand whole have a limit of their own; `KERNEL.functions` tells what each function has.
+    /// Sets the most bytes of packed operands that a schedule may keep on the stack in one function. 0 allows none.
+    ///
+    /// The default is what pays, up to 352 KiB. It is 16 KiB if only portable kernels are made, and in self-contained
+    /// output without `std`. Locals of a formula have [a limit of their own](Build::stack_limit). `KERNEL.functions`
+    /// tells what each function has.
     #[must_use]
     pub fn scratch_limit(mut self, bytes: usize) -> Self {
         self.options.scratch_limit = Some(bytes);
         self
     }
 
-    /// The most bytes of locals of its formula that a function of an op may keep on the stack: 64 KiB unless said otherwise. An op that needs more is
-    /// an error (E045). Functions of programs keep at most 4 KiB, and work in a workspace that their caller provides.
+    /// Sets the most bytes of locals of its formula that a function of an op may keep on the stack. The default is
+    /// 64 KiB. An op that needs more is an error (E045).
+    ///
+    /// Functions of programs keep at most 4 KiB. They work in a workspace that their caller provides.
     #[must_use]
     pub fn stack_limit(mut self, bytes: usize) -> Self {
         self.options.stack_limit = bytes;
         self
     }
 
-    /// Whether the loops of every kernel are run while it is built, and compared with the formulas that were certified. True unless said otherwise; a
-    /// build without it is a little faster, and trusts the scheduler.
+    /// Sets whether the build runs the loops of every kernel and compares them with the certified formulas. The default
+    /// is true. A build without it is a little faster, and trusts the scheduler.
     #[must_use]
     pub fn validate(mut self, yes: bool) -> Self {
         self.options.validate = yes;
         self
     }
 
-    /// One file, `mod.rs`, that holds what kernels stand on too and needs no crate but `core`: to be vendored, or read.
+    /// Sets whether the output is one file, `mod.rs`, that includes the runtime and needs no crate but `core`. Such a
+    /// file can be vendored, or read. The default is false.
     #[must_use]
     pub fn self_contained(mut self, yes: bool) -> Self {
         self.options.self_contained = yes;
         self
     }
 
-    /// Whether self-contained output may use `std`, to choose instructions at run time and to make zeros on the heap. Elsewhere this is the
-    /// feature `std` of the crate `cotangent`.
+    /// Sets whether self-contained output may use `std`: to choose instructions at run time, and to make zeros on the
+    /// heap. The default is false. In other output it is an error; there the feature `std` of the crate `cotangent`
+    /// decides.
     #[must_use]
     pub fn std(mut self, yes: bool) -> Self {
         self.options.std = yes;
         self
     }
 
-    /// Gives every kernel wrappers for C, and writes a header of this name that declares them. A relative path starts at the output folder; for
-    /// the crate's own folder write `concat!(env!("CARGO_MANIFEST_DIR"), "/include/kernels.h")`.
+    /// Adds wrappers for C to every kernel, and a header that declares them. The path of the header ends in `.h`, `.hh`,
+    /// `.hpp` or `.hxx`. A relative path starts at the output folder; for the crate's own folder write
+    /// `concat!(env!("CARGO_MANIFEST_DIR"), "/include/kernels.h")`.
     ///
-    /// The wrappers are `extern "C"` functions in a module `c` of each kernel, called `cotangent_<op>_<kernel>_<function>`.
+    /// The wrappers are `extern "C"` functions in a module `c` of each kernel. They are called
+    /// `cotangent_<op>_<kernel>_<function>`.
     #[must_use]
     pub fn c_header(mut self, path: impl Into<PathBuf>) -> Self {
         self.options.c_header = Some(path.into().to_string_lossy().into_owned());
         self
     }
 
-    /// What the names in the C header begin with: `cotangent_` unless said otherwise. Two sets of kernels in one program need two.
+    /// Sets what the names in the C header begin with. The default is `cotangent_`. Two sets of kernels in one program
+    /// need two.
     #[must_use]
     pub fn c_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.options.c_prefix = prefix.into();
         self
     }
 
-    /// Gives every kernel wrappers for arrays and views of `ndarray`, in a module `nd`. They need the feature `ndarray` of the crate `cotangent`.
+    /// Sets whether every kernel has wrappers for arrays and views of `ndarray`, in a module `nd`. The default is false.
+    /// They need the feature `ndarray` of the crate `cotangent`; self-contained output cannot have them.
     #[must_use]
     pub fn ndarray(mut self, yes: bool) -> Self {
         self.options.ndarray = yes;
         self
     }
 
-    /// Whether lines for cargo are printed: what to watch, and warnings. True unless said otherwise.
+    /// Sets whether the build prints lines for cargo: what to watch, and warnings. The default is true.
     #[must_use]
     pub fn cargo_metadata(mut self, yes: bool) -> Self {
         self.silent = !yes;
         self
     }
 
-    /// The folder that keeps what was made of each op, so that the next build makes what has changed. In a build script a folder in `OUT_DIR` unless said
-    /// otherwise; elsewhere there is none.
+    /// Sets the folder that keeps what was made of each op, so that the next build makes only what has changed. In a
+    /// build script the default is a folder in `OUT_DIR`; elsewhere there is none.
     #[must_use]
     pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
         self.cache = Some(folder.into());
         self
     }
 
-    /// Compiles, tells cargo what to watch, and ends the build script with the diagnostics if something is wrong.
+    /// Compiles, writes the files, and tells cargo what to watch. If something is wrong, it prints the diagnostics and
+    /// ends the process with exit code 1.
     pub fn compile(&self) {
         if let Err(report) = self.try_compile() {
             eprintln!("{report}");
@@ -223,10 +295,11 @@ impl Build {
         }
     }
 
-    /// Compiles and tells cargo what to watch. Nothing is written unless everything is right.
+    /// Compiles, writes the files, and tells cargo what to watch. If something is wrong, it writes nothing.
     ///
     /// # Errors
-    /// What is wrong in the specs, the templates or the options, and what could not be read or written.
+    /// What is wrong in the specs, the templates or the options, and what could not be read or written. A folder for
+    /// the output is missing if neither `OUT_DIR` nor [`Build::out_dir`] names one.
     pub fn try_compile(&self) -> Result<Output, Report> {
         if !self.silent {
             for path in self.specs.iter().chain(&self.templates) {
@@ -262,10 +335,10 @@ impl Build {
         Ok(output)
     }
 
-    /// The generated files in memory: nothing is written or printed.
+    /// Compiles, and gives the generated files in memory. It writes and prints nothing.
     ///
     /// # Errors
-    /// As [`Build::try_compile`].
+    /// What is wrong in the specs, the templates or the options, and what could not be read.
     pub fn render(&self) -> Result<Output, Report> {
         self.render_with(self.options.clone(), None)
     }
@@ -287,7 +360,8 @@ impl Build {
     }
 }
 
-/// Reads a spec file, or every `.yaml` file of a folder in the order of their names.
+/// Reads a spec file, or every spec file of a folder in the order of their names.
+#[doc(hidden)]
 pub fn load(path: &Path, sources: &mut Sources, out: &mut Diagnostics) -> Vec<SourceId> {
     let mut files = vec![path.to_path_buf()];
     if path.is_dir() {
@@ -394,6 +468,7 @@ fn write(folder: &Path, files: &Files) -> std::io::Result<()> {
 ///
 /// # Errors
 /// Those of the file system.
+#[doc(hidden)]
 pub fn write_changed(path: &Path, text: &str) -> std::io::Result<()> {
     if std::fs::read_to_string(path).ok().as_deref() == Some(text) { Ok(()) } else { std::fs::write(path, text) }
 }

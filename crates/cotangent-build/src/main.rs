@@ -18,8 +18,8 @@ Usage:
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
                  [--functions LIST]            of these functions only, with commas
-                 [--after PASS]                of plain, as it is after a pass: merge, split, gather, initialise,
-                                               segment, gather-recurrences, prune, inline or
+                 [--after PASS]                of plain, as it is after a pass: lower, merge, split, gather,
+                                               initialise, segment, gather-recurrences, prune, inline or
                                                mask
                  [--target-arch ARCH]          for one architecture, as cargo names it (every one)
   cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it

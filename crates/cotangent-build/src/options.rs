@@ -9,13 +9,13 @@ use std::str::FromStr;
 /// Instructions that kernels may be compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum InstructionSet {
-    /// What every machine of the target has, rounded after each operation: the same bits everywhere.
+    /// What every machine of the target has. It rounds after each operation: results are the same bits everywhere.
     Portable,
     /// AVX2 with FMA, on x86-64.
     Avx2,
     /// AVX-512 F, VL, BW and DQ, on x86-64.
     Avx512,
-    /// On 64-bit ARM.
+    /// Neon, on 64-bit ARM.
     Neon,
 }
 
@@ -24,7 +24,7 @@ impl InstructionSet {
     pub const ALL: [InstructionSet; 4] =
         [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Neon];
 
-    /// What the command line and `COTANGENT_ISA` call it.
+    /// Its name on the command line and in the environment variable `COTANGENT_ISA`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,39 +56,40 @@ impl FromStr for InstructionSet {
     }
 }
 
-/// Everything that decides the output, the specs apart.
+/// Everything that decides the output besides the specs. [`Build`](crate::Build) has a method for each field, and says what
+/// it does.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The module, from the crate's root, that includes the kernels: `kernels`, or empty for the root itself.
+    /// The module that includes the kernels, as a path from the crate's root. Empty for the root itself.
     pub module: String,
     /// What the names of the ops' modules begin with.
     pub prefix: String,
     /// The scalar type of an instance that names none.
     pub dtype: DType,
-    /// The architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` names it; every one where none is named.
+    /// The architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` names it; every one if `None`.
     pub target_arch: Option<String>,
-    /// For which kernels are made. The portable one is always among them.
+    /// The instruction sets that kernels are made for. The portable one is always among them.
     pub instruction_sets: Vec<InstructionSet>,
-    /// A kernel of whose functions each has at most this many operations is inlined: a call would cost as much. All of its functions then use
-    /// the same instructions, so that what one computes again of another has the same bits.
+    /// The most operations of each function of an inlined kernel. All functions of a kernel use the same instructions,
+    /// so that what one computes again of another has the same bits.
     pub inline_limit: u64,
-    /// The most bytes of packed operands that a function may have on the stack; what pays where nothing is said.
+    /// The most bytes of packed operands that a function may keep on the stack; what pays if `None`.
     pub scratch_limit: Option<usize>,
-    /// The most bytes of locals that a function of an op may have on the stack.
+    /// The most bytes of locals that a function of an op may keep on the stack.
     pub stack_limit: usize,
     /// Whether the nests of each kernel are run and compared with its formulas.
     pub validate: bool,
-    /// One file with the runtime in it, which needs no crate.
+    /// Whether the output is one file with the runtime in it, which needs no crate.
     pub self_contained: bool,
-    /// Whether a self-contained file chooses instructions at run time and makes zeros on the heap, both by `std`.
+    /// Whether a self-contained file uses `std`: to choose instructions at run time, and to make zeros on the heap.
     pub std: bool,
-    /// Where the header for C goes, within the output folder; the kernels then have wrappers for C.
+    /// The path of the C header, from the output folder. With it, kernels have wrappers for C.
     pub c_header: Option<String>,
     /// What the names in the header begin with.
     pub c_prefix: String,
     /// Whether the kernels have wrappers for the arrays of `ndarray`.
     pub ndarray: bool,
-    /// Templates that replace shipped ones, name and text.
+    /// Templates that replace shipped ones: name and text.
     pub templates: Vec<(String, String)>,
 }
 
@@ -130,15 +131,17 @@ impl Options {
         InstructionSet::ALL.into_iter().all(|s| s == InstructionSet::Portable || !self.has(s))
     }
 
-    /// The most bytes of packed operands that a function may have on the stack. Where there is no `std`, or no instruction set to choose, nothing
-    /// says that threads have large stacks.
+    /// The most bytes of packed operands that a function may keep on the stack: [`Options::scratch_limit`] or its
+    /// default. The default is small without `std`, and without an instruction set to choose: threads may have small
+    /// stacks there.
     #[must_use]
     pub fn scratch(&self) -> usize {
         let small = self.portable() || self.self_contained && !self.std;
         self.scratch_limit.unwrap_or(if small { SMALL_SCRATCH } else { usize::MAX })
     }
 
-    /// Names that Rust would refuse are errors.
+    /// Adds an error to `out` for each name that Rust or C would refuse, and for options that exclude each other.
+    #[doc(hidden)]
     pub fn check(&self, out: &mut Diagnostics) {
         let word = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -169,17 +169,19 @@ pub struct InstanceSpec {
 pub type Layout = (At<String>, At<Vec<At<String>>>);
 
 /// Scalar type of a kernel.
+#[deny(missing_docs)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// 32 bits.
+    /// `f32`, 32 bits.
     #[default]
     F32,
-    /// 64 bits.
+    /// `f64`, 64 bits.
     F64,
 }
 
+#[deny(missing_docs)]
 impl DType {
-    /// Of one scalar.
+    /// The bytes of one scalar.
     pub fn bytes(self) -> usize {
         match self {
             DType::F32 => 4,

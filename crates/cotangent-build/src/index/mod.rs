@@ -9,6 +9,7 @@ pub mod bounds;
 pub mod check;
 pub mod element;
 pub mod eval;
+pub mod formula;
 pub mod normal;
 pub mod print;
 pub mod resolve;

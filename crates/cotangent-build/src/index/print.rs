@@ -2,7 +2,7 @@
 //! again (but for the names of derived locals), so a derived rule can be pasted into a spec.
 
 use super::*;
-use crate::formula::{Formula, Op as Sign};
+use super::formula::{Formula, Op as Sign};
 use std::fmt::Write;
 
 struct Printer<'a> {
@@ -224,7 +224,7 @@ pub fn number(c: f64) -> Formula {
 #[cfg(test)]
 mod tests {
     use crate::diagnostic::Diagnostics;
-    use crate::formula::tests::{bare, parsed};
+    use crate::index::formula::tests::{bare, parsed};
     use crate::source::{SourceId, Sources, shipped_ops};
 
     /// Every statement of every rule of what ships, declared and derived.

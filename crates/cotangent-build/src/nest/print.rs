@@ -1,7 +1,7 @@
 //! The text of a nest: takes a nest and its kernel, gives indented pseudo-code.
 
 use super::*;
-use crate::formula::{Formula, Op};
+use crate::index::formula::{Formula, Op};
 use crate::plain::Kernel;
 use crate::plain::print::{binary, divided, linear, number, power};
 use std::fmt::Write;

@@ -12,8 +12,9 @@ pub struct Pass {
 }
 
 /// Every pass, in the order in which they run.
-pub const PASSES: [Pass; 9] = [
-    // before this: statements one by one, as the op says them; recurrences whole, over their coordinates
+pub const PASSES: [Pass; 10] = [
+    Pass { name: "lower", run: |_| {} },
+    // after this: statements one by one, as the op says them; recurrences whole, over their coordinates
     Pass { name: "merge", run: merged },
     // after this: no two statements that follow each other add to one derivative in loops that match
     Pass { name: "split", run: split },

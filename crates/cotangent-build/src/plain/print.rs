@@ -3,7 +3,7 @@
 
 use super::mask::Mask;
 use super::*;
-use crate::formula::{Formula, Op};
+use crate::index::formula::{Formula, Op};
 use std::fmt::Write;
 
 /// A kernel: its tensors, then its functions.
