@@ -3,6 +3,7 @@
 //! Every operation here is lane by lane and inlined into its caller, so the caller's `#[target_feature]` decides the
 //! instructions. Those that generated tiles are made of are in [`crate::isa`], an instruction each.
 
+use crate::functions::for_each_function;
 use crate::isa::Isa;
 use crate::real::Real;
 use core::hint::{black_box, select_unpredictable};
@@ -28,7 +29,11 @@ pub type F64x8 = Lanes<f64, 8>;
 
 /// Lane-wise functions of the scalar type, by name.
 macro_rules! mapped {
-    ($($(#[$doc:meta])* $name:ident)*) => {
+    (
+        {$($(#[$doc:meta])* $name:ident)*}
+        {$($(#[$tried_doc:meta])* $tried:ident $moderate:ident)*}
+        $binary:tt
+    ) => {
         $(
             $(#[$doc])*
             #[inline(always)]
@@ -40,18 +45,13 @@ macro_rules! mapped {
                 Lanes(out)
             }
         )*
-    };
-}
-
-/// Lane-wise functions with a slow path for large arguments, taken for all lanes if one needs it.
-macro_rules! trigonometric {
-    ($($(#[$doc:meta])* $name:ident, $moderate:ident)*) => {
+        // The slow path is taken for all lanes if one needs it.
         $(
-            $(#[$doc])*
+            $(#[$tried_doc])*
             #[inline(always)]
-            pub fn $name<S: Isa>(self) -> Self {
+            pub fn $tried<S: Isa>(self) -> Self {
                 if !self.moderate::<S>() {
-                    return self.rarely(T::$name::<S>);
+                    return self.rarely(T::$tried::<S>);
                 }
                 // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the caller's instructions (measured: 14 times slower).
                 let mut out = self.0;
@@ -302,61 +302,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         all
     }
 
-    mapped! {
-        /// The absolute value.
-        abs
-        /// -1, 0 or 1; NaN at NaN.
-        sign
-        /// The largest integer not above the lane.
-        floor
-        /// The exponential.
-        exp
-        /// `exp(x) - 1`, accurate near zero.
-        expm1
-        /// The natural logarithm.
-        log
-        /// `log(1 + x)`, accurate near zero.
-        log1p
-        /// The square root, correctly rounded.
-        sqrt
-        /// One over the square root.
-        rsqrt
-        /// The cube root.
-        cbrt
-        /// The inverse sine.
-        asin
-        /// The inverse cosine.
-        acos
-        /// The inverse tangent.
-        atan
-        /// The hyperbolic sine.
-        sinh
-        /// The hyperbolic cosine.
-        cosh
-        /// The hyperbolic tangent.
-        tanh
-        /// The inverse hyperbolic sine.
-        asinh
-        /// The inverse hyperbolic cosine.
-        acosh
-        /// The inverse hyperbolic tangent.
-        atanh
-        /// `1 / (1 + exp(-x))`.
-        logistic
-        /// `log(1 + exp(x))`.
-        softplus
-        /// The error function.
-        erf
-    }
-
-    trigonometric! {
-        /// The sine.
-        sin, sin_moderate
-        /// The cosine.
-        cos, cos_moderate
-        /// The tangent.
-        tan, tan_moderate
-    }
+    for_each_function! { mapped! {} }
 }
 
 impl<T, const N: usize> Index<usize> for Lanes<T, N> {

@@ -28,6 +28,7 @@ extern crate std;
 // Generated code names the crate by its name, here as everywhere.
 extern crate self as cotangent;
 
+mod functions;
 #[allow(unsafe_code, reason = "the audited module")]
 pub mod isa;
 mod kernel;

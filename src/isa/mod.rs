@@ -51,6 +51,8 @@ pub trait Isa: Sealed + Copy + 'static {
     const NAME: &'static str;
     /// Which schedule suits it.
     const MACHINE: Machine;
+    /// Its bit in [`sets`]; the portable one has none.
+    const SET: u8;
     /// Whether [`Isa::mul_add`] rounds once.
     const FUSED: bool;
     /// Whether the schedule is that of [`Machine::Narrow`].
@@ -356,6 +358,7 @@ impl Sealed for Portable {}
 impl Isa for Portable {
     const NAME: &'static str = "portable";
     const MACHINE: Machine = BASELINE;
+    const SET: u8 = 0;
     const FUSED: bool = false;
 }
 
@@ -487,12 +490,7 @@ pub mod sets {
 
 /// Whether what the build enables is among these sets; the portable one always is.
 const fn native_is_of(sets: u8) -> bool {
-    !Native::FUSED
-        || match Native::MACHINE {
-            Machine::Widest => sets & sets::AVX512 != 0,
-            Machine::Wide => sets & sets::AVX2 != 0,
-            _ => sets & sets::NEON != 0,
-        }
+    Native::SET == Portable::SET || sets & Native::SET != 0
 }
 
 /// The best instruction set that the build enables: what code uses that is too small to be dispatched.

@@ -1,6 +1,7 @@
 //! NEON: fused multiply-add and square root of scalars, from which the compiler makes vectors. Part of every 64-bit ARM.
 
 use super::*;
+use crate::kernel::Scalar;
 use core::arch::aarch64::*;
 use core::mem::transmute_copy;
 
@@ -12,18 +13,22 @@ impl Sealed for Neon {}
 impl Isa for Neon {
     const NAME: &'static str = "neon";
     const MACHINE: Machine = Machine::Narrow;
+    const SET: u8 = sets::NEON;
     const FUSED: bool = true;
 
     #[inline(always)]
     fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
-        // SAFETY: the sizes are those of T, which is f32 or f64.
+        // SAFETY: T is the type that it says.
         unsafe {
-            if size_of::<T>() == 4 {
-                let one = |x: &T| vdup_n_f32(transmute_copy(x));
-                transmute_copy(&vget_lane_f32::<0>(vfma_f32(one(&c), one(&a), one(&b))))
-            } else {
-                let one = |x: &T| vdup_n_f64(transmute_copy(x));
-                transmute_copy(&vget_lane_f64::<0>(vfma_f64(one(&c), one(&a), one(&b))))
+            match T::SCALAR {
+                Scalar::F32 => {
+                    let one = |x: &T| vdup_n_f32(transmute_copy(x));
+                    transmute_copy(&vget_lane_f32::<0>(vfma_f32(one(&c), one(&a), one(&b))))
+                }
+                Scalar::F64 => {
+                    let one = |x: &T| vdup_n_f64(transmute_copy(x));
+                    transmute_copy(&vget_lane_f64::<0>(vfma_f64(one(&c), one(&a), one(&b))))
+                }
             }
         }
     }
@@ -31,10 +36,9 @@ impl Isa for Neon {
     fn sqrt<T: Real>(x: T) -> T {
         // SAFETY: as above.
         unsafe {
-            if size_of::<T>() == 4 {
-                transmute_copy(&vget_lane_f32::<0>(vsqrt_f32(vdup_n_f32(transmute_copy(&x)))))
-            } else {
-                transmute_copy(&vget_lane_f64::<0>(vsqrt_f64(vdup_n_f64(transmute_copy(&x)))))
+            match T::SCALAR {
+                Scalar::F32 => transmute_copy(&vget_lane_f32::<0>(vsqrt_f32(vdup_n_f32(transmute_copy(&x))))),
+                Scalar::F64 => transmute_copy(&vget_lane_f64::<0>(vsqrt_f64(vdup_n_f64(transmute_copy(&x))))),
             }
         }
     }

@@ -4,6 +4,7 @@
 //! the build was found to have their instructions. So whoever calls one of their functions runs on such a machine.
 
 use super::*;
+use crate::kernel::Scalar::{F32, F64};
 use core::arch::x86_64::*;
 use core::mem::transmute_copy;
 
@@ -20,19 +21,19 @@ pub use Avx2 as Native;
 #[cfg(all(target_feature = "avx2", target_feature = "fma", target_feature = "avx512dq"))]
 pub use Avx512 as Native;
 
-/// One operation: the intrinsic for the kind of lanes (bytes of a scalar, number of lanes), else lane by lane.
+/// One operation: the intrinsic for the kind of lanes (scalar type, number of lanes), else lane by lane.
 macro_rules! operation {
     ($wide:expr, $T:ident $N:ident, $($a:ident)+; $s4:ident $s8:ident $s16:ident $d2:ident $d4:ident $d8:ident; $other:expr) => {
         // SAFETY: the machine has the instruction (see the module). A branch is reached only where lanes and register have one size, and
         // any bits are valid in both.
         unsafe {
-            match (size_of::<$T>(), $N) {
-                (4, 4) => transmute_copy::<__m128, Lanes<$T, $N>>(&$s4($(transmute_copy(&$a)),+)),
-                (4, 8) => transmute_copy::<__m256, Lanes<$T, $N>>(&$s8($(transmute_copy(&$a)),+)),
-                (4, 16) if $wide => transmute_copy::<__m512, Lanes<$T, $N>>(&$s16($(transmute_copy(&$a)),+)),
-                (8, 2) => transmute_copy::<__m128d, Lanes<$T, $N>>(&$d2($(transmute_copy(&$a)),+)),
-                (8, 4) => transmute_copy::<__m256d, Lanes<$T, $N>>(&$d4($(transmute_copy(&$a)),+)),
-                (8, 8) if $wide => transmute_copy::<__m512d, Lanes<$T, $N>>(&$d8($(transmute_copy(&$a)),+)),
+            match ($T::SCALAR, $N) {
+                (F32, 4) => transmute_copy::<__m128, Lanes<$T, $N>>(&$s4($(transmute_copy(&$a)),+)),
+                (F32, 8) => transmute_copy::<__m256, Lanes<$T, $N>>(&$s8($(transmute_copy(&$a)),+)),
+                (F32, 16) if $wide => transmute_copy::<__m512, Lanes<$T, $N>>(&$s16($(transmute_copy(&$a)),+)),
+                (F64, 2) => transmute_copy::<__m128d, Lanes<$T, $N>>(&$d2($(transmute_copy(&$a)),+)),
+                (F64, 4) => transmute_copy::<__m256d, Lanes<$T, $N>>(&$d4($(transmute_copy(&$a)),+)),
+                (F64, 8) if $wide => transmute_copy::<__m512d, Lanes<$T, $N>>(&$d8($(transmute_copy(&$a)),+)),
                 _ => $other,
             }
         }
@@ -40,23 +41,27 @@ macro_rules! operation {
 }
 
 macro_rules! isa {
-    ($isa:ident, $name:literal, $machine:ident, $wide:expr) => {
+    ($isa:ident, $set:ident, $name:literal, $machine:ident, $wide:expr) => {
         impl Sealed for $isa {}
         impl Isa for $isa {
             const NAME: &'static str = $name;
             const MACHINE: Machine = Machine::$machine;
+            const SET: u8 = sets::$set;
             const FUSED: bool = true;
 
             #[inline(always)]
             fn mul_add<T: Real>(a: T, b: T, c: T) -> T {
-                // SAFETY: the machine has the instruction; the sizes are those of T, which is f32 or f64.
+                // SAFETY: the machine has the instruction; T is the type that it says.
                 unsafe {
-                    if size_of::<T>() == 4 {
-                        let one = |x: &T| _mm_set_ss(transmute_copy(x));
-                        transmute_copy(&_mm_cvtss_f32(_mm_fmadd_ss(one(&a), one(&b), one(&c))))
-                    } else {
-                        let one = |x: &T| _mm_set_sd(transmute_copy(x));
-                        transmute_copy(&_mm_cvtsd_f64(_mm_fmadd_sd(one(&a), one(&b), one(&c))))
+                    match T::SCALAR {
+                        F32 => {
+                            let one = |x: &T| _mm_set_ss(transmute_copy(x));
+                            transmute_copy(&_mm_cvtss_f32(_mm_fmadd_ss(one(&a), one(&b), one(&c))))
+                        }
+                        F64 => {
+                            let one = |x: &T| _mm_set_sd(transmute_copy(x));
+                            transmute_copy(&_mm_cvtsd_f64(_mm_fmadd_sd(one(&a), one(&b), one(&c))))
+                        }
                     }
                 }
             }
@@ -107,13 +112,13 @@ macro_rules! isa {
             fn sum<T: Real, const N: usize>(x: Lanes<T, N>) -> T {
                 // SAFETY: as in `operation`.
                 unsafe {
-                    match (size_of::<T>(), N) {
-                        (4, 4) => transmute_copy(&sum_4s(transmute_copy(&x))),
-                        (4, 8) => transmute_copy(&sum_8s(transmute_copy(&x))),
-                        (4, 16) if $wide => transmute_copy(&sum_16s(transmute_copy(&x))),
-                        (8, 2) => transmute_copy(&sum_2d(transmute_copy(&x))),
-                        (8, 4) => transmute_copy(&sum_4d(transmute_copy(&x))),
-                        (8, 8) if $wide => transmute_copy(&sum_8d(transmute_copy(&x))),
+                    match (T::SCALAR, N) {
+                        (F32, 4) => transmute_copy(&sum_4s(transmute_copy(&x))),
+                        (F32, 8) => transmute_copy(&sum_8s(transmute_copy(&x))),
+                        (F32, 16) if $wide => transmute_copy(&sum_16s(transmute_copy(&x))),
+                        (F64, 2) => transmute_copy(&sum_2d(transmute_copy(&x))),
+                        (F64, 4) => transmute_copy(&sum_4d(transmute_copy(&x))),
+                        (F64, 8) if $wide => transmute_copy(&sum_8d(transmute_copy(&x))),
                         _ => fold(x, |a, b| a + b),
                     }
                 }
@@ -122,12 +127,12 @@ macro_rules! isa {
             fn join<T: Real, const N: usize, const M: usize>(a: Lanes<T, N>, b: Lanes<T, N>) -> Lanes<T, M> {
                 // SAFETY: as in `operation`.
                 unsafe {
-                    match (size_of::<T>(), N, M) {
-                        (4, 8, 16) if $wide => transmute_copy(&_mm512_insertf32x8::<1>(
+                    match (T::SCALAR, N, M) {
+                        (F32, 8, 16) if $wide => transmute_copy(&_mm512_insertf32x8::<1>(
                             _mm512_castps256_ps512(transmute_copy(&a)),
                             transmute_copy(&b),
                         )),
-                        (8, 4, 8) if $wide => transmute_copy(&_mm512_insertf64x4::<1>(
+                        (F64, 4, 8) if $wide => transmute_copy(&_mm512_insertf64x4::<1>(
                             _mm512_castpd256_pd512(transmute_copy(&a)),
                             transmute_copy(&b),
                         )),
@@ -140,13 +145,13 @@ macro_rules! isa {
                 let from = &from[at..at + count];
                 // SAFETY: the mask lets the first `count` lanes be read, which are the slice.
                 unsafe {
-                    match (size_of::<T>(), N) {
-                        (4, 8) if !$wide => transmute_copy(&_mm256_maskload_ps(from.as_ptr().cast(), first_8(count))),
-                        (8, 4) if !$wide => transmute_copy(&_mm256_maskload_pd(from.as_ptr().cast(), first_4(count))),
-                        (4, 8) => transmute_copy(&_mm256_maskz_loadu_ps(first(count) as u8, from.as_ptr().cast())),
-                        (8, 4) => transmute_copy(&_mm256_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
-                        (4, 16) if $wide => transmute_copy(&_mm512_maskz_loadu_ps(first(count), from.as_ptr().cast())),
-                        (8, 8) if $wide => transmute_copy(&_mm512_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
+                    match (T::SCALAR, N) {
+                        (F32, 8) if !$wide => transmute_copy(&_mm256_maskload_ps(from.as_ptr().cast(), first_8(count))),
+                        (F64, 4) if !$wide => transmute_copy(&_mm256_maskload_pd(from.as_ptr().cast(), first_4(count))),
+                        (F32, 8) => transmute_copy(&_mm256_maskz_loadu_ps(first(count) as u8, from.as_ptr().cast())),
+                        (F64, 4) => transmute_copy(&_mm256_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
+                        (F32, 16) if $wide => transmute_copy(&_mm512_maskz_loadu_ps(first(count), from.as_ptr().cast())),
+                        (F64, 8) if $wide => transmute_copy(&_mm512_maskz_loadu_pd(first(count) as u8, from.as_ptr().cast())),
                         _ => {
                             let mut out = [T::ZERO; N];
                             out[..count].copy_from_slice(from);
@@ -162,11 +167,11 @@ macro_rules! isa {
                 unsafe {
                     let first = first(end) & !first(start);
                     let before = to.as_mut_ptr().wrapping_sub(start);
-                    match (size_of::<T>(), N) {
-                        (4, 8) if $wide => _mm256_mask_storeu_ps(before.cast(), first as u8, transmute_copy(&x)),
-                        (8, 4) if $wide => _mm256_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
-                        (4, 16) if $wide => _mm512_mask_storeu_ps(before.cast(), first, transmute_copy(&x)),
-                        (8, 8) if $wide => _mm512_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
+                    match (T::SCALAR, N) {
+                        (F32, 8) if $wide => _mm256_mask_storeu_ps(before.cast(), first as u8, transmute_copy(&x)),
+                        (F64, 4) if $wide => _mm256_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
+                        (F32, 16) if $wide => _mm512_mask_storeu_ps(before.cast(), first, transmute_copy(&x)),
+                        (F64, 8) if $wide => _mm512_mask_storeu_pd(before.cast(), first as u8, transmute_copy(&x)),
                         _ => to.copy_from_slice(&x.to_array()[start..end]),
                     }
                 }
@@ -175,12 +180,12 @@ macro_rules! isa {
             fn sums<T: Real, const N: usize, const R: usize>(rows: [Lanes<T, N>; R]) -> Lanes<T, R> {
                 // SAFETY: as in `operation`.
                 unsafe {
-                    match (size_of::<T>(), N, R) {
-                        (4, 4, 4) => transmute_copy(&sums_4s(transmute_copy(&rows))),
-                        (4, 8, 8) => transmute_copy(&sums_8s(transmute_copy(&rows))),
-                        (4, 16, 8) if $wide => transmute_copy(&sums_8s(halved_s(transmute_copy(&rows)))),
-                        (8, 4, 4) => transmute_copy(&sums_4d(transmute_copy(&rows))),
-                        (8, 8, 4) if $wide => transmute_copy(&sums_4d(halved_d(transmute_copy(&rows)))),
+                    match (T::SCALAR, N, R) {
+                        (F32, 4, 4) => transmute_copy(&sums_4s(transmute_copy(&rows))),
+                        (F32, 8, 8) => transmute_copy(&sums_8s(transmute_copy(&rows))),
+                        (F32, 16, 8) if $wide => transmute_copy(&sums_8s(halved_s(transmute_copy(&rows)))),
+                        (F64, 4, 4) => transmute_copy(&sums_4d(transmute_copy(&rows))),
+                        (F64, 8, 4) if $wide => transmute_copy(&sums_4d(halved_d(transmute_copy(&rows)))),
                         _ => Lanes::from_array(rows.map(|row| Self::sum(row))),
                     }
                 }
@@ -189,10 +194,10 @@ macro_rules! isa {
             fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
                 // SAFETY: as in `operation`; references to arrays of N scalars of that size.
                 unsafe {
-                    match (size_of::<T>(), N) {
-                        (4, 4) => transmute_copy(&transpose_4s(transmute_copy(&rows))),
-                        (4, 8) => transmute_copy(&transpose_8s(transmute_copy(&rows))),
-                        (8, 4) => transmute_copy(&transpose_4d(transmute_copy(&rows))),
+                    match (T::SCALAR, N) {
+                        (F32, 4) => transmute_copy(&transpose_4s(transmute_copy(&rows))),
+                        (F32, 8) => transmute_copy(&transpose_8s(transmute_copy(&rows))),
+                        (F64, 4) => transmute_copy(&transpose_4d(transmute_copy(&rows))),
                         _ => transposed(rows),
                     }
                 }
@@ -201,8 +206,8 @@ macro_rules! isa {
     };
 }
 
-isa!(Avx2, "avx2", Wide, false);
-isa!(Avx512, "avx512", Widest, true);
+isa!(Avx2, AVX2, "avx2", Wide, false);
+isa!(Avx512, AVX512, "avx512", Widest, true);
 
 /// A mask of the first lanes.
 #[inline(always)]

@@ -1,12 +1,12 @@
 //! Elementary functions on `f32`: takes one or two numbers, gives one, never panics.
 //!
-//! `tan`, `asin`, `acos`, `asinh`, `acosh`, `atanh`, `cbrt`, `atan2` and `pow` compute in `f64`; everything else
-//! stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
+//! `tan`, `asin`, `acos`, `asinh`, `acosh`, `atanh`, `cbrt`, `erfc`, `atan2` and `pow` compute in `f64`; everything
+//! else stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
 //!
 //! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were checked over every
 //! argument, with and without fused multiply-adds. Special values follow C99, Annex F.
 
-use super::{even_odd, horner, huge, pick, wide};
+use super::{even_odd, horner, huge, pick, tried, wide};
 use crate::isa::{Isa, Machine};
 
 /// Adding it to a number of magnitude up to 2^22 rounds to an integer, which then stands in the low bits.
@@ -617,6 +617,12 @@ pub fn erf<S: Isa>(x: f32) -> f32 {
         1.0 - e * exp2i(n)
     };
     with_sign(pick(a < 0.921_875, near, far), x)
+}
+
+/// The complement of the error function, `1 - erf(x)`, accurate where that is tiny. Error at most 1 ulp.
+#[inline(always)]
+pub fn erfc<S: Isa>(x: f32) -> f32 {
+    wide::erfc::<S>(x as f64) as f32
 }
 
 /// `x` to the power `y`, with the special values of C99. Error at most 1 ulp.

@@ -47,28 +47,24 @@ macro_rules! trial {
             const fn note(&mut self, x: $T) {
                 self.0 |= TRIG_LIMIT.to_bits().wrapping_sub(x.to_bits() & !SIGN);
             }
-            /// [`sin`].
-            #[inline(always)]
-            pub fn sin<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                sin_moderate::<S>(x)
-            }
-            /// [`cos`].
-            #[inline(always)]
-            pub fn cos<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                cos_moderate::<S>(x)
-            }
-            /// [`tan`].
-            #[inline(always)]
-            pub fn tan<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                tan_moderate::<S>(x)
-            }
+            $crate::functions::for_each_function! { tried! { $T } }
         }
     };
 }
 pub(crate) use trial;
+
+/// The functions of a trial.
+macro_rules! tried {
+    ($T:ident $unary:tt {$($(#[$doc:meta])* $name:ident $moderate:ident)*} $binary:tt) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name<S: Isa>(&mut self, x: $T) -> $T {
+            self.note(x);
+            $moderate::<S>(x)
+        }
+    )*};
+}
+pub(crate) use tried;
 
 /// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written out, lest a loop be
 /// left in the way of vectorising the caller's.

@@ -40,6 +40,22 @@ const ASIN: [f64; 8] = [
     0.032939175226904926,
 ];
 
+/// `(1 + 2 x) exp(x²) (1 - erf(x)) = p((x - 2)/(x + 2))` for `0 <= x <= 10.2`.
+const ERFC: [f64; 12] = [
+    1.2769783826871233,
+    -0.09276382066344449,
+    -0.16603052242455224,
+    0.16405104063297019,
+    -0.054217815514129256,
+    -0.00803087574149814,
+    0.008709026343052926,
+    0.0012527170441288841,
+    -0.0014206299018899866,
+    -0.0004007186484939887,
+    0.00016925098312127977,
+    7.935049237935565e-05,
+];
+
 /// `(k, log(m))` with `x = 2^k m`, for positive normal `x`.
 #[inline(always)]
 fn split_ln<S: Isa>(x: f64) -> (f64, f64) {
@@ -119,6 +135,22 @@ pub(super) fn atan2<S: Isa>(y: f64, x: f64) -> f64 {
     let r = pick(x.to_bits() >> 63 == 1, PI - r, r);
     let r = pick(x.is_nan() | y.is_nan(), f64::NAN, r);
     f64::from_bits(r.to_bits() | (y.to_bits() >> 63 << 63))
+}
+
+/// The complement of the error function, as far as it is not zero in `f32`.
+#[inline(always)]
+pub(super) fn erfc<S: Isa>(x: f64) -> f64 {
+    let a = f64::from_bits(x.to_bits() << 1 >> 1);
+    let a = pick(a > 10.2, 10.2, a);
+    let u = (a - 2.0) / (a + 2.0);
+    let p = even_odd!(S, u, ERFC, 0 2 4 6 8 10; 1 3 5 7 9 11) / (1.0 + 2.0 * a);
+    let t = -a * a;
+    let shifted = t * core::f64::consts::LOG2_E + MAGIC;
+    let r = t - (shifted - MAGIC) * core::f64::consts::LN_2;
+    let e = 1.0 + (r + r * r * even_odd!(S, r, EXP, 0 2 4; 1 3 5));
+    let n = (shifted.to_bits() as u32).wrapping_add(1023);
+    let y = e * p * f64::from_bits((n as u64) << 52);
+    pick(x < 0.0, 2.0 - y, y)
 }
 
 /// True for whole numbers (infinity is one) at `a >= 0`.

@@ -7,7 +7,7 @@ use crate::certify::Certified;
 use crate::nest::Nest;
 use crate::nest::plan::Plan;
 use crate::plain::Kernel;
-use crate::spec::InstanceSpec;
+use crate::types::InstanceSpec;
 use std::fmt;
 
 /// A kernel with its nests, ready to be written down.

@@ -35,7 +35,13 @@ pub mod diagnostic;
 pub mod emit;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "a stage")]
+pub mod functions;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod index;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
+pub mod instructions;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "a stage")]
 pub mod library;
@@ -67,12 +73,19 @@ pub mod spec;
 pub mod syntax;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "a stage")]
+pub mod types;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
 pub mod validate;
+#[doc(hidden)]
+#[allow(missing_docs, reason = "a stage")]
+pub mod words;
 
 pub use diagnostic::Report;
 pub use emit::Files;
-pub use options::{InstructionSet, Options};
-pub use spec::DType;
+pub use instructions::InstructionSet;
+pub use options::Options;
+pub use types::DType;
 
 use diagnostic::{Code, Diagnostic, Diagnostics};
 use source::{SourceId, Sources};

@@ -32,8 +32,8 @@ Options of render:
   --check                    write nothing; fail if FILE is not what would be written
   --module PATH              the module, from the crate's root, that the file is; left out, what FILE after `src/` says
   --prefix WORD              what the names of the ops' modules begin with
-  --dtype f32|f64            the scalar type of instances without one (f32)
-  --instruction-sets LIST    of portable, avx2, avx512 and neon, with commas (all)
+  --dtype {types}the scalar type of instances without one (f32)
+  --instruction-sets LIST    of {sets}, with commas (all)
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
   --no-validate              do not compare the loops with the formulas
@@ -47,6 +47,14 @@ Options of render:
 
 Exit code: 0 if all is well, 1 if a spec has errors, 2 for a wrong command line.
 ";
+
+/// With the names that there are.
+fn usage() -> String {
+    let types: Vec<&str> = DType::ALL.iter().map(|t| t.name()).collect();
+    let [others @ .., last] = InstructionSet::ALL.map(InstructionSet::name);
+    let sets = format!("{} and {last}", others.join(", "));
+    USAGE.replace("{types}", &format!("{:<19}", types.join("|"))).replace("{sets}", &sets)
+}
 
 enum Command {
     Check(Vec<PathBuf>),
@@ -90,7 +98,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(message) => {
-            complain(&format!("error: {message}\n\n{USAGE}\n"));
+            complain(&format!("error: {message}\n\n{}\n", usage()));
             ExitCode::from(2)
         }
     }
@@ -120,7 +128,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             render.options.push(name);
         }
         match arg {
-            Short('h') | Long("help") => return Ok(Command::Print(USAGE.into())),
+            Short('h') | Long("help") => return Ok(Command::Print(usage())),
             Short('V') | Long("version") => {
                 return Ok(Command::Print(format!("cotangent {}\n", env!("CARGO_PKG_VERSION"))));
             }
@@ -135,12 +143,7 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("module") => render.module = Some(parser.value()?.string()?),
             Long("prefix") => render.build = render.build.prefix(parser.value()?.string()?),
             Long("dtype") => {
-                let dtype = parser.value()?.parse_with(|text| match text {
-                    "f32" => Ok(DType::F32),
-                    "f64" => Ok(DType::F64),
-                    _ => Err("it is f32 or f64"),
-                })?;
-                render.build = render.build.dtype(dtype);
+                render.build = render.build.dtype(parser.value()?.parse_with(str::parse::<DType>)?);
             }
             Long("instruction-sets") => {
                 let read = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<InstructionSet>, _>>();

@@ -2,59 +2,9 @@
 //! names in it are Rust's.
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::spec::{DType, is_keyword};
-use std::fmt;
-use std::str::FromStr;
-
-/// Instructions that kernels may be compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum InstructionSet {
-    /// What every machine of the target has. It rounds after each operation: results are the same bits everywhere.
-    Portable,
-    /// AVX2 with FMA, on x86-64.
-    Avx2,
-    /// AVX-512 F, VL, BW and DQ, on x86-64.
-    Avx512,
-    /// Neon, on 64-bit ARM.
-    Neon,
-}
-
-impl InstructionSet {
-    /// Every one.
-    pub const ALL: [InstructionSet; 4] =
-        [InstructionSet::Portable, InstructionSet::Avx2, InstructionSet::Avx512, InstructionSet::Neon];
-
-    /// Its name on the command line and in the environment variable `COTANGENT_ISA`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            InstructionSet::Portable => "portable",
-            InstructionSet::Avx2 => "avx2",
-            InstructionSet::Avx512 => "avx512",
-            InstructionSet::Neon => "neon",
-        }
-    }
-}
-
-impl fmt::Display for InstructionSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for InstructionSet {
-    type Err = String;
-
-    /// Reads a [`InstructionSet::name`].
-    fn from_str(text: &str) -> Result<Self, String> {
-        InstructionSet::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| {
-            format!(
-                "no instruction set `{text}`: there are {}",
-                InstructionSet::ALL.map(InstructionSet::name).join(", ")
-            )
-        })
-    }
-}
+use crate::instructions::InstructionSet;
+use crate::types::DType;
+use crate::words::is_keyword;
 
 /// Everything that decides the output besides the specs. [`Build`](crate::Build) has a method for each field, and says what
 /// it does.

@@ -9,18 +9,20 @@ use crate::derive::range::Range;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::emit::{self, Files, Piece};
 use crate::index;
+use crate::instructions::InstructionSet;
 use crate::library::Library;
 use crate::nest::machine::{MACHINES, Machine};
 use crate::nest::plan::{Limits, Planned};
 use crate::nest::{self, Nest};
-use crate::options::InstructionSet;
 pub use crate::options::Options;
 use crate::plain::passes::Pass;
 use crate::plain::{self, Kernel};
 use crate::program;
 use crate::source::{SourceId, Sources};
-use crate::spec::{self, InstanceSpec, Spec};
+use crate::spec::{self, Spec};
+use crate::types::InstanceSpec;
 use crate::validate;
+use crate::words::is_keyword;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -217,12 +219,8 @@ fn check(kernel: &Kernel, n: &Nest) {
 /// Whether the target may be of this class of machines, and an instruction set that kernels are made for runs on it.
 fn wanted(machine: &Machine, options: &Options) -> bool {
     let possible = nest::machine::of(options.target_arch.as_deref()).contains(&machine);
-    possible
-        && match machine.bytes {
-            64 => options.has(InstructionSet::Avx512),
-            32 => options.has(InstructionSet::Avx2),
-            _ => true,
-        }
+    let runs = |s: &InstructionSet| options.has(*s) && s.row().machines.contains(&machine.name);
+    possible && InstructionSet::ALL.iter().any(runs)
 }
 
 /// No function of an op, which is not cut into stages, has locals that take more of the stack than a thread may have.
@@ -265,7 +263,7 @@ fn named(specs: &[Spec], options: &Options, out: &mut Diagnostics) {
             Some("so is that of the runtime")
         } else if module == "rustfmt" {
             Some("generated attributes name the tool")
-        } else if spec::is_keyword(&module) && !options.prefix.is_empty() {
+        } else if is_keyword(&module) && !options.prefix.is_empty() {
             Some("a keyword of Rust")
         } else {
             None

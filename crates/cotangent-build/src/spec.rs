@@ -7,6 +7,8 @@
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean};
 use crate::source::{At, SourceId, Sources, Span, shipped_ops};
+use crate::types::{DType, Domain, InstanceSpec, Layout, Numbers};
+use crate::words::is_keyword;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
@@ -133,72 +135,6 @@ impl Formula {
     }
 }
 
-/// An interval of the real line.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Domain {
-    /// Lower end, `-inf` for none.
-    pub lo: f64,
-    /// Whether `lo` is in it.
-    pub lo_closed: bool,
-    /// Upper end, `inf` for none; at least `lo`.
-    pub hi: f64,
-    /// Whether `hi` is in it.
-    pub hi_closed: bool,
-}
-
-/// One entry of `instances`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InstanceSpec {
-    /// Name of the kernel.
-    pub name: At<String>,
-    /// Scalar type; left out, it is what the build says, f32 unless it says otherwise.
-    pub dtype: Option<DType>,
-    /// Sizes and parameters; the keys are not yet resolved.
-    pub values: Vec<(At<String>, At<Numbers>)>,
-    /// Tensor and the order in which its dimensions are stored: axes (`N`) or dimensions of axes (`S.0`).
-    pub layout: Vec<Layout>,
-    /// The functions to make; every one of the op where none is named.
-    pub functions: Option<At<Vec<At<String>>>>,
-    /// Function and the schedule that it shall have, as `cotangent show --stage nest` prints it.
-    pub schedule: Vec<(At<String>, At<String>)>,
-    /// The whole entry.
-    pub span: Span,
-}
-
-/// A tensor and its dimensions in the order of storage.
-pub type Layout = (At<String>, At<Vec<At<String>>>);
-
-/// Scalar type of a kernel.
-#[deny(missing_docs)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// `f32`, 32 bits.
-    #[default]
-    F32,
-    /// `f64`, 64 bits.
-    F64,
-}
-
-#[deny(missing_docs)]
-impl DType {
-    /// The bytes of one scalar.
-    pub fn bytes(self) -> usize {
-        match self {
-            DType::F32 => 4,
-            DType::F64 => 8,
-        }
-    }
-}
-
-/// `28` or `[28, 28]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Numbers {
-    /// The numbers; finite, except that `.inf` is read as infinity.
-    pub values: Vec<At<f64>>,
-    /// Whether a list was written.
-    pub list: bool,
-}
-
 const KEYS: [&str; 16] = [
     "op",
     "program",
@@ -221,19 +157,8 @@ const KEYS: [&str; 16] = [
 const PROGRAM_KEYS: [&str; 3] = ["wrt", "checkpoint", "functions"];
 /// The keys of a file that uses an op.
 const USE_KEYS: [&str; 2] = ["use", "instances"];
-const RUST_KEYWORDS: [&str; 51] = [
-    "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
-    "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
-    "move", "mut", "override", "priv", "pub", "ref", "return", "self", "static", "struct", "super", "trait", "true",
-    "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
-];
 /// Words of the formula language that no tensor, parameter or index may take.
 const FORMULA_WORDS: [&str; 11] = ["and", "or", "not", "in", "sum", "prod", "mean", "max", "min", "pi", "inf"];
-
-/// Whether Rust keeps the word for itself.
-pub(crate) fn is_keyword(word: &str) -> bool {
-    RUST_KEYWORDS.contains(&word)
-}
 
 /// Why a lower-case name cannot be one, and what to write; `reserved`: it is used in formulas too.
 pub(crate) fn misnamed(name: &str, reserved: bool) -> Option<(&'static str, String)> {
@@ -1347,15 +1272,14 @@ impl Decoder<'_> {
                     name = self.text("the name of an instance", "a name", value);
                 }
                 "dtype" => {
-                    let Some(word) = self.text("`dtype`", "`f32` or `f64`", value) else {
+                    let Some(word) = self.text("`dtype`", &DType::choice("`"), value) else {
                         continue;
                     };
-                    match word.as_str() {
-                        "f32" => dtype = Some(DType::F32),
-                        "f64" => dtype = Some(DType::F64),
-                        other => {
-                            let message = format!("there is no scalar type `{other}`");
-                            let label = "expected `f32` or `f64`";
+                    match word.parse() {
+                        Ok(known) => dtype = Some(known),
+                        Err(_) => {
+                            let message = format!("there is no scalar type `{}`", word.value);
+                            let label = format!("expected {}", DType::choice("`"));
                             self.error(Diagnostic::error(Code::WrongType, word.span, message, label));
                         }
                     }

@@ -20,7 +20,7 @@ use crate::nest::lanes::chooses;
 use crate::nest::machine::MACHINES;
 use crate::nest::{Access, Nest, Node, Place, Position, Turned, Update, VarId, inline};
 use crate::plain::{self, Function, Kernel, Kind, Linear};
-use crate::spec::Domain;
+use crate::types::{DType, Domain};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
@@ -183,7 +183,7 @@ impl Subject<'_> {
     /// A bound of what rounding does to an element. Where a comparison may go either way there is none.
     fn doubt(&self, t: TensorId, at: usize) -> f64 {
         let draw: Draw<Bounded> = &|sampler, domain| Bounded::exact(Sampler::ordinary(sampler, domain));
-        let (bounded, doubt) = bounds::rounded(true, || {
+        let (bounded, doubt) = bounds::rounded(DType::F64, || {
             let given = |t: TensorId, at: usize| self.given(draw, t, at);
             let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST_TERMS);
             let v = elements.value(t, at);

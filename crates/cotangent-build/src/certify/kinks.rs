@@ -10,7 +10,7 @@ use super::{Sampler, Side};
 use crate::index::bind::Binding;
 use crate::index::eval::{Machine, Number, Prepared};
 use crate::index::*;
-use crate::spec::Domain;
+use crate::types::Domain;
 use std::collections::BTreeMap;
 
 /// The most input elements of a shape at which ties are tried: each is moved on its own.
@@ -57,8 +57,8 @@ pub fn any(stmts: &[Stmt]) -> bool {
         let mut found = matches!(s.reduce, Some(ReduceOp::Max | ReduceOp::Min));
         s.value.visit(&mut |e| {
             found |= match e {
-                Expr::Unary(f, _) => matches!(f, Unary::Abs | Unary::Sign | Unary::Floor),
-                Expr::Binary(f, ..) => matches!(f, Binary::Max | Binary::Min),
+                Expr::Unary(f, _) => f.row().bends.breaks(),
+                Expr::Binary(f, ..) => f.row().chooses,
                 Expr::Where(c, ..) => !super::coordinates_only(c),
                 Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => false,
                 Expr::Powf(..) | Expr::Reduce(..) => false,

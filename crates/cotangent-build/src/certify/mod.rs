@@ -19,7 +19,8 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::{Binding, ParamValue};
 use crate::index::eval::{DoubleWrite, Machine, Number};
 use crate::index::*;
-use crate::spec::{Domain, Spec};
+use crate::spec::Spec;
+use crate::types::Domain;
 use field::M61;
 use probe::Probe;
 

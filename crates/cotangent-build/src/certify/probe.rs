@@ -8,11 +8,12 @@
 
 use super::kinks::{MAX_INPUTS, Point, Rules, Unfit, What, within};
 use super::{Sampler, Side, Wrong};
+use crate::functions::Bends;
 use crate::index::bind::Binding;
 use crate::index::eval::Prepared;
 use crate::index::*;
 use crate::source::Span;
-use crate::spec::Domain;
+use crate::types::Domain;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Values along a line, of both signs, and zero. Numbers of the formula come besides.
@@ -181,23 +182,15 @@ impl Probe {
             Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => {}
             Expr::Unary(f, a) => {
                 let (corner, pole) = (false, own);
-                match f {
-                    Unary::Abs | Unary::Sign => self.site(s, (**a).clone(), reached, corner),
+                match f.row().bends {
+                    Bends::Nowhere => {}
+                    Bends::AtZero => self.site(s, (**a).clone(), reached, corner),
                     // Zero at every whole number.
-                    Unary::Floor => {
+                    Bends::AtWhole => {
                         let angle = (**a).clone() * Expr::Const(std::f64::consts::PI);
                         self.site(s, Expr::unary(Unary::Sin, angle), reached, corner);
                     }
-                    Unary::Log | Unary::Sqrt | Unary::Rsqrt | Unary::Cbrt => {
-                        self.site(s, (**a).clone(), reached, pole);
-                    }
-                    Unary::Log1p => self.site(s, minus(a, -1.0), reached, pole),
-                    Unary::Acosh => self.site(s, minus(a, 1.0), reached, pole),
-                    Unary::Asin | Unary::Acos | Unary::Atanh => {
-                        self.site(s, minus(a, 1.0), reached, pole);
-                        self.site(s, minus(a, -1.0), reached, pole);
-                    }
-                    _ => {}
+                    Bends::Ends(ends) => ends.iter().for_each(|end| self.site(s, minus(a, *end), reached, pole)),
                 }
                 self.expr(s, a, reached, own);
             }

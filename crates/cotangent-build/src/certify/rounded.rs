@@ -62,8 +62,7 @@ impl Number for Rounded {
         Rounded { value, error: carried + lost }
     }
     fn unary(f: Unary, a: Self) -> Self {
-        let exact = matches!(f, Unary::Neg | Unary::Abs | Unary::Sign | Unary::Floor);
-        a.through(|a| f64::unary(f, a), if exact { 0.0 } else { FUNCTION })
+        a.through(|a| f64::unary(f, a), if f.exact() { 0.0 } else { FUNCTION })
     }
     fn binary(f: Binary, a: Self, b: Self) -> Self {
         let value = f64::binary(f, a.value, b.value);
@@ -79,7 +78,7 @@ impl Number for Rounded {
                 Rounded { value, error: carried + lost }
             }
             Binary::Pow | Binary::Atan2 | Binary::Min | Binary::Max => {
-                let rounding = if matches!(f, Binary::Min | Binary::Max) { 0.0 } else { FUNCTION };
+                let rounding = if f.row().chooses { 0.0 } else { FUNCTION };
                 let corners = a.ends().flat_map(|x| b.ends().map(move |y| f64::binary(f, x, y)));
                 let moved = if a.error == 0.0 && b.error == 0.0 { 0.0 } else { spread(value, corners) };
                 Rounded { value, error: moved + rounding * value.abs() }

@@ -139,7 +139,7 @@ fn roots(stmts: &[Stmt]) -> BTreeMap<TensorId, Expr> {
 }
 
 fn is_root(e: &Expr) -> bool {
-    matches!(e, Expr::Unary(Unary::Sqrt | Unary::Cbrt, _)) || matches!(e, Expr::Powf(_, n) if 0.0 < *n && *n < 1.0)
+    matches!(e, Expr::Unary(f, _) if f.row().root) || matches!(e, Expr::Powf(_, n) if 0.0 < *n && *n < 1.0)
 }
 
 struct Facts<'a> {
@@ -292,7 +292,7 @@ impl Facts<'_> {
         match e {
             Expr::Read(t, _) if !below => self.steep.contains(t),
             Expr::Read(t, _) => zero(e) && self.roots.get(t).is_some_and(|root| self.steep(root, true, known)),
-            Expr::Unary(Unary::Sqrt | Unary::Cbrt, a) if below => zero(a) && !excluded(known, e),
+            Expr::Unary(f, a) if below && f.row().root => zero(a) && !excluded(known, e),
             Expr::Powf(a, n) if below && *n > 0.0 => self.steep(a, true, known) || *n < 1.0 && zero(a),
             Expr::Powf(a, n) if !below => n.fract() != 0.0 && *n < 0.0 && zero(a),
             Expr::Binary(Binary::Pow, a, n) if !below => self.ranges.expr(n).lo < 0.0 && zero(a),

@@ -3,6 +3,7 @@
 //!
 //! Holds after it: a `true` holds for every input, domains aside; a `false` proves nothing.
 
+use crate::functions::Sign;
 use crate::index::*;
 use std::collections::BTreeSet;
 
@@ -34,13 +35,11 @@ impl Least {
             Expr::Read(t, _) => self.0.contains(t),
             Expr::Powf(a, n) => sure(a) || n.rem_euclid(2.0) == 0.0,
             Expr::Where(_, a, b) => sure(a) && sure(b),
-            Expr::Unary(f, a) => match f {
-                Unary::Abs | Unary::Exp | Unary::Cosh | Unary::Logistic | Unary::Softplus => true,
-                // Of the sign of their argument; a root is defined around its zeros only where its argument is not negative there.
-                Unary::Sign | Unary::Floor | Unary::Expm1 | Unary::Log1p | Unary::Sqrt | Unary::Rsqrt => sure(a),
-                Unary::Cbrt | Unary::Atan | Unary::Sinh | Unary::Tanh | Unary::Asinh | Unary::Erf => sure(a),
-                Unary::Neg | Unary::Log | Unary::Sin | Unary::Cos | Unary::Tan | Unary::Asin | Unary::Acos => false,
-                Unary::Acosh | Unary::Atanh => false,
+            Expr::Unary(f, a) => match f.row().sign {
+                Sign::Positive | Sign::NeverNegative => true,
+                // A root is defined around its zeros only where its argument is not negative there.
+                Sign::AsArgument => sure(a),
+                Sign::Any => false,
             },
             Expr::Binary(f, a, b) => match f {
                 Binary::Mul => a == b || sure(a) && sure(b),
@@ -56,8 +55,9 @@ impl Least {
     fn positive(&self, e: &Expr) -> bool {
         match e {
             Expr::Const(c) => *c > 0.0,
-            Expr::Extent(_) | Expr::Unary(Unary::Cosh, _) => true,
-            Expr::Unary(Unary::Sqrt | Unary::Cbrt, a) | Expr::Powf(a, _) => self.positive(a),
+            Expr::Extent(_) => true,
+            Expr::Unary(f, a) => f.row().sign == Sign::Positive || f.row().root && self.positive(a),
+            Expr::Powf(a, _) => self.positive(a),
             Expr::Binary(Binary::Mul | Binary::Div, a, b) => self.positive(a) && self.positive(b),
             Expr::Binary(Binary::Add, a, b) => {
                 let one = self.positive(a) || self.positive(b);

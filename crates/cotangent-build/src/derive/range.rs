@@ -4,38 +4,16 @@
 //! Inputs count as finite, sums and products of finite numbers too. Holds after it: what is `finite` has no infinity or NaN but such as come in, or from
 //! numbers too large for their type.
 
+pub use crate::functions::Range;
 use crate::index::*;
 use std::collections::BTreeMap;
 
-/// Where values lie. NaN lies nowhere.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Range {
-    pub lo: f64,
-    pub hi: f64,
-    pub finite: bool,
-}
-
-/// Beyond this an exponential may be too large for `f32`.
-const EXP: f64 = 88.0;
-
 impl Range {
-    pub const ALL: Range = Range { lo: f64::NEG_INFINITY, hi: f64::INFINITY, finite: true };
-
-    pub fn new(lo: f64, hi: f64) -> Self {
-        Range { lo, hi, finite: true }
-    }
-    /// The same numbers, and infinities or NaN where the argument is not in `domain`.
-    fn within(self, arg: Range, domain: bool) -> Self {
-        Range { finite: self.finite && arg.finite && domain, ..self }
-    }
     pub fn or(self, other: Range) -> Self {
         Range { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi), finite: self.finite && other.finite }
     }
     pub fn has_zero(self) -> bool {
         self.lo <= 0.0 && 0.0 <= self.hi
-    }
-    fn map(self, f: impl Fn(f64) -> f64) -> Self {
-        Range { lo: f(self.lo), hi: f(self.hi), ..self }
     }
 }
 
@@ -95,7 +73,7 @@ impl Ranges<'_> {
             }
             Expr::Reduce(_, _, a) => Range { finite: self.expr(a).finite, ..Range::ALL },
             Expr::Where(_, a, b) => self.expr(a).or(self.expr(b)),
-            Expr::Unary(f, a) => unary(*f, self.expr(a)),
+            Expr::Unary(f, a) => (f.row().range)(self.expr(a)),
             Expr::Powf(a, n) => {
                 let (a, whole) = (self.expr(a), n.fract() == 0.0);
                 let lo = if n.rem_euclid(2.0) == 0.0 || a.lo >= 0.0 { 0.0 } else { f64::NEG_INFINITY };
@@ -122,41 +100,6 @@ fn sums(r: Range) -> Range {
     }
 }
 
-fn unary(f: Unary, a: Range) -> Range {
-    let inf = f64::INFINITY;
-    match f {
-        Unary::Neg => Range { lo: -a.hi, hi: -a.lo, ..a },
-        Unary::Abs if a.lo >= 0.0 => a,
-        Unary::Abs => Range { lo: if a.hi < 0.0 { -a.hi } else { 0.0 }, hi: a.hi.abs().max(a.lo.abs()), ..a },
-        Unary::Sign => {
-            Range::new(if a.lo >= 0.0 { 0.0 } else { -1.0 }, if a.hi <= 0.0 { 0.0 } else { 1.0 }).within(a, true)
-        }
-        Unary::Floor => a.map(f64::floor),
-        // It underflows to zero.
-        Unary::Exp => Range::new(if a.lo > -EXP { a.lo.exp() } else { 0.0 }, a.hi.exp()).within(a, a.hi <= EXP),
-        Unary::Expm1 => a.map(f64::exp_m1).within(a, a.hi <= EXP),
-        Unary::Sinh => a.map(f64::sinh).within(a, a.lo >= -EXP && a.hi <= EXP),
-        Unary::Cosh => Range::new(1.0, inf).within(a, a.lo >= -EXP && a.hi <= EXP),
-        Unary::Log => Range::ALL.within(a, a.lo > 0.0),
-        Unary::Log1p => Range::new(if a.lo >= 0.0 { 0.0 } else { -inf }, inf).within(a, a.lo > -1.0),
-        Unary::Sqrt => Range::new(a.lo.max(0.0).sqrt(), a.hi.max(0.0).sqrt()).within(a, a.lo >= 0.0),
-        Unary::Rsqrt => Range::new(0.0, inf).within(a, a.lo > 0.0),
-        Unary::Cbrt => a.map(f64::cbrt),
-        Unary::Sin | Unary::Cos => Range::new(-1.0, 1.0).within(a, true),
-        Unary::Tan => Range::ALL.within(a, true),
-        Unary::Asin => Range::new(-2.0, 2.0).within(a, a.lo >= -1.0 && a.hi <= 1.0),
-        Unary::Acos => Range::new(0.0, 4.0).within(a, a.lo >= -1.0 && a.hi <= 1.0),
-        Unary::Acosh => Range::new(0.0, inf).within(a, a.lo >= 1.0),
-        Unary::Atanh => Range::ALL.within(a, a.lo > -1.0 && a.hi < 1.0),
-        Unary::Atan => a.map(f64::atan),
-        Unary::Tanh => a.map(f64::tanh),
-        Unary::Asinh => a.map(f64::asinh),
-        Unary::Logistic => Range::new(0.0, 1.0).within(a, true),
-        Unary::Softplus => Range::new(0.0, inf).within(a, true),
-        Unary::Erf => Range::new(-1.0, 1.0).within(a, true),
-    }
-}
-
 fn binary(f: Binary, a: Range, b: Range) -> Range {
     // Ends that are not told apart.
     let or = |v: f64, end: f64| if v.is_nan() { end } else { v };
@@ -175,7 +118,7 @@ fn binary(f: Binary, a: Range, b: Range) -> Range {
     let defined = match f {
         Binary::Div => !b.has_zero(),
         Binary::Pow => a.lo > 0.0,
-        _ => true,
+        Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min | Binary::Atan2 => true,
     };
     Range { lo, hi, finite: finite && defined }
 }

@@ -6,7 +6,7 @@ use super::least::Least;
 use crate::index::normal::hoist;
 use crate::index::*;
 use std::collections::BTreeSet;
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, Mul, Sub};
 
 /// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor that depends on them.
 pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
@@ -190,7 +190,7 @@ impl Derive<'_> {
             Expr::Read(..) => Expr::zero(),
             Expr::Unary(f, a) => {
                 let da = self.derivative(a);
-                if da.is_zero() { da } else { self.at_root(e, chain(*f, a, da)) }
+                if da.is_zero() { da } else { self.at_root(e, f.slope(a.as_ref(), da)) }
             }
             Expr::Powf(a, n) => {
                 let da = self.derivative(a);
@@ -203,7 +203,7 @@ impl Derive<'_> {
             }
             Expr::Binary(f, a, b) => {
                 let (da, db) = (self.derivative(a), self.derivative(b));
-                if da.is_zero() && db.is_zero() { Expr::zero() } else { chain2(*f, a, b, da, db) }
+                if da.is_zero() && db.is_zero() { Expr::zero() } else { f.slope(a.as_ref(), b.as_ref(), da, db) }
             }
             Expr::Where(c, a, b) => {
                 let mut under = |holds: bool, e: &Expr| {
@@ -347,69 +347,6 @@ fn both(a: Option<Cond>, b: Option<Cond>) -> Option<Cond> {
     }
 }
 
-/// `f'(a) da`, one rule a line.
-fn chain(f: Unary, a: &Expr, da: Expr) -> Expr {
-    let x = || a.clone();
-    let y = || Expr::unary(f, a.clone());
-    let one = Expr::one;
-    let c = Expr::Const;
-    let call = |f: Unary| Expr::unary(f, a.clone());
-    match f {
-        Unary::Neg => da.neg(),
-        Unary::Abs => call(Unary::Sign).mul(da),
-        Unary::Sign | Unary::Floor => Expr::zero(),
-        Unary::Exp => y().mul(da),
-        Unary::Expm1 => y().add(one()).mul(da),
-        Unary::Log => da.div(x()),
-        Unary::Log1p => da.div(one().add(x())),
-        Unary::Sqrt => c(0.5).mul(da).div(y()),
-        Unary::Rsqrt => c(-0.5).mul(y()).mul(da).div(x()),
-        Unary::Cbrt => da.div(c(3.0).mul(y().powf(2.0))),
-        Unary::Sin => call(Unary::Cos).mul(da),
-        Unary::Cos => call(Unary::Sin).mul(da).neg(),
-        Unary::Tan => one().add(y().powf(2.0)).mul(da),
-        Unary::Asin => da.div(Expr::unary(Unary::Sqrt, one().sub(x()).mul(one().add(x())))),
-        Unary::Acos => da.div(Expr::unary(Unary::Sqrt, one().sub(x()).mul(one().add(x())))).neg(),
-        Unary::Atan => da.div(one().add(x().powf(2.0))),
-        Unary::Sinh => call(Unary::Cosh).mul(da),
-        Unary::Cosh => call(Unary::Sinh).mul(da),
-        Unary::Tanh => one().sub(y().powf(2.0)).mul(da),
-        Unary::Asinh => da.div(Expr::unary(Unary::Sqrt, x().powf(2.0).add(one()))),
-        Unary::Acosh => da.div(Expr::unary(Unary::Sqrt, x().sub(one()).mul(x().add(one())))),
-        Unary::Atanh => da.div(one().sub(x()).mul(one().add(x()))),
-        Unary::Logistic => y().mul(one().sub(y())).mul(da),
-        Unary::Softplus => call(Unary::Logistic).mul(da),
-        // 2 / sqrt(pi) exp(-x^2)
-        Unary::Erf => c(std::f64::consts::FRAC_2_SQRT_PI).mul(Expr::unary(Unary::Exp, x().powf(2.0).neg())).mul(da),
-    }
-}
-
-/// `∂f/∂a da + ∂f/∂b db`, one rule a line; at a tie of max or min, half of each.
-fn chain2(f: Binary, a: &Expr, b: &Expr, da: Expr, db: Expr) -> Expr {
-    let (x, y) = (|| a.clone(), || b.clone());
-    let c = Expr::Const;
-    let pick = |win: Compare, da: Expr, db: Expr| {
-        let tie = c(0.5).mul(da.clone().add(db.clone()));
-        let lose = Expr::select(Cond::Value(win, y(), x()), db, tie);
-        Expr::select(Cond::Value(win, x(), y()), da, lose)
-    };
-    match f {
-        Binary::Add => da.add(db),
-        Binary::Sub => da.sub(db),
-        Binary::Mul => da.mul(y()).add(x().mul(db)),
-        Binary::Div if db.is_zero() => da.div(y()),
-        Binary::Div => da.div(y()).sub(x().div(y()).mul(db).div(y())),
-        Binary::Pow => unreachable!("the base and the exponent are apart"),
-        Binary::Atan2 => {
-            let zero = |e| Cond::Value(Compare::Eq, e, Expr::zero());
-            let slope = x().mul(db).sub(y().mul(da)).neg().div(x().powf(2.0).add(y().powf(2.0)));
-            Expr::select(zero(x()).and(zero(y())), Expr::zero(), slope)
-        }
-        Binary::Max => pick(Compare::Gt, da, db),
-        Binary::Min => pick(Compare::Lt, da, db),
-    }
-}
-
 /// `∂(a^b)/∂a da`: of what is constant, as `a^0` is, none.
 fn power(a: &Expr, b: &Expr, da: Expr) -> Expr {
     let one_less = match b {
@@ -442,7 +379,7 @@ enum Root<'a> {
 /// The argument of a root.
 fn root(e: &Expr) -> Option<(&Expr, Root<'_>)> {
     match e {
-        Expr::Unary(Unary::Sqrt | Unary::Cbrt, a) => Some((a, Root::Function)),
+        Expr::Unary(f, a) if f.row().root => Some((a, Root::Function)),
         Expr::Powf(a, n) if 0.0 < *n && *n < 1.0 => Some((a, Root::Literal)),
         Expr::Binary(Binary::Pow, a, n) => match n.as_ref() {
             Expr::Const(c) if 0.0 < *c && *c < 1.0 => Some((a, Root::Literal)),

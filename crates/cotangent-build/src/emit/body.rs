@@ -12,7 +12,7 @@ use crate::nest::{
 };
 use crate::plain::{Kernel, Linear};
 use crate::source::{SourceId, Sources, Span};
-use crate::spec::DType;
+use crate::types::DType;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -171,10 +171,7 @@ fn merged_segment(all: &[(Vec<&'static str>, Vec<Stmt>)]) -> Vec<Stmt> {
 
 /// The scalar type.
 pub fn scalar(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F32 => "f32",
-        DType::F64 => "f64",
-    }
+    dtype.rust()
 }
 
 /// The type of an array: `[[f32; 3]; 2]`.
@@ -738,7 +735,8 @@ impl<'a> Writer<'a> {
     fn number(&self, c: f64) -> Expr {
         let ty = scalar(self.k.dtype);
         // What does not fit is infinite, as it would be in a conversion.
-        let c = if self.k.dtype == DType::F32 && (c as f32).is_infinite() { f64::from(c as f32) } else { c };
+        let nearest = self.k.dtype.nearest(c);
+        let c = if nearest.is_infinite() { nearest } else { c };
         let special = |name: &str| Expr::Path(Path::new(&[ty, name]));
         match c {
             f64::INFINITY => special("INFINITY"),

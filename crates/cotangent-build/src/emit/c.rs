@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
 use crate::options::Options;
 use crate::source::Span;
-use crate::spec::DType;
+use crate::types::DType;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,10 +108,7 @@ fn macros(header: &str, options: &Options) -> [String; 3] {
 
 /// C's name and size of a scalar type.
 fn scalar(dtype: DType) -> ScalarContext {
-    match dtype {
-        DType::F32 => ScalarContext { name: "float", bytes: 4 },
-        DType::F64 => ScalarContext { name: "double", bytes: 8 },
-    }
+    ScalarContext { name: dtype.c(), bytes: dtype.bytes() }
 }
 
 /// The wrappers of a kernel, where a header is wanted.
@@ -138,7 +135,7 @@ pub(super) fn header<'a>(
         restrict,
         aligned,
         workspaces: kernels.clone().any(|k| k.functions.iter().any(|f| f.workspace.is_some())),
-        scalars: [DType::F32, DType::F64].into_iter().filter(used).map(scalar).collect(),
+        scalars: DType::ALL.iter().copied().filter(used).map(scalar).collect(),
         kernels: kernels.clone().cloned().collect(),
     }
 }

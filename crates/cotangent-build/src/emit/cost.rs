@@ -1,7 +1,7 @@
 //! Costs that a kernel publishes: takes a function and its nests, gives arithmetic (`plain/cost.rs` counts it), traffic
 //! and stack, none of them measured.
 
-use crate::index::{Binary, Unary};
+use crate::functions::Cost as Class;
 use crate::nest::Nest;
 use crate::nest::machine::{MACHINES, Machine};
 use crate::plain::{self, Cond, Expr, Function, Kernel, Step};
@@ -54,10 +54,9 @@ fn cheap(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => true,
         Expr::Masked(_, a) => cheap(a),
-        Expr::Unary(f, a) => matches!(f, Unary::Neg | Unary::Abs) && cheap(a),
-        Expr::Binary(f, a, b) => {
-            matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min) && cheap(a) && cheap(b)
-        }
+        // Up to here each hides behind a load.
+        Expr::Unary(f, a) => f.cost() <= Class::Extremum && cheap(a),
+        Expr::Binary(f, a, b) => f.cost() <= Class::Extremum && cheap(a) && cheap(b),
         Expr::Powf(..) => false,
         Expr::Where(c, a, b) => matches!(&**c, Cond::Value(_, l, r) if cheap(l) && cheap(r)) && cheap(a) && cheap(b),
     }

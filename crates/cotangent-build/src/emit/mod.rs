@@ -18,14 +18,15 @@ mod vendor;
 use crate::certify::Certified;
 use crate::compiled::Compiled;
 use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
+use crate::instructions::InstructionSet;
 use crate::nest::machine::{self, Machine};
 use crate::nest::plan::{Plan, Workspace};
 use crate::nest::{Nest, Node, Place, Tile, Update, Value};
-use crate::options::{InstructionSet, Options};
+use crate::options::Options;
 use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
 use crate::source::{Sources, Span};
-use crate::spec::{DType, Domain};
+use crate::types::{DType, Domain};
 use names::{Names, REST};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +116,8 @@ struct KernelContext {
     #[serde(skip)]
     scalar: DType,
     dtype: &'static str,
+    /// The variant of the runtime's `Scalar`.
+    runtime: &'static str,
     source: String,
     /// How what runs was compared with what was certified; nothing where it was not.
     validation: Option<String>,
@@ -560,6 +563,7 @@ fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelC
         name: kernel.name.clone(),
         scalar: kernel.dtype,
         dtype: scalar,
+        runtime: kernel.dtype.runtime(),
         source: place(sources, c.instance.name.span),
         validation: c.validation.map(|v| v.to_string()),
         left_out: left_out(kernel),
@@ -810,7 +814,7 @@ fn function_context(
         .chain(flag.map(|flag| ReferenceContext { name: flag.into(), ty: "bool".into() }))
         .collect();
     let sets = (!options.portable() && InstructionSet::ALL.iter().any(|s| !options.has(*s)))
-        .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| constant(*s)).collect());
+        .then(|| InstructionSet::ALL.iter().filter(|s| options.has(**s)).filter_map(|s| s.row().constant).collect());
     let dispatch = match (portable, inline, &sets) {
         (true, ..) => Dispatch::Portable,
         (_, true, None) => Dispatch::Native,
@@ -963,16 +967,6 @@ fn alike(
         out.insert(*n, *seen.entry(text).or_insert(*n));
     }
     (out, seen.into_iter().map(|(text, n)| (n, text)).collect())
-}
-
-/// The constant of the runtime's `isa::sets` for the set; the portable one has none, as it is always there.
-fn constant(set: InstructionSet) -> Option<&'static str> {
-    match set {
-        InstructionSet::Portable => None,
-        InstructionSet::Avx2 => Some("AVX2"),
-        InstructionSet::Avx512 => Some("AVX512"),
-        InstructionSet::Neon => Some("NEON"),
-    }
 }
 
 /// The functions that add and those that store the same, where their nests differ in that alone: every result is a register, added or stored

@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
 use crate::nest::{Nest, Node, RegisterId, Tile, VarId};
 use crate::plain::Kernel;
-use crate::spec::is_keyword;
+use crate::words::is_keyword;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The variable of a trial.

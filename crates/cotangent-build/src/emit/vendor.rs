@@ -5,7 +5,8 @@
 //! were left out is gone; without any but the portable one no unsafe code is left. The sources are ours, so this is no parser of Rust: it knows
 //! tokens, brackets and where an item ends.
 
-use crate::options::{InstructionSet, Options};
+use crate::instructions::InstructionSet;
+use crate::options::Options;
 use crate::shipped;
 
 /// The modules of the runtime, each with its text. `path` is that of the module which they go to, from the crate's root.
@@ -320,6 +321,12 @@ impl Vendor<'_> {
             }
         };
         let has = |set| self.options.has(set);
+        // Of an architecture that is named for the sake of its sets, whether one of them is wanted.
+        let wanted = |arch: Option<&Token>| {
+            let arch = arch.map_or("", |t| t.text.trim_matches('"'));
+            let mut of = InstructionSet::ALL.into_iter().filter(|set| set.row().arch == Some(arch)).peekable();
+            of.peek().is_none() || of.any(has)
+        };
         match tokens.first().map_or("", |t| t.text) {
             "all" => list(false).map_or_else(|p| p, Predicate::All),
             "any" => list(true).map_or_else(|p| p, Predicate::Any),
@@ -330,18 +337,7 @@ impl Vendor<'_> {
             },
             "test" => Predicate::Known(false),
             "feature" => Predicate::Known(self.options.std && tokens.last().is_some_and(|t| t.text == "\"std\"")),
-            "target_arch" if code && tokens.last().is_some_and(|t| t.text == "\"x86_64\"") => {
-                match has(InstructionSet::Avx2) || has(InstructionSet::Avx512) {
-                    true => Predicate::Atom(text(&tokens)),
-                    false => Predicate::Known(false),
-                }
-            }
-            "target_arch" if code && tokens.last().is_some_and(|t| t.text == "\"aarch64\"") => {
-                match has(InstructionSet::Neon) {
-                    true => Predicate::Atom(text(&tokens)),
-                    false => Predicate::Known(false),
-                }
-            }
+            "target_arch" if code && !wanted(tokens.last()) => Predicate::Known(false),
             _ => Predicate::Atom(text(&tokens)),
         }
     }

@@ -5,34 +5,35 @@
 
 use super::eval::Number;
 use super::{Binary, Compare, Unary};
+use crate::types::DType;
 use std::cell::Cell;
 
 thread_local! {
-    /// Of a rounding: half the distance of 1 to the next number.
-    static UNIT: Cell<f64> = const { Cell::new(0.0) };
+    static TYPE: Cell<DType> = const { Cell::new(DType::F64) };
     static DOUBT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Calls with the rounding of a type; whether a comparison could have gone the other way.
-pub fn rounded<R>(double: bool, f: impl FnOnce() -> R) -> (R, bool) {
-    UNIT.set(if double { 2f64.powi(-53) } else { 2f64.powi(-24) });
+pub fn rounded<R>(dtype: DType, f: impl FnOnce() -> R) -> (R, bool) {
+    TYPE.set(dtype);
     DOUBT.set(false);
     let result = f();
     (result, DOUBT.get())
 }
 
+/// Of a rounding: half the distance of 1 to the next number.
 fn unit() -> f64 {
-    UNIT.get()
+    TYPE.get().unit()
 }
 
 /// The least that a rounding is off, below the normal numbers.
 fn least() -> f64 {
-    if unit() < 1e-10 { 1e-307 } else { 1e-37 }
+    TYPE.get().least()
 }
 
 /// From here on a value may overflow on the way.
 fn most() -> f64 {
-    if unit() < 1e-10 { 1e300 } else { 1e37 }
+    TYPE.get().most()
 }
 
 /// A value, how far another way to compute it may be off, and the sum of the magnitudes of the terms that it is the sum of.

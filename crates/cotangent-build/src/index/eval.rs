@@ -38,57 +38,10 @@ impl Number for f64 {
         self * other
     }
     fn unary(f: Unary, a: f64) -> f64 {
-        match f {
-            Unary::Neg => -a,
-            Unary::Abs => a.abs(),
-            Unary::Sign => {
-                if a == 0.0 || a.is_nan() {
-                    a
-                } else {
-                    1f64.copysign(a)
-                }
-            }
-            Unary::Exp => a.exp(),
-            Unary::Expm1 => a.exp_m1(),
-            Unary::Log => a.ln(),
-            Unary::Log1p => a.ln_1p(),
-            Unary::Sqrt => a.sqrt(),
-            Unary::Rsqrt => 1.0 / a.sqrt(),
-            Unary::Cbrt => a.cbrt(),
-            Unary::Sin => a.sin(),
-            Unary::Cos => a.cos(),
-            Unary::Tan => a.tan(),
-            Unary::Asin => a.asin(),
-            Unary::Acos => a.acos(),
-            Unary::Atan => a.atan(),
-            Unary::Sinh => a.sinh(),
-            Unary::Cosh => a.cosh(),
-            Unary::Tanh => a.tanh(),
-            Unary::Asinh => libm::asinh(a),
-            Unary::Acosh => libm::acosh(a),
-            Unary::Atanh => libm::atanh(a),
-            // The side that does not overflow.
-            Unary::Logistic if a >= 0.0 => 1.0 / (1.0 + (-a).exp()),
-            Unary::Logistic => a.exp() / (1.0 + a.exp()),
-            Unary::Softplus => a.max(0.0) + (-a.abs()).exp().ln_1p(),
-            Unary::Erf => libm::erf(a),
-            Unary::Floor => a.floor(),
-        }
+        (f.row().value)(a)
     }
     fn binary(f: Binary, a: f64, b: f64) -> f64 {
-        match f {
-            Binary::Add => a + b,
-            Binary::Sub => a - b,
-            Binary::Mul => a * b,
-            Binary::Div => a / b,
-            Binary::Pow => a.powf(b),
-            Binary::Atan2 => a.atan2(b),
-            // NaN wins, unlike `f64::min`.
-            Binary::Min if a.is_nan() || b.is_nan() => f64::NAN,
-            Binary::Max if a.is_nan() || b.is_nan() => f64::NAN,
-            Binary::Min => a.min(b),
-            Binary::Max => a.max(b),
-        }
+        (f.row().value)(a, b)
     }
     fn powf(self, n: f64) -> f64 {
         if n.fract() == 0.0 && n.abs() < 64.0 { self.powi(n as i32) } else { f64::powf(self, n) }

@@ -16,8 +16,10 @@ pub mod resolve;
 pub mod scan;
 pub mod walk;
 
+use crate::functions::Algebra;
+pub use crate::functions::{Binary, Compare, Unary};
 use crate::source::{SourceId, Span};
-use crate::spec::Domain;
+use crate::types::Domain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -291,39 +293,6 @@ pub enum ReduceOp {
     Min,
 }
 
-macro_rules! functions {
-    ($enum:ident: $($variant:ident $name:literal),* $(,)?) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $enum { $($variant),* }
-        impl $enum {
-            pub const ALL: &[$enum] = &[$($enum::$variant),*];
-            /// The name in formulas, and of the runtime's function.
-            pub fn name(self) -> &'static str { match self { $($enum::$variant => $name),* } }
-            pub fn from_name(name: &str) -> Option<Self> { match name { $($name => Some($enum::$variant),)* _ => None } }
-        }
-    };
-}
-functions!(Unary: Neg "neg", Abs "abs", Sign "sign", Exp "exp", Expm1 "expm1", Log "log", Log1p "log1p", Sqrt "sqrt", Rsqrt "rsqrt", Cbrt "cbrt",
-    Sin "sin", Cos "cos", Tan "tan", Asin "asin", Acos "acos", Atan "atan", Sinh "sinh", Cosh "cosh", Tanh "tanh", Asinh "asinh", Acosh "acosh",
-    Atanh "atanh", Logistic "logistic", Softplus "softplus", Erf "erf", Floor "floor");
-impl Unary {
-    /// Whether the runtime's function has a branch for rare arguments, and a form without it for all others.
-    pub fn branches(self) -> bool {
-        matches!(self, Unary::Sin | Unary::Cos | Unary::Tan)
-    }
-}
-functions!(Binary: Add "add", Sub "sub", Mul "mul", Div "div", Pow "pow", Atan2 "atan2", Min "min", Max "max");
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compare {
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    Eq,
-    Ne,
-}
-
 /// A value. Derivation builds these; its operators keep them free of trivial zeros and ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
@@ -533,6 +502,26 @@ impl Expr {
     }
 }
 
+impl Algebra for Expr {
+    fn number(value: f64) -> Self {
+        Expr::Const(value)
+    }
+    fn call(f: Unary, a: Self) -> Self {
+        Expr::unary(f, a)
+    }
+    fn powf(self, n: f64) -> Self {
+        Expr::powf(self, n)
+    }
+    fn is_zero(&self) -> bool {
+        Expr::is_zero(self)
+    }
+    fn choose(tests: [Option<(Compare, Self, Self)>; 2], yes: Self, no: Self) -> Self {
+        let tests = tests.into_iter().flatten().map(|(op, a, b)| Cond::Value(op, a, b));
+        let test = tests.reduce(Cond::and).expect("a comparison");
+        Expr::select(test, yes, no)
+    }
+}
+
 // Derivation builds with these; they leave out zeros, ones and double signs.
 
 impl Neg for Expr {
@@ -640,7 +629,10 @@ impl ReduceOp {
     }
     /// `prod`, `max` and `min` pass over the coordinates at which a read falls outside.
     pub fn skips_outside(self) -> bool {
-        self != ReduceOp::Sum
+        match self {
+            ReduceOp::Sum => false,
+            ReduceOp::Prod | ReduceOp::Max | ReduceOp::Min => true,
+        }
     }
     /// The value over no coordinates.
     pub fn identity(self) -> f64 {

@@ -5,7 +5,8 @@
 //! Holds after it: an epilogue reads what the reduction and the epilogue's own steps write at the element at hand
 //! alone; everything else that it reads was there before the reduction began.
 
-use crate::index::{Binary, TensorId, Unary};
+use crate::functions::Cost;
+use crate::index::TensorId;
 use crate::plain::{Access, Cond, Expr, Step, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -98,13 +99,19 @@ pub fn cheap(e: &Expr) -> bool {
     match e {
         Expr::Const(_) | Expr::Read(_) => true,
         Expr::Masked(_, a) => cheap(a),
-        Expr::Unary(f, a) => *f == Unary::Neg && cheap(a),
+        Expr::Unary(f, a) => vectors(f.cost()) && cheap(a),
         Expr::Powf(a, n) => *n == 2.0 && cheap(a),
-        Expr::Binary(f, a, b) => {
-            let plain = matches!(f, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Max | Binary::Min);
-            plain && cheap(a) && cheap(b)
-        }
+        Expr::Binary(f, a, b) => vectors(f.cost()) && cheap(a) && cheap(b),
         Expr::Where(c, a, b) => cond(c) && cheap(a) && cheap(b),
+    }
+}
+
+/// What an instruction set computes of a whole register of lanes. A division is one of these though it is slow; masks and
+/// roots have no instruction here, so lanes would leave their registers.
+fn vectors(cost: Cost) -> bool {
+    match cost {
+        Cost::Sign | Cost::Arithmetic | Cost::Extremum | Cost::Division => true,
+        Cost::Mask | Cost::Few | Cost::Root | Cost::Call => false,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::{BindError, Binding, ParamValue, Unusable};
 use crate::index::{self, Affine, AxisId, Op, ParamKind};
 use crate::source::At;
-use crate::spec::{InstanceSpec, Numbers};
+use crate::types::{InstanceSpec, Numbers};
 use std::collections::BTreeSet;
 
 /// The numbers of an instance bound to the op. Errors go to `out`.

@@ -27,7 +27,7 @@ pub use instance::bind;
 use crate::index::bind::ParamValue;
 use crate::index::{Binary, Compare, ReduceOp, Role, TensorId, Unary};
 use crate::source::Span;
-use crate::spec::DType;
+use crate::types::DType;
 
 /// An op bound to sizes, layout and scalar type.
 #[derive(Clone, Debug)]

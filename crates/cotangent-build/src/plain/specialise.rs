@@ -10,7 +10,7 @@ use crate::derive;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::Binding;
 use crate::index::{self, Affine, Entry, Op, VarId, scan};
-use crate::spec::InstanceSpec;
+use crate::types::InstanceSpec;
 use std::collections::{BTreeSet, HashSet};
 
 /// A program's dense derivatives are made unasked by inputs, and of outputs, of at most so many elements.

@@ -4,6 +4,7 @@
 //! statements compute alike is computed once, and what no result needs is gone. Steps of a recurrence stay as they are.
 
 use crate::derive;
+use crate::functions::Cost;
 use crate::index::*;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -267,8 +268,9 @@ fn cheap(e: &Expr) -> bool {
     let (mut operations, mut dear) = (0, false);
     e.visit(&mut |e| match e {
         Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => {}
-        Expr::Unary(Unary::Neg | Unary::Abs, _) => operations += 1,
-        Expr::Binary(Binary::Add | Binary::Sub | Binary::Mul | Binary::Max | Binary::Min, ..) => operations += 1,
+        // Computed again it must cost less than the element that would be loaded.
+        Expr::Unary(f, _) if f.cost() <= Cost::Extremum => operations += 1,
+        Expr::Binary(f, ..) if f.cost() <= Cost::Extremum => operations += 1,
         _ => dear = true,
     });
     !dear && operations <= 3

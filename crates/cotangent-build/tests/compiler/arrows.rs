@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with its rooms. Rooms of one layer do not know each other.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("front door", &["lib", "main"]),
     ("stages in order", &["pipeline"]),
     ("kept output", &["cache"]),
@@ -19,8 +19,9 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("formula text, options", &["options", "syntax"]),
     ("spec files", &["spec"]),
     ("diagnostics", &["diagnostic"]),
+    ("scalar types, instances", &["types"]),
     ("files and spans", &["source"]),
-    ("leaves", &["shipped"]),
+    ("leaves", &["functions", "instructions", "shipped", "words"]),
 ];
 
 fn layer(room: &str) -> Option<usize> {

@@ -359,7 +359,7 @@ type Values = BTreeMap<TensorId, Vec<f64>>;
 type Bounds = BTreeMap<TensorId, Vec<Bounded>>;
 
 /// One draw of all that functions may take, by id.
-fn draw(op: &Op, binding: &Binding, double: bool, round: usize, seed: u64) -> Values {
+fn draw(op: &Op, binding: &Binding, dtype: DType, round: usize, seed: u64) -> Values {
     let mut random = Sampler::new(seed * 7 + round as u64);
     let role = |t: TensorId| op.tensor(t).role;
     let wanted = |t: &TensorId| match role(*t) {
@@ -378,7 +378,7 @@ fn draw(op: &Op, binding: &Binding, double: bool, round: usize, seed: u64) -> Va
         }
         _ => random.ordinary(None),
     };
-    let fit = |x: f64| if double { x } else { f64::from(x as f32) };
+    let fit = |x: f64| dtype.nearest(x);
     let ids = (0..op.tensors.len()).map(TensorId).filter(wanted).collect::<Vec<_>>();
     ids.into_iter()
         .map(|t| (t, (0..binding.elements(op, t)).map(|_| fit(number(role(t) == Role::Input))).collect()))
@@ -407,8 +407,7 @@ struct Meaning {
 
 fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally) -> Result<Option<Meaning>, String> {
     let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
-    let double = kernel.dtype == DType::F64;
-    let mut drawn = draw(op, &binding, double, round, seed);
+    let mut drawn = draw(op, &binding, kernel.dtype, round, seed);
     let wrt: BTreeSet<TensorId> = match &op.program {
         Some(program) => program.wrt.iter().copied().collect(),
         None => op.inputs().into_iter().collect(),
@@ -434,7 +433,7 @@ fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally)
         _ => false,
     });
     let run = |given: &Bounds, stmts: &[Stmt]| {
-        let (result, doubt) = rounded(double, || interpreted(op, &binding, given.clone(), stmts));
+        let (result, doubt) = rounded(kernel.dtype, || interpreted(op, &binding, given.clone(), stmts));
         result.map(|values| (values, doubt))
     };
     let Some(forward) = run(&all, &op.forward) else { return Ok(None) };
@@ -483,7 +482,7 @@ fn meaning(op: &Op, kernel: &Kernel, round: usize, seed: u64, tally: &mut Tally)
                 tangent: &tangent.0,
                 adjoint: &adjoint.0,
             };
-            rounded(double, || rules.against(f, &results, round == 0, tally)).0?;
+            rounded(kernel.dtype, || rules.against(f, &results, round == 0, tally)).0?;
         }
         let zeros = |t: &TensorId| vec![Bounded::exact(0.0); binding.elements(op, *t)];
         let results: Bounds = f.writes.iter().map(|t| (*t, results.remove(t).unwrap_or_else(|| zeros(t)))).collect();
@@ -776,8 +775,7 @@ fn compared(
 ) -> (usize, Option<(&'static str, String)>) {
     let op = &k.certified.op;
     let kernel = &k.kernel;
-    let double = kernel.dtype == DType::F64;
-    let unit = if double { 2f64.powi(-53) } else { 2f64.powi(-24) };
+    let unit = kernel.dtype.unit();
     let mut wrong = None;
     let mut at = 0;
     let mut first: BTreeMap<TensorId, Vec<f64>> = BTreeMap::new();
@@ -817,7 +815,7 @@ fn compared(
                     wanted.value += before;
                     wanted.error += unit * (before.abs() + wanted.value.abs());
                 }
-                let bound = 4.0 * wanted.error + 4.0 * unit * wanted.value.abs() + if double { 1e-300 } else { 1e-37 };
+                let bound = 4.0 * wanted.error + 4.0 * unit * wanted.value.abs() + kernel.dtype.least();
                 let (kind, right) = match wanted.value.is_finite() {
                     _ if bound.is_nan()
                         || bound.is_infinite() && wanted.value.is_finite()

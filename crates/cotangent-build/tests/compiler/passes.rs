@@ -54,7 +54,9 @@ fn absorbed(_: &str, c: &Certified, _: &str) -> [String; 2] {
 /// The statements of a program's entry points.
 fn program(_: &str, c: &Certified, _: &str) -> [String; 2] {
     let functions = c.op.program.iter().flat_map(|p| &p.functions);
-    let after = functions.map(|f| format!("{}{}\n{}", f.entry.name(), if f.reverse { " in reverse" } else { "" }, list(&c.op, &f.stmts))).collect();
+    let after = functions
+        .map(|f| format!("{}{}\n{}", f.entry.name(), if f.reverse { " in reverse" } else { "" }, list(&c.op, &f.stmts)))
+        .collect();
     [format!("steps\n{}", list(&c.op, &c.op.forward)), after]
 }
 
@@ -107,7 +109,9 @@ fn class(spec: &str) -> &str {
 /// Nests without the statements that they are of, which stand before, and without costs: figures of the model change.
 fn code(text: &str) -> String {
     let lines = text.lines().filter(|l| !l.starts_with("  ;   next: ") && !l.trim_start().starts_with("# "));
-    lines.map(|l| format!("{}\n", if l.starts_with("  ; ") { l.rsplit_once(": ").map_or(l, |(l, _)| l) } else { l })).collect()
+    lines
+        .map(|l| format!("{}\n", if l.starts_with("  ; ") { l.rsplit_once(": ").map_or(l, |(l, _)| l) } else { l }))
+        .collect()
 }
 
 /// The nests for one class of machines.
@@ -141,8 +145,7 @@ fn difference(before: &str, after: &str) -> String {
     let mut common = vec![vec![0; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
-            common[i][j] =
-                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            common[i][j] = if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
         }
     }
     let (mut i, mut j, mut out) = (0, 0, String::new());

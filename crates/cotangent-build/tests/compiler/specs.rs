@@ -2,6 +2,7 @@
 //! be right (a tensor may be read before its last write); most are.
 
 use cotangent_build::certify::Sampler;
+use cotangent_build::functions::Unary;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -739,7 +740,15 @@ impl Generator {
             "abs(#)",
             "(abs(#) + 1)^1.5",
         ];
-        let f = self.pick(&smooth);
+        // And every other function that has a slope everywhere, where it has values.
+        let mut all = smooth.map(str::to_owned).to_vec();
+        for row in Unary::ALL.iter().map(|f| f.row()).filter(|row| !row.bends.breaks()) {
+            if !smooth.iter().any(|f| f.contains(&format!("{}(", row.name))) {
+                let (low, high) = row.samples;
+                all.push(format!("{}({} + {} * tanh(#))", row.name, 0.5 * (low + high), 0.5 * (high - low)));
+            }
+        }
+        let f = self.pick(&all);
         node(&format!("({f})"), [self.value(scope, d)])
     }
 

@@ -277,6 +277,9 @@ impl<S: Scalar> Near<S> {
     pub fn erf(self) -> Self {
         self.function(erf, &[], 4.0)
     }
+    pub fn erfc(self) -> Self {
+        self.function(erfc, &[], 8.0)
+    }
 
     /// A literal power.
     pub fn powf(self, n: f64) -> Self {
@@ -380,6 +383,20 @@ fn erf(x: f64) -> f64 {
         sum += term;
     }
     std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+}
+
+/// From 1/2 on `exp(-x²)/sqrt(pi)` over `x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...)))`, with as many terms as matter.
+fn erfc(x: f64) -> f64 {
+    if x.is_nan() || x < 0.5 {
+        return 1.0 - erf(x);
+    }
+    let terms = 20 + (180.0 / (x * x)) as u32;
+    let below = (1..=terms).rev().fold(x, |below, k| x + 0.5 * f64::from(k) / below);
+    // The square of the first part is exact.
+    let part = f64::from(x.min(30.0) as f32);
+    let rest = x.min(30.0) - part;
+    let exp = (-part * part).exp() * (-rest * (rest + 2.0 * part)).exp();
+    0.5 * std::f64::consts::FRAC_2_SQRT_PI * exp / below
 }
 
 /// Whether a condition holds, and whether rounding leaves no doubt.

@@ -289,7 +289,7 @@ impl Writer<'_> {
                 body.push(set("all", true, reduction(r)));
                 let term = match r {
                     ReduceOp::Sum => vec![Rust::Expr(method(all.clone(), "take", [value]))],
-                    _ => vec![
+                    ReduceOp::Prod | ReduceOp::Max | ReduceOp::Min => vec![
                         Rust::Expr(method(run.clone(), "begin", [])),
                         set("term", false, value),
                         Rust::Expr(method(all.clone(), "take", [run.clone(), Value::name("term")])),
@@ -447,6 +447,7 @@ fn word(op: Compare) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::harness::{Fold, Near, Sum, Truth};
+    use crate::functions::{Binary, Unary};
 
     type Single = Near<f32>;
 
@@ -464,10 +465,23 @@ mod tests {
                 assert!(ours == theirs || (ours - theirs).abs() <= 1e-14 * theirs.abs(), "{x}: {ours} is not {theirs}");
             };
             near(Near::<f64>::exact(x).erf().value, libm::erf(x));
+            near(Near::<f64>::exact(x).erfc().value, libm::erfc(x));
+            near(Near::<f64>::exact(3.0 * x).erfc().value, libm::erfc(3.0 * x));
             near(Near::<f64>::exact(x).asinh().value, libm::asinh(x));
             near(Near::<f64>::exact(x.exp() + 1.0).acosh().value, libm::acosh(x.exp() + 1.0));
             near(Near::<f64>::exact(x / 7.1).atanh().value, libm::atanh(x / 7.1));
             near(Near::<f64>::exact(1e300_f64.copysign(x)).asinh().value, libm::asinh(1e300_f64.copysign(x)));
+        }
+    }
+
+    #[test]
+    fn every_function_is_there() {
+        let text = include_str!("harness.rs");
+        for name in Unary::ALL.iter().map(|f| f.name()) {
+            assert!(text.contains(&format!("pub fn {name}(self) -> Self")), "{name}");
+        }
+        for name in Binary::ALL.iter().map(|f| f.name()) {
+            assert!(text.contains(&format!("pub fn {name}(self, b: Self) -> Self")), "{name}");
         }
     }
 

@@ -199,7 +199,8 @@ impl Resolver<'_> {
                     BinaryOp::Add => Size::Add(a, b),
                     BinaryOp::Sub => Size::Sub(a, b),
                     BinaryOp::Mul => Size::Mul(a, b),
-                    _ => Size::Div(a, b),
+                    BinaryOp::Div => Size::Div(a, b),
+                    _ => unreachable!("one of these four"),
                 }
             }
             _ => {

@@ -1,6 +1,7 @@
 //! Values: takes the syntax of a right side, gives the value, its conditions and its reductions.
 
 use super::*;
+use crate::functions::Notation;
 
 impl Resolver<'_> {
     pub(super) fn read(
@@ -228,18 +229,10 @@ impl Resolver<'_> {
             }
             ExprKind::Neg(a) => Some(self.value(a, scope)?.neg()),
             ExprKind::Binary(op, a, b) => match op {
-                BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => {
-                    let (a, b) = (self.value(a, scope), self.value(b, scope));
-                    let (a, b) = (Box::new(a?), Box::new(b?));
-                    let f = match op {
-                        BinaryOp::Add => Binary::Add,
-                        BinaryOp::Sub => Binary::Sub,
-                        BinaryOp::Mul => Binary::Mul,
-                        _ => Binary::Div,
-                    };
-                    // As written: simplification would hide what an author's rule says from its certificate.
-                    Some(Expr::Binary(f, a, b))
-                }
+                BinaryOp::Add => self.operation(Binary::Add, a, b, scope),
+                BinaryOp::Sub => self.operation(Binary::Sub, a, b, scope),
+                BinaryOp::Mul => self.operation(Binary::Mul, a, b, scope),
+                BinaryOp::Div => self.operation(Binary::Div, a, b, scope),
                 BinaryOp::Pow => {
                     let base = self.value(a, scope);
                     let exponent = match &b.kind {
@@ -352,13 +345,13 @@ impl Resolver<'_> {
             expect(self, 1)?;
             return Some(Expr::unary(u, self.value(&args[0], scope)?));
         }
-        match Binary::from_name(name) {
-            Some(b @ (Binary::Pow | Binary::Atan2)) => {
+        match Binary::from_name(name).map(|f| (f, f.row().notation)) {
+            Some((b, Notation::Two)) => {
                 expect(self, 2)?;
                 let (x, y) = (self.value(&args[0], scope), self.value(&args[1], scope));
                 Some(Expr::Binary(b, Box::new(x?), Box::new(y?)))
             }
-            Some(b @ (Binary::Min | Binary::Max)) => {
+            Some((b, Notation::TwoOrMore)) => {
                 if args.len() < 2 {
                     self.out.push(
                         Diagnostic::error(
@@ -375,13 +368,15 @@ impl Resolver<'_> {
                 let values: Option<Vec<_>> = values.into_iter().collect();
                 values?.into_iter().reduce(|a, c| Expr::Binary(b, Box::new(a), Box::new(c)))
             }
-            _ if self.library.has(name) => {
+            Some((_, Notation::Operator)) | None if self.library.has(name) => {
                 self.not_in_a_formula(f, span);
                 None
             }
-            _ => {
+            Some((_, Notation::Operator)) | None => {
                 let mut names: Vec<_> = Unary::ALL.iter().map(|u| u.name()).collect();
-                names.extend(["pow", "atan2", "min", "max", "where", "sum", "prod", "mean"]);
+                let calls = Binary::ALL.iter().filter(|f| f.row().notation != Notation::Operator);
+                names.extend(calls.map(|f| f.name()));
+                names.extend(["where", "sum", "prod", "mean"]);
                 let d =
                     Diagnostic::error(Code::UnknownName, f.span, format!("no function `{name}`"), "unknown function");
                 let known = OTHER_NAMES.iter().find(|(other, _)| *other == name);
@@ -396,6 +391,12 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// As written: simplification would hide what an author's rule says from its certificate.
+    fn operation(&mut self, f: Binary, a: &syntax::Expr, b: &syntax::Expr, scope: &mut Scope) -> Option<Expr> {
+        let (a, b) = (self.value(a, scope), self.value(b, scope));
+        Some(Expr::Binary(f, Box::new(a?), Box::new(b?)))
     }
 
     pub(super) fn not_in_a_formula(&mut self, f: &At<String>, span: Span) {

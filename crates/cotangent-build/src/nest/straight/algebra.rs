@@ -187,16 +187,16 @@ impl Graph<'_> {
             Binary::Sub => self.sub(a, b),
             Binary::Mul => self.mul(a, b),
             Binary::Div => self.div(a, b),
-            Binary::Min | Binary::Max if a == b => a,
+            f if f.row().chooses && a == b => a,
             f => match (self.known(a), self.known(b)) {
-                (Some(a), Some(b)) if matches!(f, Binary::Min | Binary::Max) => self.constant(f64::binary(f, a, b)),
+                (Some(a), Some(b)) if f.row().chooses => self.constant(f64::binary(f, a, b)),
                 _ => self.intern(Op::Binary(f, a, b)),
             },
         }
     }
 
     pub(super) fn unary(&mut self, f: Unary, a: Id) -> Id {
-        let exact = matches!(f, Unary::Abs | Unary::Sign | Unary::Floor | Unary::Sqrt);
+        let exact = f.correctly_rounded();
         self.infinite |= f != Unary::Neg && self.known(a).is_some_and(|c| !c.is_finite());
         match (f, self.known(a)) {
             (Unary::Neg, _) => self.neg(a),

@@ -12,6 +12,7 @@ mod write;
 
 use super::machine::Machine;
 use super::*;
+use crate::functions::Cost;
 use crate::index::eval::Number;
 use crate::plain::{self, Cond, Expr, Function, Step, Stmt, eval::locate};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -160,9 +161,9 @@ fn weight(e: &Expr) -> u64 {
     match e {
         Expr::Const(_) | Expr::Read(_) => 0,
         Expr::Masked(_, a) => weight(a),
-        Expr::Unary(f, a) => cost_of(*f) + weight(a),
+        Expr::Unary(f, a) => cost_of(f.cost()) + weight(a),
         Expr::Powf(a, n) => weight(a) + if n.fract() == 0.0 { 1 } else { FUNCTION },
-        Expr::Binary(f, a, b) => weight(a) + weight(b) + cost_of_two(*f),
+        Expr::Binary(f, a, b) => weight(a) + weight(b) + cost_of(f.cost()),
         Expr::Where(c, a, b) => 1 + weight_of_test(c) + weight(a) + weight(b),
     }
 }
@@ -176,20 +177,13 @@ fn weight_of_test(c: &Cond) -> u64 {
     }
 }
 
-fn cost_of(f: Unary) -> u64 {
-    match f {
-        Unary::Neg => 0,
-        Unary::Abs | Unary::Sign | Unary::Floor => 1,
-        Unary::Sqrt | Unary::Rsqrt => DIVISION,
-        _ => FUNCTION,
-    }
-}
-
-fn cost_of_two(f: Binary) -> u64 {
-    match f {
-        Binary::Div => DIVISION,
-        Binary::Pow | Binary::Atan2 => FUNCTION,
-        _ => 1,
+/// Latencies, as most straight-line code waits for itself: a sign goes into what takes it.
+fn cost_of(cost: Cost) -> u64 {
+    match cost {
+        Cost::Sign => 0,
+        Cost::Mask | Cost::Arithmetic | Cost::Extremum | Cost::Few => 1,
+        Cost::Division | Cost::Root => DIVISION,
+        Cost::Call => FUNCTION,
     }
 }
 

@@ -40,9 +40,9 @@ impl Graph<'_> {
         let single = |v: &Id| match self.ops[*v] {
             Op::Const(_) | Op::Load(..) => 0,
             Op::Unary(f, _) if batches(f) => 0,
-            Op::Unary(f, _) => cost_of(f),
+            Op::Unary(f, _) => cost_of(f.cost()),
             Op::Powf(..) => FUNCTION,
-            Op::Binary(f, ..) => cost_of_two(f),
+            Op::Binary(f, ..) => cost_of(f.cost()),
             Op::Fused { .. } => 1,
             Op::Select(..) => 2,
         };
@@ -154,7 +154,7 @@ impl Graph<'_> {
 
 /// Whether several calls of the function are worth one on lanes.
 fn batches(f: Unary) -> bool {
-    cost_of(f) == FUNCTION
+    f.cost() == Cost::Call
 }
 
 struct Writer<'g, 'a> {

@@ -14,7 +14,8 @@ use super::super::machine::{Cache, Machine};
 use super::candidates::Candidate;
 use super::group::Group;
 use super::{Piece, pieces};
-use crate::index::{Binary, Unary};
+use crate::functions::Cost;
+use crate::index::Binary;
 use crate::plain::{Access, Cond, Expr, Position};
 
 /// Panels of at most so many bytes are kept in registers by the compiler. Machine: four vectors of 16 bytes, or a cache
@@ -110,25 +111,16 @@ pub fn work(e: &Expr) -> Option<Work> {
         match e {
             Expr::Const(_) | Expr::Read(_) => true,
             Expr::Masked(_, a) => inside(a, w),
-            Expr::Unary(Unary::Neg, a) => {
-                w.plain += 1;
+            Expr::Unary(f, a) => {
+                operation(f.cost(), w);
                 inside(a, w)
             }
-            Expr::Powf(a, n) if *n == 2.0 => {
-                w.plain += 1;
+            Expr::Powf(a, n) => {
+                operation(if *n == 2.0 { Cost::Arithmetic } else { Cost::Call }, w);
                 inside(a, w)
             }
-            Expr::Unary(_, a) | Expr::Powf(a, _) => {
-                w.calls += 1;
-                inside(a, w)
-            }
-            Expr::Binary(op, a, b) => {
-                match op {
-                    Binary::Add | Binary::Sub | Binary::Mul => w.plain += 1,
-                    Binary::Max | Binary::Min => w.plain += EXTREMUM,
-                    Binary::Div => w.plain += DIVISION,
-                    _ => w.calls += 1,
-                }
+            Expr::Binary(f, a, b) => {
+                operation(f.cost(), w);
                 inside(a, w) && inside(b, w)
             }
             // Both sides are computed, and the comparison.
@@ -137,6 +129,15 @@ pub fn work(e: &Expr) -> Option<Work> {
                 e.accesses(&mut |a| guarded |= a.guarded());
                 !guarded && epilogue::cheap(e) && condition(c, w) && inside(a, w) && inside(b, w)
             }
+        }
+    }
+    // What lanes have no instruction for runs lane by lane, as calls do, however short it is.
+    fn operation(cost: Cost, w: &mut Work) {
+        match cost {
+            Cost::Sign | Cost::Arithmetic => w.plain += 1,
+            Cost::Extremum => w.plain += EXTREMUM,
+            Cost::Division => w.plain += DIVISION,
+            Cost::Mask | Cost::Few | Cost::Root | Cost::Call => w.calls += 1,
         }
     }
     fn condition(c: &Cond, w: &mut Work) -> bool {
