@@ -18,6 +18,7 @@ use crate::index::{Op, Role, Stmt, TensorId};
 use crate::nest::eval::{Memory, run_in, updated};
 use crate::nest::lanes::chooses;
 use crate::nest::machine::MACHINES;
+use crate::nest::walk::{self, Part};
 use crate::nest::{Access, Nest, Node, Place, Position, Turned, Update, VarId, inline};
 use crate::plain::{self, Function, Kernel, Kind, Linear};
 use crate::types::{DType, Domain};
@@ -670,9 +671,7 @@ impl<N: Close> Memory<N> for Tensors<'_, N> {
         let turns = self.needed(kernel, nest, var, body, env);
         // What would take more than is run is not begun.
         let count = turns.as_ref().map_or(nest.vars[var].extent, Vec::len) as u64;
-        let mut inner = false;
-        each(body, &mut |n| inner |= matches!(n, Node::Loop { .. }));
-        let more = if inner { count } else { count.saturating_mul(work(nest, body)) };
+        let more = if has_loop(body) { count } else { count.saturating_mul(work(nest, body)) };
         if self.spent() || self.steps.saturating_add(more) > MOST {
             self.steps = MOST + 1;
             return Some(Vec::new());
@@ -734,10 +733,10 @@ fn writes(n: &Nest, nodes: &[Node]) -> Vec<Write> {
             out.push(w);
         }
     };
-    each(nodes, &mut |node| match node {
-        Node::Update { place: Place::Element(a), .. } => add(a, 1),
-        Node::Update { place: Place::Lanes(a, lanes), .. } => add(a, lanes.end),
-        Node::Transpose(t) => add(&t.to, n.vars[t.row].extent),
+    walk::parts(nodes, &mut |part| match part {
+        Part::Node(Node::Update { place: Place::Element(a), .. }) => add(a, 1),
+        Part::Node(Node::Update { place: Place::Lanes(a, lanes), .. }) => add(a, lanes.end),
+        Part::Node(Node::Transpose(t)) => add(&t.to, n.vars[t.row].extent),
         _ => {}
     });
     out
@@ -767,26 +766,18 @@ impl Write {
     }
 }
 
-/// Every node, those within first to last.
-fn each<'a>(nodes: &'a [Node], f: &mut impl FnMut(&'a Node)) {
-    for node in nodes {
-        f(node);
-        if let Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } = node {
-            each(body, f);
-        }
-    }
+fn has_loop(nodes: &[Node]) -> bool {
+    nodes.iter().any(|n| matches!(n, Node::Loop { .. }) || has_loop(n.body()))
 }
 
 /// What the turns of a loop write, if a turn may be left out without another noticing, but for what it writes itself.
 /// `all`: how many accesses each tensor has in the whole nest.
 fn apart(kernel: &Kernel, n: &Nest, body: &[Node], all: &BTreeMap<TensorId, usize>) -> Apart {
     let (mut begun, mut updated, mut filled) = (BTreeSet::new(), BTreeSet::new(), false);
-    each(body, &mut |node| match node {
-        Node::Init { register, .. } | Node::Sums { into: register, .. } => _ = begun.insert(*register),
-        Node::Update { place: Place::Register(slot), .. } | Node::Fold { into: slot, .. } => {
-            updated.insert(slot.register);
-        }
-        Node::Fill(t) => filled |= !is_scratch(kernel, n, *t),
+    walk::parts(body, &mut |part| match part {
+        Part::Node(node) => begun.extend(node.begins()),
+        Part::Changed(slot) => _ = updated.insert(slot.register),
+        Part::Filled(t) => filled |= !is_scratch(kernel, n, *t),
         _ => {}
     });
     let written = writes(n, body);
@@ -800,22 +791,10 @@ fn apart(kernel: &Kernel, n: &Nest, body: &[Node], all: &BTreeMap<TensorId, usiz
 /// How many accesses each tensor has.
 fn touches(nodes: &[Node]) -> BTreeMap<TensorId, usize> {
     let mut count = BTreeMap::new();
-    each(nodes, &mut |node| {
-        let mut see = |a: &Access| *count.entry(a.tensor).or_insert(0) += 1;
-        match node {
-            Node::Init { value, .. } => value.loads(&mut see),
-            Node::Update { place, value, .. } => {
-                if let Place::Element(a) | Place::Lanes(a, _) = place {
-                    see(a);
-                }
-                value.loads(&mut see);
-            }
-            Node::If { tests, .. } => tests.iter().for_each(|t| t.loads(&mut see)),
-            Node::Transpose(t) => [&t.from, &t.to].into_iter().for_each(see),
-            Node::Fill(filled) => *count.entry(*filled).or_insert(0) += 1,
-            Node::Comment(..) | Node::Loop { .. } | Node::Tile(_) | Node::Let { .. } => {}
-            Node::Trial { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
-        }
+    walk::parts(nodes, &mut |part| match part {
+        Part::Read(a) | Part::Written(a) => *count.entry(a.tensor).or_insert(0) += 1,
+        Part::Filled(t) => *count.entry(*t).or_insert(0) += 1,
+        _ => {}
     });
     count
 }

@@ -596,6 +596,84 @@ pub(crate) use __cotangent_vendored_for_each_kernel as for_each_kernel;
 #[allow(dead_code, unused_imports, unused_macros, missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
 #[rustfmt::skip]
 pub mod cotangent {
+mod functions {
+
+/// Calls a macro with what it is given and three groups: functions of one argument; those with a branch for rare
+/// arguments, and their form without it; functions of two arguments.
+macro_rules! for_each_function {
+    ($then:ident! { $($given:tt)* }) => {
+        $then! { $($given)*
+            {
+                /// The absolute value.
+                abs
+                /// -1, 0 or 1; NaN at NaN.
+                sign
+                /// The largest integer not above `x`.
+                floor
+                /// The exponential.
+                exp
+                /// `exp(x) - 1`, accurate near zero.
+                expm1
+                /// The natural logarithm.
+                log
+                /// `log(1 + x)`, accurate near zero.
+                log1p
+                /// The square root, correctly rounded.
+                sqrt
+                /// One over the square root.
+                rsqrt
+                /// The cube root.
+                cbrt
+                /// The inverse sine.
+                asin
+                /// The inverse cosine.
+                acos
+                /// The inverse tangent.
+                atan
+                /// The hyperbolic sine.
+                sinh
+                /// The hyperbolic cosine.
+                cosh
+                /// The hyperbolic tangent.
+                tanh
+                /// The inverse hyperbolic sine.
+                asinh
+                /// The inverse hyperbolic cosine.
+                acosh
+                /// The inverse hyperbolic tangent.
+                atanh
+                /// `1 / (1 + exp(-x))`.
+                logistic
+                /// `log(1 + exp(x))`.
+                softplus
+                /// The error function.
+                erf
+                /// `1 - erf(x)`, accurate where that is tiny.
+                erfc
+            }
+            {
+                /// The sine.
+                sin sin_moderate
+                /// The cosine.
+                cos cos_moderate
+                /// The tangent.
+                tan tan_moderate
+            }
+            {
+                /// `x` to the power `y`.
+                pow(x, y)
+                /// The angle of the point `(x, y)`.
+                atan2(y, x)
+                /// The smaller; NaN if either is NaN.
+                min(a, b)
+                /// The larger; NaN if either is NaN.
+                max(a, b)
+            }
+        }
+    };
+}
+pub(crate) use for_each_function;
+}
 pub mod isa {
 
 use crate::vendored::cotangent::lanes::Lanes;
@@ -632,6 +710,8 @@ pub trait Isa: Sealed + Copy + 'static {
     const NAME: &'static str;
     /// Which schedule suits it.
     const MACHINE: Machine;
+    /// Its bit in [`sets`]; the portable one has none.
+    const SET: u8;
     /// Whether [`Isa::mul_add`] rounds once.
     const FUSED: bool;
     /// Whether the schedule is that of [`Machine::Narrow`].
@@ -935,6 +1015,7 @@ impl Sealed for Portable {}
 impl Isa for Portable {
     const NAME: &'static str = "portable";
     const MACHINE: Machine = BASELINE;
+    const SET: u8 = 0;
     const FUSED: bool = false;
 }
 
@@ -1021,12 +1102,7 @@ pub mod sets {
 
 /// Whether what the build enables is among these sets; the portable one always is.
 const fn native_is_of(sets: u8) -> bool {
-    !Native::FUSED
-        || match Native::MACHINE {
-            Machine::Widest => sets & sets::AVX512 != 0,
-            Machine::Wide => sets & sets::AVX2 != 0,
-            _ => sets & sets::NEON != 0,
-        }
+    Native::SET == Portable::SET || sets & Native::SET != 0
 }
 
 /// The best instruction set that the build enables: what code uses that is too small to be dispatched.
@@ -1113,7 +1189,7 @@ pub struct TensorInfo {
     pub role: Role,
     /// Its dimensions in storage order: `N`, `S.0`, `S.1`.
     pub dims: &'static [&'static str],
-    /// Their extents; empty for a scalar.
+    /// The extents of `dims`, the outermost first; empty for a scalar.
     pub shape: &'static [usize],
     /// Where its values lie.
     pub domain: Domain,
@@ -1137,7 +1213,7 @@ impl TensorInfo {
 pub struct StepInfo {
     /// Its text.
     pub formula: &'static str,
-    /// File and line of the spec; empty where the step is derived.
+    /// File and line of the step in the spec; empty if the step is derived.
     pub source: &'static str,
 }
 
@@ -1159,7 +1235,7 @@ impl Scratch {
     /// No bytes.
     pub const NONE: Self = Scratch { narrow: 0, wide: 0, widest: 0, scalar: 0 };
 
-    /// On machines of a class.
+    /// Bytes on machines of a class.
     pub const fn of(&self, machine: Machine) -> usize {
         match machine {
             Machine::Narrow => self.narrow,
@@ -1169,7 +1245,7 @@ impl Scratch {
         }
     }
 
-    /// On the machines that need most.
+    /// Bytes on the machines that need most.
     pub const fn most(&self) -> usize {
         let all = [self.narrow, self.wide, self.widest, self.scalar];
         let (mut most, mut n) = (0, 0);
@@ -1196,13 +1272,13 @@ pub struct FunctionInfo {
     pub writes: &'static [&'static str],
     /// Whether it adds to what it writes; otherwise it stores, whatever was there.
     pub accumulates: bool,
-    /// Arithmetic operations of one call.
+    /// Arithmetic operations of one call; a function such as `exp` is one.
     pub flops: u64,
-    /// Bytes of its arguments.
+    /// Bytes that a call moves: each argument once, and once more what it adds to.
     pub bytes: u64,
     /// Bytes of scratch on the stack.
     pub scratch: Scratch,
-    /// Bytes of the workspace that its caller provides; 0 where it takes none.
+    /// Bytes of the [`Workspace`](crate::vendored::cotangent::Workspace) that its caller provides; 0 if it takes none.
     pub workspace: usize,
 }
 
@@ -1257,7 +1333,7 @@ pub struct KernelInfo {
     pub name: &'static str,
     /// The scalar type of every tensor.
     pub scalar: Scalar,
-    /// File and line of the instance.
+    /// File and line of the instance in the spec: `ops/matmul.yaml:12`.
     pub source: &'static str,
     /// The steps of the forward formula.
     pub forward: &'static [StepInfo],
@@ -1267,7 +1343,7 @@ pub struct KernelInfo {
     pub tangent: &'static [StepInfo],
     /// How the build proved the adjoint.
     pub certificate: &'static str,
-    /// The axes and their extents.
+    /// The axes and their extents, one for each dimension of an axis.
     pub axes: &'static [(&'static str, &'static [usize])],
     /// Inputs, then outputs.
     pub tensors: &'static [TensorInfo],
@@ -1276,12 +1352,12 @@ pub struct KernelInfo {
 }
 
 impl KernelInfo {
-    /// The tensor of that name.
+    /// The tensor of that name, if there is one.
     pub fn tensor(&self, name: &str) -> Option<&'static TensorInfo> {
         self.tensors.iter().find(|t| t.name == name)
     }
 
-    /// The function of that name.
+    /// The function of that name, if there is one.
     pub fn function(&self, name: &str) -> Option<&'static FunctionInfo> {
         self.functions.iter().find(|f| f.name == name)
     }
@@ -1289,6 +1365,7 @@ impl KernelInfo {
 }
 pub mod lanes {
 
+use crate::vendored::cotangent::functions::for_each_function;
 use crate::vendored::cotangent::isa::Isa;
 use crate::vendored::cotangent::real::Real;
 use core::hint::{black_box, select_unpredictable};
@@ -1314,7 +1391,11 @@ pub type F64x8 = Lanes<f64, 8>;
 
 /// Lane-wise functions of the scalar type, by name.
 macro_rules! mapped {
-    ($($(#[$doc:meta])* $name:ident)*) => {
+    (
+        {$($(#[$doc:meta])* $name:ident)*}
+        {$($(#[$tried_doc:meta])* $tried:ident $moderate:ident)*}
+        $binary:tt
+    ) => {
         $(
             $(#[$doc])*
             #[inline(always)]
@@ -1326,18 +1407,13 @@ macro_rules! mapped {
                 Lanes(out)
             }
         )*
-    };
-}
-
-/// Lane-wise functions with a slow path for large arguments, taken for all lanes if one needs it.
-macro_rules! trigonometric {
-    ($($(#[$doc:meta])* $name:ident, $moderate:ident)*) => {
+        // The slow path is taken for all lanes if one needs it.
         $(
-            $(#[$doc])*
+            $(#[$tried_doc])*
             #[inline(always)]
-            pub fn $name<S: Isa>(self) -> Self {
+            pub fn $tried<S: Isa>(self) -> Self {
                 if !self.moderate::<S>() {
-                    return self.rarely(T::$name::<S>);
+                    return self.rarely(T::$tried::<S>);
                 }
                 // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the caller's instructions (measured: 14 times slower).
                 let mut out = self.0;
@@ -1588,61 +1664,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         all
     }
 
-    mapped! {
-        /// The absolute value.
-        abs
-        /// -1, 0 or 1; NaN at NaN.
-        sign
-        /// The largest integer not above the lane.
-        floor
-        /// The exponential.
-        exp
-        /// `exp(x) - 1`, accurate near zero.
-        expm1
-        /// The natural logarithm.
-        log
-        /// `log(1 + x)`, accurate near zero.
-        log1p
-        /// The square root, correctly rounded.
-        sqrt
-        /// One over the square root.
-        rsqrt
-        /// The cube root.
-        cbrt
-        /// The inverse sine.
-        asin
-        /// The inverse cosine.
-        acos
-        /// The inverse tangent.
-        atan
-        /// The hyperbolic sine.
-        sinh
-        /// The hyperbolic cosine.
-        cosh
-        /// The hyperbolic tangent.
-        tanh
-        /// The inverse hyperbolic sine.
-        asinh
-        /// The inverse hyperbolic cosine.
-        acosh
-        /// The inverse hyperbolic tangent.
-        atanh
-        /// `1 / (1 + exp(-x))`.
-        logistic
-        /// `log(1 + exp(x))`.
-        softplus
-        /// The error function.
-        erf
-    }
-
-    trigonometric! {
-        /// The sine.
-        sin, sin_moderate
-        /// The cosine.
-        cos, cos_moderate
-        /// The tangent.
-        tan, tan_moderate
-    }
+    for_each_function! { mapped! {} }
 }
 
 impl<T, const N: usize> Index<usize> for Lanes<T, N> {
@@ -1704,7 +1726,7 @@ pub mod math {
 
 pub mod f32 {
 
-use super::{even_odd, horner, huge, pick, wide};
+use super::{even_odd, horner, huge, pick, tried, wide};
 use crate::vendored::cotangent::isa::{Isa, Machine};
 
 /// Adding it to a number of magnitude up to 2^22 rounds to an integer, which then stands in the low bits.
@@ -2315,6 +2337,12 @@ pub fn erf<S: Isa>(x: f32) -> f32 {
     with_sign(pick(a < 0.921_875, near, far), x)
 }
 
+/// The complement of the error function, `1 - erf(x)`, accurate where that is tiny. Error at most 1 ulp.
+#[inline(always)]
+pub fn erfc<S: Isa>(x: f32) -> f32 {
+    wide::erfc::<S>(x as f64) as f32
+}
+
 /// `x` to the power `y`, with the special values of C99. Error at most 1 ulp.
 #[inline(always)]
 pub fn pow<S: Isa>(x: f32, y: f32) -> f32 {
@@ -2339,7 +2367,7 @@ pub fn powi<S: Isa>(x: f32, n: i32) -> f32 {
 
 pub mod f64 {
 
-use super::{even_odd, huge, pick};
+use super::{even_odd, huge, pick, tried};
 use crate::vendored::cotangent::isa::Isa;
 
 /// Adding it to a number of magnitude up to 2^51 rounds to an integer, which then stands in the low bits.
@@ -2466,6 +2494,31 @@ const ERFCX: [f64; 14] = [
     -2.5055216530367793e-05,
     -1.0775883422728809e-05,
     1.079757792449787e-06,
+];
+/// `(1 + 2 x) exp(x²) (1 - erf(x)) = p((x - 4)/(x + 4))` for `0.75 <= x <= 27.5`.
+const ERFC: [f64; 22] = [
+    1.2329951186255526,
+    -0.13962111684056247,
+    0.015379652102619875,
+    0.06809705425468668,
+    -0.10103906603631145,
+    0.09373283499862384,
+    -0.06633036581208793,
+    0.03716751553176034,
+    -0.0161977340585491,
+    0.005031970043637359,
+    -0.0007577732932436082,
+    -0.00019925714928355266,
+    0.0001506217701324083,
+    -2.439722068547034e-05,
+    -1.1222638826189222e-05,
+    5.704106229908957e-06,
+    2.959029143264521e-07,
+    -8.153519811103605e-07,
+    7.056046127572426e-08,
+    9.922753461482282e-08,
+    -1.367937563779405e-08,
+    -7.984889314383992e-09,
 ];
 /// Half of pi in three parts of 33 bits and a rest; a multiple of a part by up to 20 bits is exact.
 const PIO2: [f64; 4] = [1.5707963267341256, 6.077100506303966e-11, 2.0222662487111665e-21, 8.4784276603689e-32];
@@ -2604,14 +2657,20 @@ fn exp_parts<S: Isa>(x: f64, lo: f64, bias: f64) -> (u64, f64, f64) {
     (t.to_bits(), r, S::mul_add(r * r, q, tail))
 }
 
-/// The exponential of `x + lo`, for `-746 <= x <= 710`. Two factors, so that overflow and underflow are rounded once.
+/// The exponential of `x + lo`, for `-746 <= x <= 710`.
 #[inline(always)]
 fn exp_clamped<S: Isa>(x: f64, lo: f64) -> f64 {
+    exp_times::<S>(x, lo, 1.0)
+}
+
+/// `factor` times it. Two factors more, so that overflow and underflow are rounded once.
+#[inline(always)]
+fn exp_times<S: Isa>(x: f64, lo: f64, factor: f64) -> f64 {
     if S::FUSED {
         let (t, r, rest) = exp_parts::<S>(x, lo, 2046.0);
         let (u, v) = fast_two_sum(1.0, r);
         let half = t >> 1;
-        return (u + (v + rest)) * f64::from_bits(half << 52) * f64::from_bits(t.wrapping_sub(half) << 52);
+        return (u + (v + rest)) * factor * f64::from_bits(half << 52) * f64::from_bits(t.wrapping_sub(half) << 52);
     }
     let (n, hi, low) = reduce_ln2::<S>(x);
     let low = low - lo;
@@ -2621,7 +2680,7 @@ fn exp_clamped<S: Isa>(x: f64, lo: f64) -> f64 {
     let q = even_odd!(S, r, EXP, 0 2 4 6 8 10; 1 3 5 7 9);
     let e = u + (v + S::mul_add(r * r, q, tail));
     let half = halve(n);
-    e * exp2i(half) * exp2i(n.wrapping_sub(half))
+    e * factor * exp2i(half) * exp2i(n.wrapping_sub(half))
 }
 
 /// The exponential. Error at most 1 ulp.
@@ -3135,6 +3194,23 @@ pub fn erf<S: Isa>(x: f64) -> f64 {
     with_sign(pick(a < 1.0, near, far), x)
 }
 
+/// The complement of the error function, `1 - erf(x)`, accurate where that is tiny. Error at most 3 ulp.
+#[inline(always)]
+pub fn erfc<S: Isa>(x: f64) -> f64 {
+    // erf(x) = x + s; from 1/4 on the difference of x and 1/2 is exact.
+    let square = x * x;
+    let s = x * even_odd!(S, square, ERF, 0 2 4 6 8 10 12; 1 3 5 7 9 11);
+    let near = pick(x < 0.25, 1.0 - (x + s), 0.5 - (s + (x - 0.5)));
+    // Beyond 27.3 the result is zero.
+    let a = abs::<S>(x);
+    let b = pick(a > 27.3, 27.3, a);
+    let (z, z_lo) = two_prod::<S>(b, b);
+    let u = (b - 4.0) / (b + 4.0);
+    let p = even_odd!(S, u, ERFC, 0 2 4 6 8 10 12 14 16 18 20; 1 3 5 7 9 11 13 15 17 19 21);
+    let y = exp_times::<S>(-z, -z_lo, p / (1.0 + 2.0 * b));
+    pick(a < 0.75, near, pick(x < 0.0, 2.0 - y, y))
+}
+
 /// True for whole numbers (infinity is one) at `a >= 0`.
 #[inline(always)]
 fn whole(a: f64) -> bool {
@@ -3335,6 +3411,22 @@ const ASIN: [f64; 8] = [
     0.032939175226904926,
 ];
 
+/// `(1 + 2 x) exp(x²) (1 - erf(x)) = p((x - 2)/(x + 2))` for `0 <= x <= 10.2`.
+const ERFC: [f64; 12] = [
+    1.2769783826871233,
+    -0.09276382066344449,
+    -0.16603052242455224,
+    0.16405104063297019,
+    -0.054217815514129256,
+    -0.00803087574149814,
+    0.008709026343052926,
+    0.0012527170441288841,
+    -0.0014206299018899866,
+    -0.0004007186484939887,
+    0.00016925098312127977,
+    7.935049237935565e-05,
+];
+
 /// `(k, log(m))` with `x = 2^k m`, for positive normal `x`.
 #[inline(always)]
 fn split_ln<S: Isa>(x: f64) -> (f64, f64) {
@@ -3416,6 +3508,22 @@ pub(super) fn atan2<S: Isa>(y: f64, x: f64) -> f64 {
     f64::from_bits(r.to_bits() | (y.to_bits() >> 63 << 63))
 }
 
+/// The complement of the error function, as far as it is not zero in `f32`.
+#[inline(always)]
+pub(super) fn erfc<S: Isa>(x: f64) -> f64 {
+    let a = f64::from_bits(x.to_bits() << 1 >> 1);
+    let a = pick(a > 10.2, 10.2, a);
+    let u = (a - 2.0) / (a + 2.0);
+    let p = even_odd!(S, u, ERFC, 0 2 4 6 8 10; 1 3 5 7 9 11) / (1.0 + 2.0 * a);
+    let t = -a * a;
+    let shifted = t * core::f64::consts::LOG2_E + MAGIC;
+    let r = t - (shifted - MAGIC) * core::f64::consts::LN_2;
+    let e = 1.0 + (r + r * r * even_odd!(S, r, EXP, 0 2 4; 1 3 5));
+    let n = (shifted.to_bits() as u32).wrapping_add(1023);
+    let y = e * p * f64::from_bits((n as u64) << 52);
+    pick(x < 0.0, 2.0 - y, y)
+}
+
 /// True for whole numbers (infinity is one) at `a >= 0`.
 #[inline(always)]
 fn whole(a: f64) -> bool {
@@ -3485,28 +3593,24 @@ macro_rules! trial {
             const fn note(&mut self, x: $T) {
                 self.0 |= TRIG_LIMIT.to_bits().wrapping_sub(x.to_bits() & !SIGN);
             }
-            /// [`sin`].
-            #[inline(always)]
-            pub fn sin<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                sin_moderate::<S>(x)
-            }
-            /// [`cos`].
-            #[inline(always)]
-            pub fn cos<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                cos_moderate::<S>(x)
-            }
-            /// [`tan`].
-            #[inline(always)]
-            pub fn tan<S: Isa>(&mut self, x: $T) -> $T {
-                self.note(x);
-                tan_moderate::<S>(x)
-            }
+            $crate::vendored::cotangent::functions::for_each_function! { tried! { $T } }
         }
     };
 }
 pub(crate) use trial;
+
+/// The functions of a trial.
+macro_rules! tried {
+    ($T:ident $unary:tt {$($(#[$doc:meta])* $name:ident $moderate:ident)*} $binary:tt) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name<S: Isa>(&mut self, x: $T) -> $T {
+            self.note(x);
+            $moderate::<S>(x)
+        }
+    )*};
+}
+pub(crate) use tried;
 
 /// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written out, lest a loop be
 /// left in the way of vectorising the caller's.
@@ -3551,7 +3655,9 @@ pub trait Parameters: Copy + 'static {
 }
 pub mod real {
 
+use crate::vendored::cotangent::functions::for_each_function;
 use crate::vendored::cotangent::isa::Isa;
+use crate::vendored::cotangent::kernel::Scalar;
 use core::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
 pub(crate) mod sealed {
@@ -3560,6 +3666,44 @@ pub(crate) mod sealed {
     impl Sealed for f32 {}
     impl Sealed for f64 {}
     impl<T: Sealed, const N: usize> Sealed for [T; N] {}
+}
+
+/// The functions of a scalar.
+macro_rules! declared {
+    (
+        {$($(#[$doc:meta])* $unary:ident)*}
+        {$($(#[$tried_doc:meta])* $tried:ident $moderate:ident)*}
+        {$($(#[$binary_doc:meta])* $binary:ident($a:ident, $b:ident))*}
+    ) => {
+        $($(#[$doc])* fn $unary<S: Isa>(x: Self) -> Self;)*
+        $($(#[$tried_doc])* fn $tried<S: Isa>(x: Self) -> Self;)*
+        $(#[doc(hidden)] fn $moderate<S: Isa>(x: Self) -> Self;)*
+        $($(#[$binary_doc])* fn $binary<S: Isa>($a: Self, $b: Self) -> Self;)*
+    };
+}
+
+/// They, by those of a module under `math`.
+macro_rules! defined {
+    (
+        $t:ident
+        {$($(#[$doc:meta])* $unary:ident)*}
+        {$($(#[$tried_doc:meta])* $tried:ident $moderate:ident)*}
+        {$($(#[$binary_doc:meta])* $binary:ident($a:ident, $b:ident))*}
+    ) => {
+        defined! { $t $($unary)* $($tried)* $($moderate)* }
+        $(
+            #[inline(always)]
+            fn $binary<S: Isa>($a: Self, $b: Self) -> Self {
+                crate::vendored::cotangent::math::$t::$binary::<S>($a, $b)
+            }
+        )*
+    };
+    ($t:ident $($unary:ident)*) => {$(
+        #[inline(always)]
+        fn $unary<S: Isa>(x: Self) -> Self {
+            crate::vendored::cotangent::math::$t::$unary::<S>(x)
+        }
+    )*};
 }
 
 /// A floating-point scalar, `f32` or `f64`, with its elementary functions.
@@ -3576,6 +3720,8 @@ pub trait Real:
     + MulAssign
     + 'static
 {
+    /// Which of them it is.
+    const SCALAR: Scalar;
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -3588,97 +3734,25 @@ pub trait Real:
     #[doc(hidden)]
     const TRIG_LIMIT: Self;
 
-    /// The absolute value.
-    fn abs<S: Isa>(x: Self) -> Self;
-    /// -1, 0 or 1; NaN at NaN.
-    fn sign<S: Isa>(x: Self) -> Self;
-    /// The largest integer not above `x`.
-    fn floor<S: Isa>(x: Self) -> Self;
-    /// The exponential.
-    fn exp<S: Isa>(x: Self) -> Self;
-    /// `exp(x) - 1`, accurate near zero.
-    fn expm1<S: Isa>(x: Self) -> Self;
-    /// The natural logarithm.
-    fn log<S: Isa>(x: Self) -> Self;
-    /// `log(1 + x)`, accurate near zero.
-    fn log1p<S: Isa>(x: Self) -> Self;
-    /// The square root, correctly rounded.
-    fn sqrt<S: Isa>(x: Self) -> Self;
-    /// One over the square root.
-    fn rsqrt<S: Isa>(x: Self) -> Self;
-    /// The cube root.
-    fn cbrt<S: Isa>(x: Self) -> Self;
-    /// The sine.
-    fn sin<S: Isa>(x: Self) -> Self;
-    /// The cosine.
-    fn cos<S: Isa>(x: Self) -> Self;
-    /// The tangent.
-    fn tan<S: Isa>(x: Self) -> Self;
-    /// The inverse sine.
-    fn asin<S: Isa>(x: Self) -> Self;
-    /// The inverse cosine.
-    fn acos<S: Isa>(x: Self) -> Self;
-    /// The inverse tangent.
-    fn atan<S: Isa>(x: Self) -> Self;
-    /// The hyperbolic sine.
-    fn sinh<S: Isa>(x: Self) -> Self;
-    /// The hyperbolic cosine.
-    fn cosh<S: Isa>(x: Self) -> Self;
-    /// The hyperbolic tangent.
-    fn tanh<S: Isa>(x: Self) -> Self;
-    /// The inverse hyperbolic sine.
-    fn asinh<S: Isa>(x: Self) -> Self;
-    /// The inverse hyperbolic cosine.
-    fn acosh<S: Isa>(x: Self) -> Self;
-    /// The inverse hyperbolic tangent.
-    fn atanh<S: Isa>(x: Self) -> Self;
-    /// `1 / (1 + exp(-x))`.
-    fn logistic<S: Isa>(x: Self) -> Self;
-    /// `log(1 + exp(x))`.
-    fn softplus<S: Isa>(x: Self) -> Self;
-    /// The error function.
-    fn erf<S: Isa>(x: Self) -> Self;
-    /// `x` to the power `y`.
-    fn pow<S: Isa>(x: Self, y: Self) -> Self;
-    /// The angle of the point `(x, y)`.
-    fn atan2<S: Isa>(y: Self, x: Self) -> Self;
-    /// The smaller; NaN if either is NaN.
-    fn min<S: Isa>(a: Self, b: Self) -> Self;
-    /// The larger; NaN if either is NaN.
-    fn max<S: Isa>(a: Self, b: Self) -> Self;
+    for_each_function! { declared! {} }
+
     /// `x` to the whole power `n`.
     fn powi<S: Isa>(x: Self, n: i32) -> Self;
     #[doc(hidden)]
     fn sqrt_baseline(x: Self) -> Self;
-    #[doc(hidden)]
-    fn sin_moderate<S: Isa>(x: Self) -> Self;
-    #[doc(hidden)]
-    fn cos_moderate<S: Isa>(x: Self) -> Self;
-    #[doc(hidden)]
-    fn tan_moderate<S: Isa>(x: Self) -> Self;
 }
 
 /// Implements `Real` for a type by the module of the same name under `math`.
 macro_rules! real {
-    ($t:ident: $($unary:ident)*; $($binary:ident)*) => {
+    ($($t:ident $scalar:ident)*) => {$(
         impl Real for $t {
+            const SCALAR: Scalar = Scalar::$scalar;
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const INFINITY: Self = $t::INFINITY;
             const NEG_INFINITY: Self = $t::NEG_INFINITY;
             const TRIG_LIMIT: Self = crate::vendored::cotangent::math::$t::TRIG_LIMIT;
-            $(
-                #[inline(always)]
-                fn $unary<S: Isa>(x: Self) -> Self {
-                    crate::vendored::cotangent::math::$t::$unary::<S>(x)
-                }
-            )*
-            $(
-                #[inline(always)]
-                fn $binary<S: Isa>(a: Self, b: Self) -> Self {
-                    crate::vendored::cotangent::math::$t::$binary::<S>(a, b)
-                }
-            )*
+            for_each_function! { defined! { $t } }
             #[inline(always)]
             fn sqrt_baseline(x: Self) -> Self {
                 crate::vendored::cotangent::math::$t::sqrt_baseline(x)
@@ -3688,16 +3762,10 @@ macro_rules! real {
                 crate::vendored::cotangent::math::$t::powi::<S>(x, n)
             }
         }
-    };
-    ($($t:ident)*) => {
-        $(real! { $t:
-            abs sign floor exp expm1 log log1p sqrt rsqrt cbrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh logistic softplus erf sin_moderate cos_moderate tan_moderate;
-            pow atan2 min max
-        })*
-    };
+    )*};
 }
 
-real! { f32 f64 }
+real! { f32 F32 f64 F64 }
 }
 pub mod tensor {
 

@@ -6,6 +6,7 @@
 use super::names::{ANY, BLOCKS, FLAG, Names, ROWS, Size, TRIAL};
 use super::rust::{self, Expr, Number, Path, Stmt};
 use crate::index::{Binary, ReduceOp, TensorId, Unary};
+use crate::nest::walk::{self, Part};
 use crate::nest::{
     Access, Counts, Local, Nest, Node, Place, Position, Register, RegisterId, Slot, Test, Tile, Turned, Update, Value,
     VarId,
@@ -839,7 +840,7 @@ impl<'a> Writer<'a> {
             Value::Unary(f, a) if f.branches() && self.tried == Tried::First => {
                 let note = |x: Expr| Expr::name(TRIAL).method(Path::name(f.name()).of(&[&ISA]), [x]);
                 // A trial is borrowed while its argument is computed: one that needs the trial too comes first.
-                match crate::nest::trial::branches(a) {
+                match a.any(&crate::nest::trial::calls_branch) {
                     true => Expr::binding(ANY[0], self.value(a), note(Expr::name(ANY[0]))),
                     false => note(self.value(a)),
                 }
@@ -973,16 +974,11 @@ impl<'a> Writer<'a> {
 
 /// The registers that nodes change.
 fn changed(nodes: &[Node], out: &mut BTreeSet<RegisterId>) {
-    for node in nodes {
-        match node {
-            Node::Loop { body, .. } | Node::Trial { body } | Node::If { body, .. } => changed(body, out),
-            Node::Tile(t) => changed(&t.body, out),
-            Node::Update { place: Place::Register(slot), .. } | Node::Fold { into: slot, .. } => {
-                out.insert(slot.register);
-            }
-            _ => {}
+    walk::parts(nodes, &mut |part| {
+        if let Part::Changed(slot) = part {
+            out.insert(slot.register);
         }
-    }
+    });
 }
 
 /// The tensors that nodes read and write.
@@ -991,30 +987,13 @@ fn touched(nodes: &[Node], read: &mut BTreeSet<TensorId>, written: &mut BTreeSet
 }
 
 /// Each access in the order of the text, and whether it writes.
-fn accessed(nodes: &[Node], f: &mut impl FnMut(TensorId, bool)) {
-    for node in nodes {
-        match node {
-            Node::Loop { body, .. } | Node::Trial { body } => accessed(body, f),
-            Node::Tile(t) => accessed(&t.body, f),
-            Node::If { tests, body } => {
-                tests.iter().for_each(|t| t.loads(&mut |a| f(a.tensor, false)));
-                accessed(body, f);
-            }
-            Node::Init { value, .. } => value.loads(&mut |a| f(a.tensor, false)),
-            Node::Update { place, value, .. } => {
-                value.loads(&mut |a| f(a.tensor, false));
-                if let Place::Element(a) | Place::Lanes(a, _) = place {
-                    f(a.tensor, true);
-                }
-            }
-            Node::Transpose(t) => {
-                f(t.from.tensor, false);
-                f(t.to.tensor, true);
-            }
-            Node::Fill(t) => f(*t, true),
-            Node::Comment(..) | Node::Let { .. } | Node::Fold { .. } | Node::Sums { .. } => {}
-        }
-    }
+fn accessed(nodes: &[Node], f: &mut dyn FnMut(TensorId, bool)) {
+    walk::parts(nodes, &mut |part| match part {
+        Part::Read(a) => f(a.tensor, false),
+        Part::Written(a) => f(a.tensor, true),
+        Part::Filled(t) => f(*t, true),
+        _ => {}
+    });
 }
 
 /// The factors of each term of a sum of products, the last term first; `None` if it is another sum.

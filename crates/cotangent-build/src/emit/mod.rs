@@ -21,7 +21,7 @@ use crate::index::{self, Entry, Op, ReduceOp, Role, TensorId};
 use crate::instructions::InstructionSet;
 use crate::nest::machine::{self, Machine};
 use crate::nest::plan::{Plan, Workspace};
-use crate::nest::{Nest, Node, Place, Tile, Update, Value};
+use crate::nest::{Nest, Node, Place, Update, Value};
 use crate::options::Options;
 use crate::plain::{Function, Kernel, Kind};
 use crate::shipped;
@@ -999,10 +999,6 @@ fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> 
     for node in nodes {
         out.push(match node {
             Node::Comment(..) => continue,
-            Node::Loop { var, body } => Node::Loop { var: *var, body: stored(body, writes, by)? },
-            Node::If { tests, body } => Node::If { tests: tests.clone(), body: stored(body, writes, by)? },
-            Node::Trial { body } => Node::Trial { body: stored(body, writes, by)? },
-            Node::Tile(t) => Node::Tile(Tile { body: stored(&t.body, writes, by)?, ..t.clone() }),
             Node::Fill(t) if writes.contains(t) => return None,
             Node::Update { place: place @ (Place::Element(a) | Place::Lanes(a, _)), how, value }
                 if writes.contains(&a.tensor) =>
@@ -1012,7 +1008,13 @@ fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> 
                 }
                 Node::Update { place: place.clone(), how: Update::Set, value: value.clone() }
             }
-            other => other.clone(),
+            other => {
+                let mut other = other.clone();
+                if let Some(body) = other.body_mut() {
+                    *body = stored(body, writes, by)?;
+                }
+                other
+            }
         });
     }
     Some(out)

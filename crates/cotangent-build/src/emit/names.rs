@@ -5,6 +5,7 @@
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
+use crate::nest::walk::{self, Part};
 use crate::nest::{Nest, Node, RegisterId, Tile, VarId};
 use crate::plain::Kernel;
 use crate::words::is_keyword;
@@ -202,42 +203,27 @@ impl Names {
 
 /// Every tile.
 fn tiles<'a>(nodes: &'a [Node], f: &mut impl FnMut(&'a Tile)) {
-    for node in nodes {
-        match node {
-            Node::Tile(t) => f(t),
-            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => tiles(body, f),
-            _ => {}
+    walk::parts(nodes, &mut |part| {
+        if let Part::Node(Node::Tile(t)) = part {
+            f(t);
         }
-    }
+    });
+}
+
+/// The nodes within, those of tiles aside: these are functions of their own.
+fn within(node: &Node) -> &[Node] {
+    if let Node::Tile(_) = node { &[] } else { node.body() }
 }
 
 /// The variables of the loops, from outside to inside.
 fn loops(nodes: &[Node]) -> Vec<VarId> {
-    let mut out = Vec::new();
-    for node in nodes {
-        match node {
-            Node::Loop { var, body } => {
-                out.push(*var);
-                out.extend(loops(body));
-            }
-            Node::If { body, .. } | Node::Trial { body } => out.extend(loops(body)),
-            _ => {}
-        }
-    }
-    out
+    let own = |n: &Node| if let Node::Loop { var, .. } = n { Some(*var) } else { None };
+    nodes.iter().flat_map(|n| own(n).into_iter().chain(loops(within(n)))).collect()
 }
 
 /// The registers that nodes set, each once, in order.
 fn set(nodes: &[Node]) -> Vec<RegisterId> {
-    let mut out = Vec::new();
-    for node in nodes {
-        match node {
-            Node::Init { register, .. } | Node::Sums { into: register, .. } => out.push(*register),
-            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => out.extend(set(body)),
-            _ => {}
-        }
-    }
-    out
+    nodes.iter().flat_map(|n| n.begins().into_iter().chain(set(within(n)))).collect()
 }
 
 /// A name for an argument that is no tensor: the one given, unless one of `others` has it.

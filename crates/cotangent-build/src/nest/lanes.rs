@@ -220,12 +220,9 @@ impl Builder<'_> {
 
     /// Whether a test compares values that differ from lane to lane.
     fn test_moves(&self, t: &Test) -> bool {
-        match t {
-            Test::Within { .. } | Test::Index(..) => false,
-            Test::Value(_, a, b) => self.moves(a) || self.moves(b),
-            Test::And(ts) | Test::Or(ts) => ts.iter().any(|t| self.test_moves(t)),
-            Test::Not(t) => self.test_moves(t),
-        }
+        let mut moves = false;
+        t.values(&mut |v| moves = moves || self.moves(v));
+        moves
     }
 
     /// A register with a value that several accumulators take: set as far outside as it can be, an array where loops

@@ -24,6 +24,7 @@ mod statement;
 pub mod straight;
 mod tile;
 pub(crate) mod trial;
+pub mod walk;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::plain::{Kernel, Kind, Linear};
@@ -249,88 +250,6 @@ impl Value {
     pub fn register(r: RegisterId) -> Self {
         Value::Register(r.into())
     }
-    /// Every access of an element, tests included.
-    pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
-        match self {
-            Value::Const(_) | Value::Register(_) | Value::Lane(..) => {}
-            Value::Load(a) | Value::Lanes(a, ..) => f(a),
-            Value::Each(_, all) => all.iter().for_each(|a| a.loads(f)),
-            Value::Choose(_, all) => all.iter().for_each(|a| a.loads(f)),
-            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.loads(f)),
-            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.loads(f),
-            Value::Binary(_, a, b) => {
-                a.loads(f);
-                b.loads(f);
-            }
-            Value::Select(t, a, b) => {
-                t.loads(f);
-                a.loads(f);
-                b.loads(f);
-            }
-        }
-    }
-    /// With every load that `f` gives another value for replaced by it, in tests too.
-    #[must_use]
-    pub fn replaced(self, f: &impl Fn(&Access) -> Option<Value>) -> Value {
-        let go = |v: Box<Value>| Box::new(v.replaced(f));
-        match self {
-            Value::Load(a) => f(&a).unwrap_or(Value::Load(a)),
-            Value::Unary(op, a) => Value::Unary(op, go(a)),
-            Value::Powf(a, n) => Value::Powf(go(a), n),
-            Value::Splat(a, n) => Value::Splat(go(a), n),
-            Value::Binary(op, a, b) => Value::Binary(op, go(a), go(b)),
-            Value::Fused(a, b, c) => Value::Fused(go(a), go(b), go(c)),
-            Value::Each(op, all) => Value::Each(op, all.into_iter().map(|v| v.replaced(f)).collect()),
-            Value::Choose(op, all) => Value::Choose(op, Box::new(all.map(|v| v.replaced(f)))),
-            Value::Select(t, a, b) => Value::Select(Box::new(t.replaced(f)), go(a), go(b)),
-            v @ (Value::Const(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..)) => v,
-        }
-    }
-    /// Every register that it reads, in tests too.
-    pub fn slots<'a>(&'a self, f: &mut impl FnMut(&'a Slot)) {
-        match self {
-            Value::Const(_) | Value::Load(_) | Value::Lanes(..) => {}
-            Value::Register(slot) | Value::Lane(slot, _) => f(slot),
-            Value::Each(_, all) => all.iter().for_each(|a| a.slots(f)),
-            Value::Choose(_, all) => all.iter().for_each(|a| a.slots(f)),
-            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.slots(f)),
-            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.slots(f),
-            Value::Binary(_, a, b) => {
-                a.slots(f);
-                b.slots(f);
-            }
-            Value::Select(t, a, b) => {
-                t.slots(f);
-                a.slots(f);
-                b.slots(f);
-            }
-        }
-    }
-    /// Every variable that it depends on.
-    pub fn vars(&self, f: &mut impl FnMut(VarId)) {
-        self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
-        self.slots(&mut |slot| slot.at.iter().for_each(|l| l.terms.iter().for_each(|(v, _)| f(*v))));
-        self.tests(&mut |t| t.own_vars(f));
-    }
-    /// Every test within, the inner ones of a test aside.
-    fn tests(&self, f: &mut impl FnMut(&Test)) {
-        match self {
-            Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => {}
-            Value::Each(_, all) => all.iter().for_each(|a| a.tests(f)),
-            Value::Choose(_, all) => all.iter().for_each(|a| a.tests(f)),
-            Value::Fused(a, b, c) => [a, b, c].into_iter().for_each(|a| a.tests(f)),
-            Value::Unary(_, a) | Value::Powf(a, _) | Value::Splat(a, _) => a.tests(f),
-            Value::Binary(_, a, b) => {
-                a.tests(f);
-                b.tests(f);
-            }
-            Value::Select(t, a, b) => {
-                f(t);
-                a.tests(f);
-                b.tests(f);
-            }
-        }
-    }
     /// The number of lanes; `None` for a scalar.
     pub fn lanes(&self, registers: &[Register]) -> Option<usize> {
         match self {
@@ -347,60 +266,6 @@ impl Value {
 }
 
 impl Test {
-    fn replaced(self, f: &impl Fn(&Access) -> Option<Value>) -> Test {
-        match self {
-            Test::Value(op, a, b) => Test::Value(op, a.replaced(f), b.replaced(f)),
-            Test::And(ts) => Test::And(ts.into_iter().map(|t| t.replaced(f)).collect()),
-            Test::Or(ts) => Test::Or(ts.into_iter().map(|t| t.replaced(f)).collect()),
-            Test::Not(t) => Test::Not(Box::new(t.replaced(f))),
-            t @ (Test::Within { .. } | Test::Index(..)) => t,
-        }
-    }
-    fn slots<'a>(&'a self, f: &mut impl FnMut(&'a Slot)) {
-        match self {
-            Test::Within { .. } | Test::Index(..) => {}
-            Test::Value(_, a, b) => {
-                a.slots(f);
-                b.slots(f);
-            }
-            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.slots(f)),
-            Test::Not(t) => t.slots(f),
-        }
-    }
-    pub fn loads<'a>(&'a self, f: &mut impl FnMut(&'a Access)) {
-        match self {
-            Test::Within { .. } | Test::Index(..) => {}
-            Test::Value(_, a, b) => {
-                a.loads(f);
-                b.loads(f);
-            }
-            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.loads(f)),
-            Test::Not(t) => t.loads(f),
-        }
-    }
-    /// Every variable that it depends on.
-    pub fn vars(&self, f: &mut impl FnMut(VarId)) {
-        self.loads(&mut |a| a.positions.iter().for_each(|p| p.numerator.terms.iter().for_each(|(v, _)| f(*v))));
-        self.own_vars(f);
-    }
-    /// Those of coordinates that it compares.
-    fn own_vars(&self, f: &mut impl FnMut(VarId)) {
-        let mut linear = |l: &Linear| l.terms.iter().for_each(|(v, _)| f(*v));
-        match self {
-            Test::Within { numerator, .. } => linear(numerator),
-            Test::Index(_, a, b) => {
-                linear(a);
-                linear(b);
-            }
-            Test::Value(_, a, b) => {
-                let mut inner = |t: &Test| t.own_vars(&mut *f);
-                a.tests(&mut inner);
-                b.tests(&mut inner);
-            }
-            Test::And(ts) | Test::Or(ts) => ts.iter().for_each(|t| t.own_vars(f)),
-            Test::Not(t) => t.own_vars(f),
-        }
-    }
     /// All of them as one test.
     pub fn all(mut tests: Vec<Test>) -> Test {
         if tests.len() == 1 { tests.remove(0) } else { Test::And(tests) }

@@ -6,7 +6,6 @@
 //! element that is added to is set to its sum in scratch, from where it is copied once the trial holds.
 
 use super::builder::Builder;
-use super::inline::substitute;
 use super::*;
 use std::collections::BTreeMap;
 
@@ -105,7 +104,7 @@ impl Builder<'_> {
             });
             out.push(Node::Loop { var: turn, body: copies });
         }
-        substitute(&mut out, &moved);
+        walk::move_all(&mut out, &moved);
         out
     }
 
@@ -191,7 +190,7 @@ impl<'a> Reader<'a> {
                     let mut still = still;
                     for t in tests {
                         t.loads(&mut |_| still = false);
-                        self.branches |= test_branches(t);
+                        self.branches |= t.any(&calls_branch);
                         let mut ok = true;
                         t.loads(&mut |a| ok &= self.readable(a));
                         ok.then_some(())?;
@@ -204,7 +203,7 @@ impl<'a> Reader<'a> {
                 Node::Update { place: Place::Element(a), how, value } => {
                     let mut ok = true;
                     value.loads(&mut |a| ok &= self.readable(a));
-                    self.branches |= branches(value);
+                    self.branches |= value.any(&calls_branch);
                     match how {
                         Update::Set => self.set.push(a),
                         Update::Reduce(_) if self.set.contains(a) || self.begun.contains(a) => {}
@@ -235,27 +234,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a function within has a branch.
-pub(crate) fn branches(v: &Value) -> bool {
-    match v {
-        Value::Const(_) | Value::Load(_) | Value::Lanes(..) | Value::Register(_) | Value::Lane(..) => false,
-        Value::Fused(a, b, c) => branches(a) || branches(b) || branches(c),
-        Value::Each(f, all) => f.branches() || all.iter().any(branches),
-        Value::Choose(_, all) => all.iter().any(branches),
-        Value::Unary(f, a) => f.branches() || branches(a),
-        Value::Powf(a, _) | Value::Splat(a, _) => branches(a),
-        Value::Binary(_, a, b) => branches(a) || branches(b),
-        Value::Select(t, a, b) => test_branches(t) || branches(a) || branches(b),
-    }
-}
-
-fn test_branches(t: &Test) -> bool {
-    match t {
-        Test::Within { .. } | Test::Index(..) => false,
-        Test::Value(_, a, b) => branches(a) || branches(b),
-        Test::And(ts) | Test::Or(ts) => ts.iter().any(test_branches),
-        Test::Not(t) => test_branches(t),
-    }
+/// Whether it is a function that has a branch.
+pub(crate) fn calls_branch(part: walk::Part) -> bool {
+    matches!(part, walk::Part::Value(Value::Unary(f, _) | Value::Each(f, _)) if f.branches())
 }
 
 /// Every update of an element as `f` gives it.

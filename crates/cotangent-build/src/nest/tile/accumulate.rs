@@ -93,7 +93,11 @@ impl Builder<'_> {
             frame.accs.iter().map(|acc| Node::Init { register: *acc, value: identity.clone() }).collect();
         out.extend(if t.free() { self.lane_tile(&frame, vectors) } else { self.dot_tile(&frame) });
         let mut used = BTreeSet::new();
-        inline::vars(&out, &mut |v| _ = used.insert(v));
+        walk::parts(&out, &mut |part| {
+            if let walk::Part::Linear(l) = part {
+                used.extend(l.terms.iter().map(|(v, _)| *v));
+            }
+        });
         params.retain(|(v, _)| used.contains(v));
         vec![Node::Tile(super::super::Tile { params, width: t.p.width, vector, rows: frame.rows, body: out })]
     }
