@@ -1,8 +1,8 @@
-//! The instruction sets: takes every operation of `Isa` at every width that fills a register and some that do not, and compares it with loops
-//! over scalars; bit by bit, NaN and the signs of zeros included where the operation fixes them.
+//! The instruction sets: takes every operation of `Isa` at every width that fills a register and some that do not, and
+//! compares it with loops over scalars; bit by bit, NaN and the signs of zeros included where the operation fixes them.
 //!
-//! The test binary runs itself again under each instruction set of the machine. Under Miri, which starts no processes, only the portable
-//! set and the one that `dispatch1` chooses there are checked.
+//! The test binary runs itself again under each instruction set of the machine. Under Miri, which starts no processes,
+//! only the portable set and the one that `dispatch1` chooses there are checked.
 
 use cotangent::isa::{self, Aligned, Body1, Isa, Portable};
 use cotangent::lanes::Lanes;

@@ -1,5 +1,5 @@
-//! Every bundled kernel: against the loops of its spec, by the line that any crate tests its kernels with; and what those loops cannot tell
-//! (`support/checks.rs`). Instances that only tests use have the same in `tests/reference`.
+//! Every bundled kernel: against the loops of its spec, by the line that any crate tests its kernels with; and what
+//! those loops cannot tell (`support/checks.rs`). Instances that only tests use have the same in `tests/reference`.
 
 #[path = "support/checks.rs"]
 mod checks;

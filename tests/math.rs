@@ -1,13 +1,14 @@
 //! Accuracy and special values of the elementary functions: takes every function of `cotangent::math`, gives the
 //! worst error found and where, and fails if it is above the bound that the function states.
 //!
-//! Everything is checked twice: under the portable instruction set, and under the machine's through `dispatch1` (`COTANGENT_ISA` chooses it).
-//! `f32` is compared with the `f64` functions of the standard library (`libm` for some) over a stride of all bit patterns; the ignored
-//! tests take every one: `cargo test --release --test math f32_exhaustive -- --ignored --nocapture --test-threads 1`, some ten minutes on two
-//! idle cores. There the value to compare with comes from the `f64` functions of this crate, in vectors, but for those of angles; the
-//! reference confirms a sample of them and every one that sets a record.
-//! `f64` is compared with double-double arithmetic of this file (about 100 bits), on random arguments: `SAMPLES` for each range, 100 times
-//! as many in the ignored test. Worst errors are printed: `cargo test --test math -- --nocapture`.
+//! Everything is checked twice: under the portable instruction set, and under the machine's through `dispatch1`
+//! (`COTANGENT_ISA` chooses it). `f32` is compared with the `f64` functions of the standard library (`libm` for some)
+//! over a stride of all bit patterns; the ignored tests take every one: `cargo test --release --test math
+//! f32_exhaustive -- --ignored --nocapture --test-threads 1`, some ten minutes on two idle cores. There the value to
+//! compare with comes from the `f64` functions of this crate, in vectors, but for those of angles; the reference
+//! confirms a sample of them and every one that sets a record. `f64` is compared with double-double arithmetic of this
+//! file (about 100 bits), on random arguments: `SAMPLES` for each range, 100 times as many in the ignored test. Worst
+//! errors are printed: `cargo test --test math -- --nocapture`.
 
 use cotangent::isa::{self, Body1, Isa, Portable};
 use cotangent::lanes::{F32x4, F32x8, F32x16, F64x2, F64x4, Lanes};
@@ -292,7 +293,8 @@ fn distance32(got: f32, want: f64) -> f64 {
     (f64::from(got) - want).abs() * ulps
 }
 
-/// The distance, where the nearest value has at most half of one; infinite where the two differ in being a NaN or in the sign of zero.
+/// The distance, where the nearest value has at most half of one; infinite where the two differ in being a NaN or in
+/// the sign of zero.
 fn ulps32(got: f32, want: f64) -> f64 {
     if agree32(got, want as f32) {
         return 0.5;
@@ -320,11 +322,12 @@ fn within32(got: &[f32], want: &[f64], most: f64) -> bool {
     all
 }
 
-/// Every `stride`th argument under both sets, on all threads; what is above the bound. At negative arguments of an odd or even function the
-/// value is compared with that at the positive one, bit by bit.
+/// Every `stride`th argument under both sets, on all threads; what is above the bound. At negative arguments of an odd
+/// or even function the value is compared with that at the positive one, bit by bit.
 fn sweep32(stride: u32, &(name, f, Want { quick, reference }, sign, bound): &Row32) -> Vec<String> {
     const CHUNK: u64 = 1 << 9;
-    /// How far the quick function may be from the reference, relatively; one argument in so many is tried, and each that sets a record.
+    /// How far the quick function may be from the reference, relatively; one argument in so many is tried, and each
+    /// that sets a record.
     const MARGIN: f64 = 1e-13;
     const TRIED: usize = 509;
     /// Far below the smallest `f32`.
@@ -639,7 +642,8 @@ impl D {
         sum.scaled(2.0) * (-z).exp() / PIO2.scaled(2.0).sqrt()
     }
 
-    /// `exp(x²) (1 - erf(x))`, for arguments from 2 on: `1/sqrt(pi)` over `x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...)))`.
+    /// `exp(x²) (1 - erf(x))`, for arguments from 2 on: `1/sqrt(pi)` over `x + (1/2)/(x + (2/2)/(x + (3/2)/(x +
+    /// ...)))`.
     fn erfcx(self) -> D {
         let below = (1..=300).rev().fold(self, |below, k| self + D(0.5 * k as f64, 0.0) / below);
         D(1.0, 0.0) / (below * PIO2.scaled(2.0).sqrt())

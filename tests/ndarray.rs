@@ -1,4 +1,5 @@
-//! Kernels on arrays of `ndarray`: the bundled ones (`support/arrays.rs`), what else is an argument, and what misfits say.
+//! Kernels on arrays of `ndarray`: the bundled ones (`support/arrays.rs`), what else is an argument, and what misfits
+//! say.
 
 #[path = "support/arrays.rs"]
 mod arrays;

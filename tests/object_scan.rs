@@ -1,9 +1,11 @@
-//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, of every other instance
-//! of these ops that `tests/reference` lists, and, when asked, of every program, compiles them to objects at optimisation levels 3 and 2, and
-//! follows the relocations from each. All that may be reached is the crate's own code and data, and the memory intrinsics; a bounds check that
-//! the compiler did not prove shows as a call of `core::panicking`, and the function is named.
+//! Kernels cannot panic, allocate or call what is not theirs: takes every function of every bundled kernel, of every
+//! other instance of these ops that `tests/reference` lists, and, when asked, of every program, compiles them to
+//! objects at optimisation levels 3 and 2, and follows the relocations from each. All that may be reached is the
+//! crate's own code and data, and the memory intrinsics; a bounds check that the compiler did not prove shows as a call
+//! of `core::panicking`, and the function is named.
 //!
-//! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a library of mathematics.
+//! Holds after it: the objects had every function of the enumeration, and none reached a panic, an allocator or a
+//! library of mathematics.
 // It reads ELF.
 #![cfg(target_os = "linux")]
 
@@ -22,7 +24,8 @@ const CHOICE: &str = "isa::x86::chosen::choose";
 /// Before the names of the functions that keep the kernels' alive.
 const PREFIX: &str = "kernel ";
 
-/// Appended to the crate: a function of a known name for each function of each kernel, so that inlined ones are compiled too.
+/// Appended to the crate: a function of a known name for each function of each kernel, so that inlined ones are
+/// compiled too.
 const TABLE: &str = r#"
 macro_rules! keep {
     ($({
@@ -45,8 +48,8 @@ macro_rules! keep {
 kernels::for_each_kernel!(keep);
 "#;
 
-/// The object of the whole crate with the kernels of `generated`, a folder as the build script's `OUT_DIR`. With `std`, so that it holds each
-/// kernel for every instruction set, the portable one included.
+/// The object of the whole crate with the kernels of `generated`, a folder as the build script's `OUT_DIR`. With `std`,
+/// so that it holds each kernel for every instruction set, the portable one included.
 fn compile(folder: &Path, generated: &Path, level: &str) -> Vec<u8> {
     let sources = folder.join("src");
     copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &sources);
@@ -189,7 +192,8 @@ fn programs_reach_nothing_else() {
     without_faults("3", &every("programs", &["programs"], enumerated(cotangent_programs::KERNELS.iter()), "3"));
 }
 
-/// The functions that keep a check at the levels for size, and how many there are in all, against `tests/object_scan_size.txt`.
+/// The functions that keep a check at the levels for size, and how many there are in all, against
+/// `tests/object_scan_size.txt`.
 #[test]
 #[ignore = "compiles the kernels twice more: `cargo test --test object_scan -- --ignored`; BLESS=1 writes the list"]
 fn exceptions_at_the_levels_for_size() {

@@ -1,6 +1,7 @@
-//! Specs for the check of the cost model: takes the roofline's lists of products and convolutions, gives each instance once for every candidate
-//! that the scheduler names, with that schedule asked for. `COTANGENT_CANDIDATES` (`narrow`, `wide`, `widest`) says for which class of machines;
-//! left out, for the widest. A debug build, which lints and never measures, has the first instance of each list.
+//! Specs for the check of the cost model: takes the roofline's lists of products and convolutions, gives each instance
+//! once for every candidate that the scheduler names, with that schedule asked for. `COTANGENT_CANDIDATES` (`narrow`,
+//! `wide`, `widest`) says for which class of machines; left out, for the widest. A debug build, which lints and never
+//! measures, has the first instance of each list.
 
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::nest::machine::MACHINES;

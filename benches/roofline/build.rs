@@ -1,5 +1,6 @@
-//! Specs for the benchmark: takes the lists of instances (`instances/`) and the bundled ops that they are of (`../../ops`), gives kernels
-//! of these ops at these shapes. After it, an instance in a list is a row of the benchmark: the ops' formulas stand in one place.
+//! Specs for the benchmark: takes the lists of instances (`instances/`) and the bundled ops that they are of
+//! (`../../ops`), gives kernels of these ops at these shapes. After it, an instance in a list is a row of the
+//! benchmark: the ops' formulas stand in one place.
 
 use std::path::{Path, PathBuf};
 
@@ -24,8 +25,8 @@ fn main() {
             .expect("OUT_DIR can be written");
     }
 
-    // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not watch them, which
-    // `compile` would ask it to.
+    // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not
+    // watch them, which `compile` would ask it to.
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
     if let Err(failure) =
         cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).cargo_metadata(false).try_compile()

@@ -1,5 +1,5 @@
-//! Compiles the bundled specs and the tests' lists once more, for the tests that a build writes beside its kernels: they are read from the folder
-//! of the package under test.
+//! Compiles the bundled specs and the tests' lists once more, for the tests that a build writes beside its kernels:
+//! they are read from the folder of the package under test.
 
 use cotangent_build::Build;
 use std::path::Path;

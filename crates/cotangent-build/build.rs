@@ -1,5 +1,5 @@
-//! What ships inside the compiler: takes the folders `ops`, `programs`, `runtime` and `templates`, gives a list of names and texts for each, so that a new
-//! file in one of them needs no other edit.
+//! What ships inside the compiler: takes the folders `ops`, `programs`, `runtime` and `templates`, gives a list of
+//! names and texts for each, so that a new file in one of them needs no other edit.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Compiles the specs to kernels with wrappers for C, and writes the header beside the sources, where C programs look for it.
+//! Compiles the specs to kernels with wrappers for C, and writes the header beside the sources, where C programs look
+//! for it.
 
 fn main() {
     cotangent_build::Build::new()

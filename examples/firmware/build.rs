@@ -1,5 +1,5 @@
-//! Takes the digit images as they are distributed, gives them to the program as bytes: 64 counts of 0..=16, then the digit. And the map of the
-//! board's memory to the linker.
+//! Takes the digit images as they are distributed, gives them to the program as bytes: 64 counts of 0..=16, then the
+//! digit. And the map of the board's memory to the linker.
 
 use std::io::Read;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The whole compiler: a spec in, Rust out that parses, or an error with a place. With wrappers for C and in one file, so that every template runs.
+//! The whole compiler: a spec in, Rust out that parses, or an error with a place. With wrappers for C and in one file,
+//! so that every template runs.
 #![no_main]
 
 use cotangent_build::Options;

@@ -1,6 +1,7 @@
 //! What the targets share: bytes to a spec file, and mutations that know what a spec is made of.
 //!
-//! Bytes alone seldom pass the reader. So half of the mutations exchange what stands between two others: lines, words and numbers.
+//! Bytes alone seldom pass the reader. So half of the mutations exchange what stands between two others: lines, words
+//! and numbers.
 
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::source::{SourceId, Sources};

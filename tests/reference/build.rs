@@ -1,6 +1,7 @@
-//! Kernels for the tests, in two modules. `kernels`: takes the reference values (`cases/`), the lists of shapes at the edge (`edges/`) and the ops
-//! that they are of (`../../ops`, `ops/`), gives these ops at the sizes of the cases, once in `f64` and once in `f32`, and at the edges.
-//! `instances`: takes the lists of further instances of the bundled ops (`instances/`), gives what they say.
+//! Kernels for the tests, in two modules. `kernels`: takes the reference values (`cases/`), the lists of shapes at the
+//! edge (`edges/`) and the ops that they are of (`../../ops`, `ops/`), gives these ops at the sizes of the cases, once
+//! in `f64` and once in `f32`, and at the edges. `instances`: takes the lists of further instances of the bundled ops
+//! (`instances/`), gives what they say.
 
 #[path = "src/cases.rs"]
 #[allow(dead_code, reason = "the tests use the rest")]
@@ -52,8 +53,8 @@ fn main() {
     let listed = Build::new().ops("instances").module("instances").ndarray(true);
     built(&listed.out_dir(out.join("instances")).cache(out.join("instances.cache")));
 
-    // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not watch them, which
-    // `compile` would ask it to.
+    // Diagnostics name `specs/...`, wherever the build folder is. The specs are new on every run, so cargo must not
+    // watch them, which `compile` would ask it to.
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
     built(&Build::new().ops("specs"));
 }

@@ -1,5 +1,5 @@
-//! Kernels on arrays of `ndarray`: takes the tokens of a crate's `for_each_kernel!`, so a new spec is covered untouched; compares each function
-//! with its own form on nested arrays, to the bit, in standard and in other layouts.
+//! Kernels on arrays of `ndarray`: takes the tokens of a crate's `for_each_kernel!`, so a new spec is covered
+//! untouched; compares each function with its own form on nested arrays, to the bit, in standard and in other layouts.
 
 use crate::calls;
 use crate::support::{Element, Random, say};

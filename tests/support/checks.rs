@@ -1,7 +1,9 @@
-//! Checks of kernels that hold whatever the spec: takes `kernels()` of the crate that includes it; tangents are the limits of differences, and every
-//! argument matters. It is what the loops of a spec cannot tell, as they come from the same rules.
+//! Checks of kernels that hold whatever the spec: takes `kernels()` of the crate that includes it; tangents are the
+//! limits of differences, and every argument matters. It is what the loops of a spec cannot tell, as they come from the
+//! same rules.
 //!
-//! Numbers are drawn inside the declared domains, seeded by the kernel's name. Tolerances stand at the checks, `f32` and `f64` apart.
+//! Numbers are drawn inside the declared domains, seeded by the kernel's name. Tolerances stand at the checks, `f32`
+//! and `f64` apart.
 
 use crate::kernels;
 use crate::support::{Buffers, Kernel, Random, difference, elements, input, largest, say};
@@ -71,11 +73,11 @@ fn zeros(n: usize) -> Vec<f64> {
     vec![0.0; n]
 }
 
-/// Central differences of `forward` along `x_dot`: step 2^-18 and tolerance 1e-8 in f64, 2^-9 and 2e-3 in f32, relative to the largest
-/// of the outputs and tangents.
+/// Central differences of `forward` along `x_dot`: step 2^-18 and tolerance 1e-8 in f64, 2^-9 and 2e-3 in f32, relative
+/// to the largest of the outputs and tangents.
 ///
-/// An output whose path crosses a kink has a tangent that is the slope on one side. So a few outputs may instead lie between the two
-/// one-sided differences.
+/// An output whose path crosses a kink has a tangent that is the slope on one side. So a few outputs may instead lie
+/// between the two one-sided differences.
 #[test]
 fn tangent_is_the_limit_of_differences() {
     let crossings = std::cell::Cell::new(0);
@@ -126,8 +128,8 @@ fn tangent_is_the_limit_of_differences() {
 
 #[test]
 fn every_argument_matters() {
-    // A NaN in what a function reads must show in some result: a signature asks for nothing that is not used. A branch may hide it at
-    // one point (`where(x > 0, y_bar, 0)` of one negative element), so there are several.
+    // A NaN in what a function reads must show in some result: a signature asks for nothing that is not used. A branch
+    // may hide it at one point (`where(x > 0, y_bar, 0)` of one negative element), so there are several.
     const DRAWS: usize = 16;
     every_kernel("arguments read", |k, failures| {
         let mut compared = 0;

@@ -1,9 +1,11 @@
-//! An allocator that counts: takes nothing, gives the number of times that a piece of code asked for memory. A test that includes this uses it.
+//! An allocator that counts: takes nothing, gives the number of times that a piece of code asked for memory. A test
+//! that includes this uses it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, counting calls that ask for memory, each thread for itself: the test harness has threads of its own.
+/// The system's allocator, counting calls that ask for memory, each thread for itself: the test harness has threads of
+/// its own.
 struct Counting;
 
 thread_local! {

@@ -1,8 +1,9 @@
-//! A type-erased view of generated kernels: takes the tokens of a crate's `for_each_kernel!`, gives a list of [`Kernel`]s whose functions
-//! run on named vectors of `f64`, so that one test body serves every kernel, both scalar types and every shape.
+//! A type-erased view of generated kernels: takes the tokens of a crate's `for_each_kernel!`, gives a list of
+//! [`Kernel`]s whose functions run on named vectors of `f64`, so that one test body serves every kernel, both scalar
+//! types and every shape.
 //!
-//! Holds for each call: arguments are converted in storage order; what the function writes is first taken from the buffers too, so
-//! that accumulation shows, and goes back into them. A workspace is full of NaN before.
+//! Holds for each call: arguments are converted in storage order; what the function writes is first taken from the
+//! buffers too, so that accumulation shows, and goes back into them. A workspace is full of NaN before.
 
 use cotangent::{FunctionInfo, KernelInfo, Real, Role, Scalar, Tensor, TensorInfo, Workspace};
 use std::collections::BTreeMap;
@@ -46,7 +47,8 @@ impl Kernel {
         Kernel { info, call }
     }
 
-    /// Runs a function. Every argument that it reads must be in the buffers; what it writes starts from what is there, or else from NaN.
+    /// Runs a function. Every argument that it reads must be in the buffers; what it writes starts from what is there,
+    /// or else from NaN.
     pub fn call(&self, function: &str, buffers: &mut Buffers) {
         (self.call)(function, buffers);
     }

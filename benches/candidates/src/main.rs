@@ -1,5 +1,6 @@
-//! The cost model against measurement: takes kernels that are the same but for their schedule, gives for each shape and function the time of the
-//! chosen schedule over that of the best of its candidates. After it, the shapes at which another candidate is more than 5% faster are known.
+//! The cost model against measurement: takes kernels that are the same but for their schedule, gives for each shape and
+//! function the time of the chosen schedule over that of the best of its candidates. After it, the shapes at which
+//! another candidate is more than 5% faster are known.
 //!
 //!     cargo bench -p cotangent-candidates --bench candidates
 //!

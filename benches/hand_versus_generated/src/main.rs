@@ -1,12 +1,14 @@
-//! Generated kernels against hand-written loops, ndarray and matrixmultiply: takes nothing, prints the time of each at the same shapes and data.
+//! Generated kernels against hand-written loops, ndarray and matrixmultiply: takes nothing, prints the time of each at
+//! the same shapes and data.
 //!
 //! ```text
 //! cargo bench -p hand_versus_generated
 //! ```
 //!
-//! The contestants of a group compute the same thing: before anything is timed, each result is compared with the hand-written loops. A group is an op
-//! and a mode. Throughput is in elements written, or for products and convolutions in multiplications with their additions, so that shapes compare.
-//! A loop written by hand is what a careful author writes first: plain, bounds known, innermost loop over contiguous memory.
+//! The contestants of a group compute the same thing: before anything is timed, each result is compared with the
+//! hand-written loops. A group is an op and a mode. Throughput is in elements written, or for products and convolutions
+//! in multiplications with their additions, so that shapes compare. A loop written by hand is what a careful author
+//! writes first: plain, bounds known, innermost loop over contiguous memory.
 
 use cotangent::Tensor;
 use cotangent::kernels::{add, conv, matmul, softmax, tanh};

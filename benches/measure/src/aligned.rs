@@ -31,8 +31,9 @@ impl Number for f64 {
 
 /// A tensor at the start of a page.
 ///
-/// Not only of a cache line: where a store precedes a load of the same offset in another page by a few lines, the core takes the load for one of what was stored,
-/// and waits, in some processes and not in others. The allocator's own layout puts tensors of 4 KiB just so; the sum of 1,024 numbers then took 2 to 10 times as long.
+/// Not only of a cache line: where a store precedes a load of the same offset in another page by a few lines, the core
+/// takes the load for one of what was stored, and waits, in some processes and not in others. The allocator's own
+/// layout puts tensors of 4 KiB just so; the sum of 1,024 numbers then took 2 to 10 times as long.
 #[repr(align(4096))]
 pub struct Aligned<T>(T);
 
@@ -61,9 +62,10 @@ pub fn fill<S: Number>(scalars: &mut [S], seed: u32, lo: f64, hi: f64) {
     }
 }
 
-/// Places for the tensors of one function: large ones at the start of a page, as [`Aligned`], small ones at cache lines of their own whatever the page. Were they all
-/// at the start of one, each call would load from the offsets that the call before stored to, and wait, in some processes and not in others: functions of a few
-/// nanoseconds then took twice as long.
+/// Places for the tensors of one function: large ones at the start of a page, as [`Aligned`], small ones at cache lines
+/// of their own whatever the page. Were they all at the start of one, each call would load from the offsets that the
+/// call before stored to, and wait, in some processes and not in others: functions of a few nanoseconds then took twice
+/// as long.
 #[derive(Debug, Default)]
 pub struct Places {
     /// Where in a page the next small one stands.

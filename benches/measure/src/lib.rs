@@ -1,4 +1,5 @@
-//! What the benchmarks measure with: takes contestants, gives their times, measured in turns with those of the core's limits.
+//! What the benchmarks measure with: takes contestants, gives their times, measured in turns with those of the core's
+//! limits.
 //!
 //! Holds: nothing here knows an op, a program or a library that kernels are compared with.
 #![warn(missing_docs)]

@@ -1,7 +1,8 @@
-//! The core's limits: takes nothing but time, gives what a row is held against: fused multiply-adds, clock, and streams from and to memory.
+//! The core's limits: takes nothing but time, gives what a row is held against: fused multiply-adds, clock, and streams
+//! from and to memory.
 //!
-//! All unsafe code of the measurement is here: the calls into functions compiled for instructions that the build does not assume. Each
-//! stands under a check that the machine has them.
+//! All unsafe code of the measurement is here: the calls into functions compiled for instructions that the build does
+//! not assume. Each stands under a check that the machine has them.
 
 use std::hint::black_box;
 
@@ -129,7 +130,8 @@ fn chains_baseline<T: Copy + std::ops::Mul<Output = T> + std::ops::Add<Output = 
 /// Additions of one call of [`count_cycles`].
 pub const CYCLES: f64 = 16.0 * 256.0;
 
-/// A chain of integer additions, each waiting for the one before: one cycle each. False where this is not written for the target.
+/// A chain of integer additions, each waiting for the one before: one cycle each. False where this is not written for
+/// the target.
 #[allow(unsafe_code, reason = "the compiler would sum up any chain that it understands")]
 pub fn count_cycles() -> bool {
     /// Sixteen of one instruction.
@@ -166,7 +168,8 @@ pub fn count_cycles() -> bool {
     false
 }
 
-/// Streams over arrays of one length, a multiple of 64 elements: what is read is `u`, or `u` and `v`; what is written is `y`.
+/// Streams over arrays of one length, a multiple of 64 elements: what is read is `u`, or `u` and `v`; what is written
+/// is `y`.
 #[allow(unsafe_code, reason = "calls into functions with instructions of their own")]
 pub fn stream(width: Width, streams: Streams, u: &[f32], v: &[f32], y: &mut [f32]) {
     match width {

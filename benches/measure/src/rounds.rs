@@ -1,10 +1,11 @@
 //! Rounds: takes contestants, gives the time of one call of each.
 //!
-//! Shared machines slow down in phases. So all contestants take turns, round after round, and the limits of the core (fused multiply-adds, the
-//! clock, streams) are contestants too: a percentage is a lowest time against the best that the limit reached in the same rounds. A phase that
-//! lasts longer slows both; in one that is shorter both find a quiet round. Not every phase slows both,
-//! though: on a shared core a loop that reads two operands a cycle was seen to lose an eighth for 200 ms and more, while chains of
-//! multiply-adds in registers lost nothing. So the rounds of a full run go on for seconds.
+//! Shared machines slow down in phases. So all contestants take turns, round after round, and the limits of the core
+//! (fused multiply-adds, the clock, streams) are contestants too: a percentage is a lowest time against the best that
+//! the limit reached in the same rounds. A phase that lasts longer slows both; in one that is shorter both find a quiet
+//! round. Not every phase slows both, though: on a shared core a loop that reads two operands a cycle was seen to lose
+//! an eighth for 200 ms and more, while chains of multiply-adds in registers lost nothing. So the rounds of a full run
+//! go on for seconds.
 
 use crate::machine::{self, Width};
 use std::hint::black_box;
@@ -109,12 +110,13 @@ pub struct Plan {
     pub budget: Duration,
     /// A hopeless contestant is timed in the first rounds, and in each round whose number this divides.
     pub hopeless: Option<usize>,
-    /// How many calls a sample has at least. With more than one there are calls before it that are not timed: what other contestants drove out of the caches is there again.
+    /// How many calls a sample has at least. With more than one there are calls before it that are not timed: what
+    /// other contestants drove out of the caches is there again.
     pub calls: u64,
 }
 
-/// Lets all contestants take turns: limits, which are never hopeless, and those of each row, of which the first is timed to the end. Gives their times in
-/// the same order.
+/// Lets all contestants take turns: limits, which are never hopeless, and those of each row, of which the first is
+/// timed to the end. Gives their times in the same order.
 pub fn rounds<O>(
     out: &mut O,
     limits: &[Contestant<O>],

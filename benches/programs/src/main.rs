@@ -1,5 +1,6 @@
-//! The benchmark of programs: takes every kernel of `cotangent-programs`, gives the time of each of its functions beside that of its `forward`, of the same by
-//! hand or by a library, and the limits of the core, all measured in one run on one thread.
+//! The benchmark of programs: takes every kernel of `cotangent-programs`, gives the time of each of its functions
+//! beside that of its `forward`, of the same by hand or by a library, and the limits of the core, all measured in one
+//! run on one thread.
 //!
 //! ```text
 //! cargo bench -p cotangent-programs-bench
@@ -7,9 +8,10 @@
 //! cargo bench -p cotangent-programs-bench -- --filter mlp::mnist --csv programs.csv
 //! ```
 //!
-//! All functions of a kernel and all their peers take turns in the same rounds. Before anything is timed, each peer's results are compared with ours. All
-//! store: none adds to what is there. The table is Markdown, ready to be pasted. A new spec is a new set of rows, without an edit here; its products
-//! (`products.rs`) and peers (`peers/`) are looked up by name.
+//! All functions of a kernel and all their peers take turns in the same rounds. Before anything is timed, each peer's
+//! results are compared with ours. All store: none adds to what is there. The table is Markdown, ready to be pasted. A
+//! new spec is a new set of rows, without an edit here; its products (`products.rs`) and peers (`peers/`) are looked up
+//! by name.
 
 mod bars;
 mod peers;

@@ -1,5 +1,6 @@
-//! Products: takes a function of a program, gives the floating-point operations of its contractions, two for each product and sum. What a program does beside
-//! them (elementwise functions, sums, shifts) is not counted: so the percentage of the core's multiply-adds says how near the whole is to what its products alone take.
+//! Products: takes a function of a program, gives the floating-point operations of its contractions, two for each
+//! product and sum. What a program does beside them (elementwise functions, sums, shifts) is not counted: so the
+//! percentage of the core's multiply-adds says how near the whole is to what its products alone take.
 
 use cotangent::{FunctionInfo, KernelInfo, Kind};
 
@@ -12,7 +13,8 @@ enum Factor {
     Leaf,
     /// Derivatives are taken through it.
     Inner,
-    /// As `Inner`, but second derivatives do not need its cotangent: all before it is piecewise linear (relu, maximum), of one factor that is fixed.
+    /// As `Inner`, but second derivatives do not need its cotangent: all before it is piecewise linear (relu, maximum),
+    /// of one factor that is fixed.
     Straight,
 }
 use Factor::*;
@@ -40,7 +42,8 @@ impl Contraction {
             // A cotangent for each active factor.
             Kind::Vjp => value + active,
             Kind::ValueAndGrad => 1 + active,
-            // Value, tangents, cotangents of what stands inside, and the tangents of all cotangents: of each one term, a second where the other factor has a tangent.
+            // Value, tangents, cotangents of what stands inside, and the tangents of all cotangents: of each one term,
+            // a second where the other factor has a tangent.
             Kind::Hvp => value + active + inner + active * active,
             Kind::Jacobian | Kind::Hessian => return None,
         };

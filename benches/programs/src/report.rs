@@ -1,4 +1,5 @@
-//! The table: takes measured rows, gives their lines in Markdown, the means, the rows where a peer is faster, and the CSV.
+//! The table: takes measured rows, gives their lines in Markdown, the means, the rows where a peer is faster, and the
+//! CSV.
 
 use cotangent::{FunctionInfo, KernelInfo, Kind};
 use cotangent_measure::{Core, Time, fastest, machine};

@@ -1,4 +1,5 @@
-//! Subjects: takes a kernel's functions, gives them as contestants over data that is the same for all of them, and measures a kernel in rounds.
+//! Subjects: takes a kernel's functions, gives them as contestants over data that is the same for all of them, and
+//! measures a kernel in rounds.
 
 use crate::peers::{self, Peer};
 use crate::products::products;
@@ -31,8 +32,9 @@ pub fn wanted(kernel: &KernelInfo, name: &str) -> Option<&'static FunctionInfo> 
 
 /// Data for an argument, from its name alone: so all functions of a kernel work on the same.
 ///
-/// Tangents and cotangents lie between -1 and 1. So do inputs of one dimension; those of more have the variance of one over the number of elements that are
-/// summed up with them, as weights are initialised, so that activations do not saturate. Where a tensor has a domain, inside it.
+/// Tangents and cotangents lie between -1 and 1. So do inputs of one dimension; those of more have the variance of one
+/// over the number of elements that are summed up with them, as weights are initialised, so that activations do not
+/// saturate. Where a tensor has a domain, inside it.
 pub fn filled<T: Tensor<Scalar: Number>>(places: &mut Places, kernel: &KernelInfo, name: &str) -> &'static T {
     let memory = places.take::<T>();
     // FNV-1a.
@@ -80,7 +82,8 @@ macro_rules! function {
             let state = &mut *state.borrow_mut();
             let start = std::time::Instant::now();
             for _ in 0..calls {
-                // The optimiser knows none of the addresses, nor what stands there; to hide each by itself would cost more than the smallest programs.
+                // The optimiser knows none of the addresses, nor what stands there; to hide each by itself would cost
+                // more than the smallest programs.
                 let ($($read,)*) = black_box(&$reads);
                 let (($($write,)*), ($($workspace,)?)) = black_box(&mut *state);
                 $path($($read,)* $($write,)* $($workspace)?);
@@ -138,7 +141,8 @@ impl Bench {
         }
 
         let double = kernel.scalar == Scalar::F64;
-        // What is slow is timed now and then all the same: the first rounds of a kernel may be noisy ones. The functions of a network need more than a cache holds.
+        // What is slow is timed now and then all the same: the first rounds of a kernel may be noisy ones. The
+        // functions of a network need more than a cache holds.
         let plan = Plan { budget: self.budget, hopeless: Some(8), calls: 3 };
         let (limits, times) = rounds(&mut (), &core_contestants(double), &contestants, plan);
         let core: Core = core_of(&limits, double);

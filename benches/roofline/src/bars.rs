@@ -1,4 +1,5 @@
-//! The goals: takes the measured rows, gives a check list. The goals are data: a row, what is measured of it, the bound.
+//! The goals: takes the measured rows, gives a check list. The goals are data: a row, what is measured of it, the
+//! bound.
 
 use crate::harness::{Group, Row};
 use crate::report::{NOISE, best_ratios, mean};
@@ -14,7 +15,8 @@ enum Goal {
     Cycles(f64),
     /// Our time over the faster of the hand-written loops and static matrices, at most 1 and noise.
     Small,
-    /// Nanoseconds of the best peer on a core of [`REFERENCE_PEAK`]: to be beaten, measured in multiples of the core's peak.
+    /// Nanoseconds of the best peer on a core of [`REFERENCE_PEAK`]: to be beaten, measured in multiples of the core's
+    /// peak.
     Reference(f64),
 }
 

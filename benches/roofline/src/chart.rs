@@ -1,5 +1,6 @@
-//! The picture: takes measured rows and the roofs, gives an SVG: performance over arithmetic intensity, both in logarithms, a numbered point
-//! for each row under the roofs of the core and of each level of the memory, and a list that says what the numbers are.
+//! The picture: takes measured rows and the roofs, gives an SVG: performance over arithmetic intensity, both in
+//! logarithms, a numbered point for each row under the roofs of the core and of each level of the memory, and a list
+//! that says what the numbers are.
 
 use crate::harness::{Group, Row};
 use crate::machine::Streams;

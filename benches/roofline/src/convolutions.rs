@@ -1,4 +1,5 @@
-//! Rows of convolutions: takes a kernel's functions, measures them against loops by hand and the way through a matrix product (im2col).
+//! Rows of convolutions: takes a kernel's functions, measures them against loops by hand and the way through a matrix
+//! product (im2col).
 
 use crate::harness::{Aligned, Bench, Contestant, Group, Spec};
 use crate::machine::{fused, has_fused, separate};
@@ -62,7 +63,8 @@ impl Shape {
         self.t == 1 && self.window.stride == 1 && self.window.lo == 0
     }
 
-    /// Calls `f` with each run of channels of the matrix of patches: its offset there, and its offset in the images unless in the padding.
+    /// Calls `f` with each run of channels of the matrix of patches: its offset there, and its offset in the images
+    /// unless in the padding.
     #[inline(always)]
     fn for_each_run(&self, mut f: impl FnMut(usize, Option<usize>)) {
         let Shape { n, s, cx, t, o, window, .. } = *self;
@@ -138,7 +140,8 @@ impl Shape {
     }
 }
 
-/// A row: `$ours`, the loops by hand of these names on these arguments, and `$library`, in which `$engine` names the library.
+/// A row: `$ours`, the loops by hand of these names on these arguments, and `$library`, in which `$engine` names the
+/// library.
 macro_rules! row {
     ($bench:ident, $spec:expr, $out:ident: $type:ty, $new:expr, $ours:expr, $($Loops:ident($a:expr, $b:expr, $c:expr)),+; $engine:ident => $library:expr) => {{
         let spec = $spec;

@@ -1,4 +1,5 @@
-//! Rows bounded by memory: takes a kernel's functions, measures them against loops by hand and a stream over the same arrays.
+//! Rows bounded by memory: takes a kernel's functions, measures them against loops by hand and a stream over the same
+//! arrays.
 
 use crate::harness::{Aligned, Bench, Contestant, Group, Spec};
 use crate::machine::{self, Streams, Width, fused, has_fused, separate};
@@ -29,7 +30,8 @@ fn spec(
     }
 }
 
-/// Adds the loops by hand twice: for the target as it is, and with FMA. What they write is `$c`, of the row's output `$out`.
+/// Adds the loops by hand twice: for the target as it is, and with FMA. What they write is `$c`, of the row's output
+/// `$out`.
 macro_rules! by_hand {
     ($contestants:ident, $out:ident: $type:ty, $Loops:ty, $a:expr, $b:expr, $c:expr) => {{
         $contestants.push(Contestant::new("plain", |$out: &mut $type| separate::<$Loops, _, _, _>($a, $b, $c)));

@@ -1,6 +1,8 @@
-//! The harness: takes the contestants of a row, all of which compute the same, gives their times and the limits of the core at that time.
+//! The harness: takes the contestants of a row, all of which compute the same, gives their times and the limits of the
+//! core at that time.
 //!
-//! The rounds are those of `cotangent-measure`. Beside the core's limits streams over a row's own arrays take their turns. A row of the full run takes two seconds.
+//! The rounds are those of `cotangent-measure`. Beside the core's limits streams over a row's own arrays take their
+//! turns. A row of the full run takes two seconds.
 
 use crate::machine::{self, Streams, Width};
 use cotangent::Tensor;
@@ -191,7 +193,8 @@ impl Row {
     }
 }
 
-/// The hand-written loops as a build with AVX2 and FMA for every function makes them: shown, but no peer of a default build.
+/// The hand-written loops as a build with AVX2 and FMA for every function makes them: shown, but no peer of a default
+/// build.
 pub const FOR_THIS_MACHINE: &str = "plain-fma";
 
 /// The run: what is asked for, and what has been measured.
@@ -220,7 +223,8 @@ impl Bench {
         self.measure(spec, out, contestants, Vec::new());
     }
 
-    /// Measures a row bounded by memory. `stream` runs over the row's own arrays, as many read and written as the row does.
+    /// Measures a row bounded by memory. `stream` runs over the row's own arrays, as many read and written as the row
+    /// does.
     pub fn row_of_streams<'a, O: Output + 'a>(
         &mut self,
         spec: Spec,

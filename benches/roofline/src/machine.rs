@@ -1,5 +1,5 @@
-//! Where hand-written loops run: takes them, gives them compiled for the build's target and for a core with AVX2 and FMA. The limits of the
-//! core are those of `cotangent-measure`.
+//! Where hand-written loops run: takes them, gives them compiled for the build's target and for a core with AVX2 and
+//! FMA. The limits of the core are those of `cotangent-measure`.
 
 use crate::plain::{Fused, Loops, Separate};
 pub use cotangent_measure::machine::*;

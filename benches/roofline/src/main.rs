@@ -1,5 +1,5 @@
-//! The roofline: takes the generated kernels of `instances/`, gives their times beside those of the libraries of the field and the limits of
-//! the core, all measured in one run on one thread.
+//! The roofline: takes the generated kernels of `instances/`, gives their times beside those of the libraries of the
+//! field and the limits of the core, all measured in one run on one thread.
 //!
 //! ```text
 //! cargo bench -p cotangent-roofline --bench roofline
@@ -7,9 +7,9 @@
 //! cargo bench -p cotangent-roofline --bench roofline -- --filter matmul/64
 //! ```
 //!
-//! A row is an op, a shape and a mode. Before anything is timed, each contestant's result is compared with the generated kernel's. All store:
-//! no contestant adds to what is there. Standard output has the table, the means and the goals; `target/roofline.csv` and
-//! `target/roofline.svg` hold the same as data and as a picture.
+//! A row is an op, a shape and a mode. Before anything is timed, each contestant's result is compared with the
+//! generated kernel's. All store: no contestant adds to what is there. Standard output has the table, the means and the
+//! goals; `target/roofline.csv` and `target/roofline.svg` hold the same as data and as a picture.
 
 mod bars;
 mod chart;

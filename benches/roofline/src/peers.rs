@@ -63,7 +63,8 @@ macro_rules! float {
 float!(f32 sgemm new_f32 new_colmajor_lhs_and_dst_f32);
 float!(f64 dgemm new_f64 new_colmajor_lhs_and_dst_f64);
 
-/// A matrix as a product reads it: `rows` by `columns`, stored by rows, or by columns where it is the transpose of what is stored.
+/// A matrix as a product reads it: `rows` by `columns`, stored by rows, or by columns where it is the transpose of what
+/// is stored.
 #[derive(Clone, Copy)]
 pub struct Operand<'a, S> {
     data: &'a [S],
@@ -215,7 +216,8 @@ impl<S: Float> NanoGemm<S> {
     /// Its name in the output.
     pub const NAME: &'static str = "nano-gemm";
 
-    /// The plan. The library wants columns contiguous: what is stored by rows is the transpose, so it multiplies `bᵀ aᵀ`.
+    /// The plan. The library wants columns contiguous: what is stored by rows is the transpose, so it multiplies `bᵀ
+    /// aᵀ`.
     pub fn new(a: Operand<S>, b: Operand<S>) -> Self {
         NanoGemm(S::plan(b.columns, a.rows, a.columns, !b.transposed))
     }

@@ -1,8 +1,8 @@
-//! Loops by hand: takes arrays, gives what the kernels give, as a careful author writes it first: plain, bounds known, innermost loop over
-//! contiguous memory.
+//! Loops by hand: takes arrays, gives what the kernels give, as a careful author writes it first: plain, bounds known,
+//! innermost loop over contiguous memory.
 //!
-//! Each is compiled twice: for the build's target, and inside a function with AVX2 and FMA, where products with additions are fused. So
-//! all are inlined, and call no closure or function pointer that might not be: each is a type.
+//! Each is compiled twice: for the build's target, and inside a function with AVX2 and FMA, where products with
+//! additions are fused. So all are inlined, and call no closure or function pointer that might not be: each is a type.
 
 use crate::peers::Float;
 use std::marker::PhantomData;
@@ -138,7 +138,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Of images of side `s`, windows of side `t` and results of side `o`: padding is even, and no more than the last window reads.
+    /// Of images of side `s`, windows of side `t` and results of side `o`: padding is even, and no more than the last
+    /// window reads.
     pub const fn new(s: usize, t: usize, o: usize) -> Self {
         let stride = s / o;
         Window { stride, lo: ((o - 1) * stride + t).saturating_sub(s).div_ceil(2) }
@@ -151,7 +152,8 @@ impl Window {
     }
 }
 
-/// Runs a block for each pixel of the result and each tap that is not in the padding: image, pixel of the result, tap, pixel.
+/// Runs a block for each pixel of the result and each tap that is not in the padding: image, pixel of the result, tap,
+/// pixel.
 macro_rules! for_each_tap {
     ($n:ident, $o:ident, $t:ident, $s:ident => $block:block) => {
         let window = const { Window::new(S, T, O) };

@@ -101,8 +101,8 @@ fn libraries<'a, S: Float, C: Tensor<Scalar = S>>(
     all
 }
 
-/// A row: the kernel's function of two operands, the loops by hand and the static libraries of the same, and the operands as the other
-/// libraries read them.
+/// A row: the kernel's function of two operands, the loops by hand and the static libraries of the same, and the
+/// operands as the other libraries read them.
 macro_rules! row {
     ($bench:ident, $spec:expr, $ours:ident, |$a:ident: $A:ty, $b:ident: $B:ty| -> $C:ty, $Loops:ident, $by_hand:ident, $left:expr, $right:expr) => {{
         let spec = $spec;

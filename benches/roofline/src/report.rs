@@ -1,4 +1,5 @@
-//! The table: takes measured rows and the roofs, gives their lines, the means, the rows where a peer is faster, and the CSV.
+//! The table: takes measured rows and the roofs, gives their lines, the means, the rows where a peer is faster, and the
+//! CSV.
 
 use crate::harness::{self, Bench, Group, Row};
 use crate::machine::{self, Streams};

@@ -1,7 +1,9 @@
-//! What a build has made of each op before: takes a folder, keeps there what generated files hold of an op, and gives it again while nothing has changed
-//! that it is made of: the program that compiles, the options, the op's files, and those of the ops that it calls.
+//! What a build has made of each op before: takes a folder, keeps there what generated files hold of an op, and gives
+//! it again while nothing has changed that it is made of: the program that compiles, the options, the op's files, and
+//! those of the ops that it calls.
 //!
-//! Holds after it: what is given again is what would be made, byte for byte. A file that cannot be read or written is none: a build needs no cache.
+//! Holds after it: what is given again is what would be made, byte for byte. A file that cannot be read or written is
+//! none: a build needs no cache.
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::emit::Piece;
@@ -26,7 +28,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// The cache of a folder, for a build of these specs; none where nothing tells this program from the one that it was before.
+    /// The cache of a folder, for a build of these specs; none where nothing tells this program from the one that it
+    /// was before.
     pub fn new(folder: &Path, specs: &[Spec], library: &Library, sources: &Sources, options: &Options) -> Option<Self> {
         let program = program()?;
         let options = hash(&format!("{options:?}"));

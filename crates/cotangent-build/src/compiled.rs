@@ -1,7 +1,7 @@
 //! A kernel as the schedule leaves it: takes what the stages made of an instance, gives it to validation and emission.
 //!
-//! Holds after it: `plans` and `nests` have one entry for each function of the kernel; nests have the functions that are
-//! not carried out in stages.
+//! Holds after it: `plans` and `nests` have one entry for each function of the kernel; nests have the functions that
+//! are not carried out in stages.
 
 use crate::certify::Certified;
 use crate::nest::Nest;

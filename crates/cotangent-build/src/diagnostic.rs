@@ -190,7 +190,8 @@ impl Diagnostic {
     }
 }
 
-/// Labels that are shown with what stands between them, in parts that are not: the first has the first label, what else is far from it follows.
+/// Labels that are shown with what stands between them, in parts that are not: the first has the first label, what else
+/// is far from it follows.
 fn near<'a>(labels: impl Iterator<Item = &'a Label>, sources: &Sources) -> Vec<Vec<&'a Label>> {
     let mut parts: Vec<(usize, Vec<&Label>)> = Vec::new();
     for label in labels {
@@ -277,8 +278,8 @@ impl Diagnostics {
         sorted
     }
 
-    /// The text of all, sorted by file and place, an empty line between two. Of more than [`MOST_SHOWN`] the first are shown, errors before
-    /// warnings, and the others counted.
+    /// The text of all, sorted by file and place, an empty line between two. Of more than [`MOST_SHOWN`] the first are
+    /// shown, errors before warnings, and the others counted.
     #[must_use]
     pub fn render(&self, sources: &Sources) -> String {
         let mut shown = self.sorted();
@@ -315,8 +316,8 @@ impl Diagnostics {
     }
 }
 
-/// Errors and warnings of a build, with the texts that they point into. Displayed, each finding stands above its lines of
-/// source.
+/// Errors and warnings of a build, with the texts that they point into. Displayed, each finding stands above its lines
+/// of source.
 #[deny(missing_docs)]
 #[derive(Debug, Default)]
 pub struct Report {
@@ -390,8 +391,8 @@ impl IntoIterator for Diagnostics {
     }
 }
 
-/// The candidate nearest to a word by edit distance, if it is near enough to be a slip: one edit in three letters. Of a word of one
-/// letter, only what begins with it: any other letter is one edit away.
+/// The candidate nearest to a word by edit distance, if it is near enough to be a slip: one edit in three letters. Of a
+/// word of one letter, only what begins with it: any other letter is one edit away.
 pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     // A word longer than any name would only cost time.
     if word.is_empty() || word.len() > 100 {

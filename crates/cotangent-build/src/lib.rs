@@ -127,8 +127,8 @@ impl Build {
         Self::default()
     }
 
-    /// Adds a spec file, or every `.yaml` and `.yml` file of a folder in the order of their names. Folders in it are not
-    /// read. A path that cannot be read is an error of the build.
+    /// Adds a spec file, or every `.yaml` and `.yml` file of a folder in the order of their names. Folders in it are
+    /// not read. A path that cannot be read is an error of the build.
     #[must_use]
     pub fn ops(mut self, path: impl Into<PathBuf>) -> Self {
         self.specs.push(path.into());
@@ -160,8 +160,8 @@ impl Build {
         self
     }
 
-    /// Sets what the names of the ops' modules begin with, and those of `KERNELS` and `for_each_kernel!`. So two sets of
-    /// kernels can stand in one module. The default is nothing. Lower-case letters, digits and `_` are allowed.
+    /// Sets what the names of the ops' modules begin with, and those of `KERNELS` and `for_each_kernel!`. So two sets
+    /// of kernels can stand in one module. The default is nothing. Lower-case letters, digits and `_` are allowed.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.options.prefix = prefix.into();
@@ -175,8 +175,8 @@ impl Build {
         self
     }
 
-    /// Sets the architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` calls it: `x86_64`, `aarch64`, `arm`.
-    /// The output has no schedules for others.
+    /// Sets the architecture that kernels are made for, as `CARGO_CFG_TARGET_ARCH` calls it: `x86_64`, `aarch64`,
+    /// `arm`. The output has no schedules for others.
     ///
     /// In a build script the default is the architecture of the target. Self-contained output is for every
     /// architecture by default.
@@ -254,8 +254,8 @@ impl Build {
         self
     }
 
-    /// Adds wrappers for C to every kernel, and a header that declares them. The path of the header ends in `.h`, `.hh`,
-    /// `.hpp` or `.hxx`. A relative path starts at the output folder; for the crate's own folder write
+    /// Adds wrappers for C to every kernel, and a header that declares them. The path of the header ends in `.h`,
+    /// `.hh`, `.hpp` or `.hxx`. A relative path starts at the output folder; for the crate's own folder write
     /// `concat!(env!("CARGO_MANIFEST_DIR"), "/include/kernels.h")`.
     ///
     /// The wrappers are `extern "C"` functions in a module `c` of each kernel. They are called
@@ -274,8 +274,8 @@ impl Build {
         self
     }
 
-    /// Sets whether every kernel has wrappers for arrays and views of `ndarray`, in a module `nd`. The default is false.
-    /// They need the feature `ndarray` of the crate `cotangent`; self-contained output cannot have them.
+    /// Sets whether every kernel has wrappers for arrays and views of `ndarray`, in a module `nd`. The default is
+    /// false. They need the feature `ndarray` of the crate `cotangent`; self-contained output cannot have them.
     #[must_use]
     pub fn ndarray(mut self, yes: bool) -> Self {
         self.options.ndarray = yes;
@@ -421,8 +421,8 @@ fn unreadable(path: &Path, e: std::io::Error) -> Diagnostic {
     Diagnostic::general(Code::Io, format!("cannot read {}: {e}", named(path)))
 }
 
-/// A path as output and diagnostics show it: the same on every host, so with slashes, and within the folder that the build runs in or writes to
-/// without what leads there.
+/// A path as output and diagnostics show it: the same on every host, so with slashes, and within the folder that the
+/// build runs in or writes to without what leads there.
 fn shown(path: &Path) -> String {
     let out_dir = std::env::var_os("OUT_DIR").map(PathBuf::from);
     let folders = [out_dir, std::env::current_dir().ok()];

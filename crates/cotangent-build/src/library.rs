@@ -1,5 +1,5 @@
-//! The ops that steps may call: takes the specs of a build, gives the op of a name with both rules, read when it is first asked for. The
-//! build's own come before those that ship with the compiler.
+//! The ops that steps may call: takes the specs of a build, gives the op of a name with both rules, read when it is
+//! first asked for. The build's own come before those that ship with the compiler.
 //!
 //! Holds after it: an op that is given has no errors; no op is made of itself.
 

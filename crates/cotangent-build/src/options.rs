@@ -1,13 +1,13 @@
-//! What a build chooses besides its specs: takes the user's wishes, gives one struct that goes through every stage. After [`Options::check`]
-//! names in it are Rust's.
+//! What a build chooses besides its specs: takes the user's wishes, gives one struct that goes through every stage.
+//! After [`Options::check`] names in it are Rust's.
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::instructions::InstructionSet;
 use crate::types::DType;
 use crate::words::is_keyword;
 
-/// Everything that decides the output besides the specs. [`Build`](crate::Build) has a method for each field, and says what
-/// it does.
+/// Everything that decides the output besides the specs. [`Build`](crate::Build) has a method for each field, and says
+/// what it does.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The module that includes the kernels, as a path from the crate's root. Empty for the root itself.

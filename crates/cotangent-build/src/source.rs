@@ -110,8 +110,8 @@ struct File {
     lines: Vec<usize>,
 }
 
-/// Whether a character shows nothing, breaks a line or turns the direction of what follows: in a path, a comment or a string it would make them
-/// look like something else, or be that.
+/// Whether a character shows nothing, breaks a line or turns the direction of what follows: in a path, a comment or a
+/// string it would make them look like something else, or be that.
 #[must_use]
 pub fn hidden(c: char) -> bool {
     let directions = '\u{202a}'..='\u{202e}';
@@ -208,7 +208,8 @@ impl Sources {
         start..end.max(start)
     }
 
-    /// The bytes of the lines in which the ranges lie, with two lines more on each side, and the number of the first, from 1.
+    /// The bytes of the lines in which the ranges lie, with two lines more on each side, and the number of the first,
+    /// from 1.
     pub(crate) fn lines_around(
         &self,
         id: SourceId,

@@ -201,8 +201,8 @@ pub fn parse(source: SourceId, sources: &Sources, out: &mut Diagnostics) -> Opti
     all(&[source], sources, out).pop()
 }
 
-/// The ops of several files, in their order. Files with `use:` add their instances to the op: to that of another file, which they are warned
-/// of, else to the shipped one, which then stands where it is first used.
+/// The ops of several files, in their order. Files with `use:` add their instances to the op: to that of another file,
+/// which they are warned of, else to the shipped one, which then stands where it is first used.
 pub fn all(files: &[SourceId], sources: &Sources, out: &mut Diagnostics) -> Vec<Spec> {
     let mut uses: Vec<(usize, Use)> = Vec::new();
     let mut ops: Vec<(usize, Spec)> = Vec::new();

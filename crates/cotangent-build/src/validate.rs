@@ -1,11 +1,14 @@
-//! Validation of each translation: takes a certified op and the nests of one of its kernels, runs every nest and compares what it writes with the
-//! statements of the index IR, element by element. Gives what was compared, for the kernel's documentation.
+//! Validation of each translation: takes a certified op and the nests of one of its kernels, runs every nest and
+//! compares what it writes with the statements of the index IR, element by element. Gives what was compared, for the
+//! kernel's documentation.
 //!
-//! Numbers are integers modulo 2^61 - 1 where the statements are rational, and `f64` else. A function of little work runs whole. Of another only
-//! the turns of loops run that write the elements at the corners of what each write covers, so that each piece of the schedule (tiles, tails,
-//! borders, phases) runs at the instance's own extents; what they read besides, the index IR computes.
+//! Numbers are integers modulo 2^61 - 1 where the statements are rational, and `f64` else. A function of little work
+//! runs whole. Of another only the turns of loops run that write the elements at the corners of what each write covers,
+//! so that each piece of the schedule (tiles, tails, borders, phases) runs at the instance's own extents; what they
+//! read besides, the index IR computes.
 //!
-//! Holds after it: the nests compute what the certificate is about. Where one does not, by more than rounding can explain, the compiler is wrong, and panics.
+//! Holds after it: the nests compute what the certificate is about. Where one does not, by more than rounding can
+//! explain, the compiler is wrong, and panics.
 
 use crate::certify::field::M61;
 use crate::certify::{Certified, Close, Sampler, rational};
@@ -37,7 +40,8 @@ const MOST_KEPT: usize = 256;
 /// The loops' own order of operations may round so many times as much as the statements'.
 const ROUNDING: f64 = 4.0;
 
-/// What a thread that validates may have on its stack: elements that depend on elements are computed one within the other.
+/// What a thread that validates may have on its stack: elements that depend on elements are computed one within the
+/// other.
 const STACK: usize = 64 << 20;
 
 /// Validates the nests of all kernels, on every core.
@@ -239,7 +243,8 @@ impl Subject<'_> {
         reached
     }
 
-    /// What is written without a guard, and not filled before, is written wherever its statements write it, and a result everywhere.
+    /// What is written without a guard, and not filled before, is written wherever its statements write it, and a
+    /// result everywhere.
     fn covered(&self, written: &BTreeSet<TensorId>, nests: &[&Nest]) {
         let kernel = &self.compiled.kernel;
         let functions = self.parts.iter().map(|n| &kernel.functions[*n]);
@@ -296,7 +301,8 @@ impl Subject<'_> {
                 return None;
             }
             for s in step.stmts().into_iter().filter(|s| s.target.tensor == t) {
-                // Where a read is always outside, or a condition never holds, nothing is added; nor is a constant that is zero.
+                // Where a read is always outside, or a condition never holds, nothing is added; nor is a constant that
+                // is zero.
                 let (mut guards, mut constant) = (chooses(&s.value), true);
                 s.value.accesses(&mut |a| (guards, constant) = (guards || a.guarded(), false));
                 if guards || constant && s.accumulate {
@@ -372,7 +378,8 @@ fn joined(all: Option<Vec<Corner>>, one: Option<Corner>) -> Option<Vec<Corner>> 
     })
 }
 
-/// The coordinates that positions reach, each with so many elements more, if they are all within a range of each dimension.
+/// The coordinates that positions reach, each with so many elements more, if they are all within a range of each
+/// dimension.
 fn reached<'a>(
     positions: impl Iterator<Item = (&'a Position, i64)>,
     joined: &[usize],
@@ -799,7 +806,8 @@ fn touches(nodes: &[Node]) -> BTreeMap<TensorId, usize> {
     count
 }
 
-/// The least and the greatest value of a position, its variables anywhere in their loops or where they stand; one of them left out.
+/// The least and the greatest value of a position, its variables anywhere in their loops or where they stand; one of
+/// them left out.
 fn range(n: &Nest, p: &Position, env: &[Option<i64>], without: Option<VarId>) -> (i64, i64) {
     let mut ends = (p.numerator.constant, p.numerator.constant);
     for (v, c) in p.numerator.terms.iter().filter(|(v, _)| Some(*v) != without) {

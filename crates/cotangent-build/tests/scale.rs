@@ -1,5 +1,5 @@
-//! Scale: takes specs of many steps, and of large numbers, gives their nests. What holds after it: compile time is about linear in the steps, and
-//! does not know the numbers. The ceilings are many times what it takes.
+//! Scale: takes specs of many steps, and of large numbers, gives their nests. What holds after it: compile time is
+//! about linear in the steps, and does not know the numbers. The ceilings are many times what it takes.
 
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::nest::schedule::{Target, schedule};

@@ -1,9 +1,10 @@
-//! Every shipped program against a model of it that is written by hand over dual numbers: takes `cotangent_programs::for_each_kernel!`, finds the
-//! model of each kernel by the program's name, gives a failure for each function and tensor that differs. A program without a model fails.
+//! Every shipped program against a model of it that is written by hand over dual numbers: takes
+//! `cotangent_programs::for_each_kernel!`, finds the model of each kernel by the program's name, gives a failure for
+//! each function and tensor that differs. A program without a model fails.
 //!
-//! The model gives the value; its tangent, by one direction or by one coordinate after the other, is the truth for `jvp`, `vjp`, `value_and_grad` and
-//! `jacobian`; its mixed second derivatives for `hvp` and `hessian`. Models compute in `f64` from what the kernel gets. Tolerances, relative
-//! to the largest element of the tensor, stand at the checks.
+//! The model gives the value; its tangent, by one direction or by one coordinate after the other, is the truth for
+//! `jvp`, `vjp`, `value_and_grad` and `jacobian`; its mixed second derivatives for `hvp` and `hessian`. Models compute
+//! in `f64` from what the kernel gets. Tolerances, relative to the largest element of the tensor, stand at the checks.
 
 mod models;
 #[path = "../../../tests/support/mod.rs"]

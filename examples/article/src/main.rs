@@ -1,12 +1,13 @@
-//! The scalar example of an article on automatic differentiation, computed by generated kernels: takes nothing, prints the derivatives of
-//! `f(x) = (x + a)(x + b)` three ways, step by step.
+//! The scalar example of an article on automatic differentiation, computed by generated kernels: takes nothing, prints
+//! the derivatives of `f(x) = (x + a)(x + b)` three ways, step by step.
 //!
 //! ```text
 //! cargo run --release -p article
 //! ```
 //!
-//! The steps are kernels of rank 0: `add::scalar_f64` is `y = u + v` on plain numbers. Its `jvp` is a step of forward propagation, its `vjp` one of
-//! the backward sweep. The same formula written as one op, `quadratic_scalar`, gives the same numbers in one call.
+//! The steps are kernels of rank 0: `add::scalar_f64` is `y = u + v` on plain numbers. Its `jvp` is a step of forward
+//! propagation, its `vjp` one of the backward sweep. The same formula written as one op, `quadratic_scalar`, gives the
+//! same numbers in one call.
 //!
 //! Holds after it: all ways agreed, or the program stopped.
 
@@ -38,8 +39,8 @@ pub struct Derivatives {
     pub db: f64,
 }
 
-/// A step's value and its derivatives: what forward propagation carries along. A call of `jvp` carries one direction, so each step is called three
-/// times, once for each argument.
+/// A step's value and its derivatives: what forward propagation carries along. A call of `jvp` carries one direction,
+/// so each step is called three times, once for each argument.
 type Step = Derivatives;
 
 /// `y = u + v`, and `dy = du + dv`.
@@ -60,7 +61,8 @@ fn mul(u: Step, v: Step) -> Step {
     y
 }
 
-/// Forward propagation: the steps in order, each with its derivatives. `load` is the argument itself: its derivative by itself is 1.
+/// Forward propagation: the steps in order, each with its derivatives. `load` is the argument itself: its derivative by
+/// itself is 1.
 pub fn forward(x: f64, a: f64, b: f64, text: &mut String) -> Derivatives {
     let t0 = Step { y: x, dx: 1.0, ..Step::default() };
     let t1 = Step { y: a, da: 1.0, ..Step::default() };
@@ -86,7 +88,8 @@ pub fn forward(x: f64, a: f64, b: f64, text: &mut String) -> Derivatives {
     t5
 }
 
-/// Backward propagation: the steps forward, values only; then last step first, each giving contributions to the cotangents of what it read.
+/// Backward propagation: the steps forward, values only; then last step first, each giving contributions to the
+/// cotangents of what it read.
 pub fn backward(x: f64, a: f64, b: f64, text: &mut String) -> Derivatives {
     let (t0, t1, t3) = (x, a, b);
     let (mut t2, mut t4, mut t5) = (0.0, 0.0, 0.0);
@@ -96,7 +99,8 @@ pub fn backward(x: f64, a: f64, b: f64, text: &mut String) -> Derivatives {
 
     *text += "Backward propagation: each step by `vjp`, last step first\n\n";
     *text += &format!("    {:<15}  {:>12}  {:>7}   {}\n", "contribution", "amount", "sum", "which is");
-    // Every cotangent begins at zero. `vjp_u` and `vjp_v` add the contribution to one operand; `vjp` would add both at once.
+    // Every cotangent begins at zero. `vjp_u` and `vjp_v` add the contribution to one operand; `vjp` would add both at
+    // once.
     let (mut dt0, mut dt1, mut dt2, mut dt3, mut dt4, mut dt5) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
     let mut line = |rule: &str, to: &mut f64, meaning: &str, contribute: &dyn Fn(&mut f64)| {
         let before = *to;

@@ -1,4 +1,5 @@
-//! The article's numbers: takes the functions of `src/main.rs`, compares what generated kernels give with the closed forms.
+//! The article's numbers: takes the functions of `src/main.rs`, compares what generated kernels give with the closed
+//! forms.
 
 #[path = "../src/main.rs"]
 #[expect(dead_code, reason = "`main` is the example's")]

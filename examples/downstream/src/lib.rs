@@ -8,7 +8,8 @@ pub mod kernels {
     cotangent::include_kernels!();
 }
 
-// Every kernel of it against the formulas of its spec, under every instruction set of the machine: tests alone see this line.
+// Every kernel of it against the formulas of its spec, under every instruction set of the machine: tests alone see this
+// line.
 cotangent::test_kernels!();
 
 /// What the build script made of `vendor/`, for portable instructions alone.

@@ -1,5 +1,6 @@
-//! What `cotangent::test_kernels!` does not see: values by hand, the gradient through several kernels in sequence, which kernels there are. That each kernel
-//! computes what its spec says, adjoint identity and all, its one line in the library tests.
+//! What `cotangent::test_kernels!` does not see: values by hand, the gradient through several kernels in sequence,
+//! which kernels there are. That each kernel computes what its spec says, adjoint identity and all, its one line in the
+//! library tests.
 
 use cotangent::Tensor;
 use downstream::kernels::{self, conv, partition, swish};
@@ -25,7 +26,8 @@ fn value_of_a_shipped_op_at_sizes_of_our_own() {
     let (x, k): (c::X, c::K) = (fill(1), fill(2));
     let mut y = c::Y::ZERO;
     c::forward(&x, &k, &mut y);
-    // Against the formula, at one element: output (2, 3) of channel 5 starts at input (3, 5), one before it for the padding.
+    // Against the formula, at one element: output (2, 3) of channel 5 starts at input (3, 5), one before it for the
+    // padding.
     let mut expected = 0.0;
     for (s, t) in (0..9).map(|n| (n / 3, n % 3)) {
         for c in 0..4 {

@@ -87,7 +87,8 @@ pub fn memory() -> Memory {
     let initial = at(&raw const __edata) - at(&raw const __sdata);
     let (lowest, top) = (&raw const __sheap, &raw const _stack_start);
     let mut untouched = lowest;
-    // SAFETY: the words between the variables and the start of the stack are RAM, which was filled with `PAINT` before `main`.
+    // SAFETY: the words between the variables and the start of the stack are RAM, which was filled with `PAINT` before
+    // `main`.
     while untouched < top && unsafe { untouched.read_volatile() } == PAINT {
         untouched = untouched.wrapping_add(1);
     }

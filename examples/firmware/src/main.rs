@@ -1,7 +1,8 @@
-//! Trains the digits network on the device, from images in its flash: gives the loss of each epoch, the accuracy on images held out, and how
-//! much memory it took. Exits with a failure where the network has not learnt.
+//! Trains the digits network on the device, from images in its flash: gives the loss of each epoch, the accuracy on
+//! images held out, and how much memory it took. Exits with a failure where the network has not learnt.
 //!
-//! Holds after it: no allocation, no panic (`board.rs`: a program with one does not link), and all memory is within the budget of `memory.x`.
+//! Holds after it: no allocation, no panic (`board.rs`: a program with one does not link), and all memory is within the
+//! budget of `memory.x`.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! The smaller network of `examples/train_digits`, 64 pixels, 32 neurons, 10 digits, by calls of kernels, for a device: gradient descent without
-//! averages, images read from flash batch by batch.
+//! The smaller network of `examples/train_digits`, 64 pixels, 32 neurons, 10 digits, by calls of kernels, for a device:
+//! gradient descent without averages, images read from flash batch by batch.
 
 use cotangent::Tensor;
 use cotangent::kernels::{bias_add, matmul, softmax_cross_entropy, tanh};
@@ -86,7 +86,8 @@ impl Network {
         t1_bar: Tensor::ZERO,
     };
 
-    /// Random weights: xorshift (Marsaglia, 2003), as wide as Glorot and Bengio (2010) advise; the square roots are of 6/96 and 6/42.
+    /// Random weights: xorshift (Marsaglia, 2003), as wide as Glorot and Bengio (2010) advise; the square roots are of
+    /// 6/96 and 6/42.
     pub fn start(&mut self) {
         let mut state = 0x2545_f491_u32;
         let mut fill = |weights: &mut [f32], bound: f32| {

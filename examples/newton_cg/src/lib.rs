@@ -1,4 +1,5 @@
-//! The regression of the example and the methods that fit it: `ops/` names the program and the sizes, the compiler makes [`kernels`].
+//! The regression of the example and the methods that fit it: `ops/` names the program and the sizes, the compiler
+//! makes [`kernels`].
 
 #[path = "../../train_digits/src/data.rs"]
 pub mod data;

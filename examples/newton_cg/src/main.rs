@@ -1,15 +1,17 @@
-//! Newton's method with conjugate gradients: fits a softmax regression to images of digits and asks for second derivatives only as products with a
-//! direction, `hvp`. Takes nothing, gives the gradient's norm of each iteration, and what plain gradient descent needs to come as near.
+//! Newton's method with conjugate gradients: fits a softmax regression to images of digits and asks for second
+//! derivatives only as products with a direction, `hvp`. Takes nothing, gives the gradient's norm of each iteration,
+//! and what plain gradient descent needs to come as near.
 //!
 //! ```text
 //! cargo run --release -p newton_cg
 //! ```
 //!
-//! The loss is `programs/softmax_regression.yaml`: strictly convex, so that there is one minimum and Newton's method converges to it quadratically. Its
-//! Hessian has 650 rows, and is never made. `newton.rs` is the method, for any program; `regression.rs` is this one.
+//! The loss is `programs/softmax_regression.yaml`: strictly convex, so that there is one minimum and Newton's method
+//! converges to it quadratically. Its Hessian has 650 rows, and is never made. `newton.rs` is the method, for any
+//! program; `regression.rs` is this one.
 //!
-//! Holds after it: the gradient's norm is below [`TOLERANCE`], else the exit code is 1. Nothing is allocated in the methods
-//! (`tests/no_alloc.rs` counts).
+//! Holds after it: the gradient's norm is below [`TOLERANCE`], else the exit code is 1. Nothing is allocated in the
+//! methods (`tests/no_alloc.rs` counts).
 
 use cotangent::Parameters;
 use newton_cg::data;

@@ -1,8 +1,8 @@
-//! Newton's method with conjugate gradients, and plain gradient descent beside it: takes a function of a struct of parameters with its gradient and its
-//! Hessian's products, gives better parameters.
+//! Newton's method with conjugate gradients, and plain gradient descent beside it: takes a function of a struct of
+//! parameters with its gradient and its Hessian's products, gives better parameters.
 //!
-//! Holds after it: the function's value has not grown, its rounding aside. Nothing is allocated; what the methods keep are a few structs of parameters
-//! on the stack.
+//! Holds after it: the function's value has not grown, its rounding aside. Nothing is allocated; what the methods keep
+//! are a few structs of parameters on the stack.
 
 use cotangent::Parameters;
 
@@ -50,9 +50,9 @@ pub struct Work {
     pub norm: f64,
 }
 
-/// Newton's method: solves `H d = -g` for the step by conjugate gradients, no better than the gradient asks for, and halves the step until it brings
-/// enough (Nocedal and Wright, Numerical Optimization, algorithm 7.1). `seen` is told the iteration, the value, the part of the step that was taken,
-/// and the work so far.
+/// Newton's method: solves `H d = -g` for the step by conjugate gradients, no better than the gradient asks for, and
+/// halves the step until it brings enough (Nocedal and Wright, Numerical Optimization, algorithm 7.1). `seen` is told
+/// the iteration, the value, the part of the step that was taken, and the work so far.
 pub fn minimise<O: Objective>(f: &mut O, p: &mut O::Parameters, mut seen: impl FnMut(usize, f64, f64, Work)) -> Work {
     let mut work = Work::default();
     let mut g = Parameters::ZERO;
@@ -91,8 +91,9 @@ pub fn minimise<O: Objective>(f: &mut O, p: &mut O::Parameters, mut seen: impl F
     work
 }
 
-/// How small the residual of the next step's equation has to be, as a part of the gradient, after one that brought the gradient's norm down to `ratio`
-/// of what it was: the second choice of Eisenstat and Walker (1996), with their safeguard.
+/// How small the residual of the next step's equation has to be, as a part of the gradient, after one that brought the
+/// gradient's norm down to `ratio` of what it was: the second choice of Eisenstat and Walker (1996), with their
+/// safeguard.
 fn eisenstat_walker(last: f64, ratio: f64) -> f64 {
     let (chosen, guard) = (0.9 * ratio * ratio, 0.9 * last * last);
     (if guard > 0.1 { chosen.max(guard) } else { chosen }).min(0.5)
@@ -135,8 +136,8 @@ fn conjugate_gradients<O: Objective>(
     step
 }
 
-/// Plain gradient descent: steps that are halved until they bring enough, each of which begins half as long again as the last. It ends below a norm, or
-/// after so many gradients.
+/// Plain gradient descent: steps that are halved until they bring enough, each of which begins half as long again as
+/// the last. It ends below a norm, or after so many gradients.
 pub fn descend<O: Objective>(f: &mut O, p: &mut O::Parameters, norm: f64, gradients: usize) -> Work {
     let mut work = Work::default();
     let (mut g, mut trial) = (O::Parameters::ZERO, O::Parameters::ZERO);

@@ -1,4 +1,5 @@
-//! The regression: takes images and digits, gives the mean loss over all of them as a function of the weights, by generated functions.
+//! The regression: takes images and digits, gives the mean loss over all of them as a function of the weights, by
+//! generated functions.
 //!
 //! Holds after it: the images stand once, on the heap, in the form that the program wants; calls allocate nothing.
 

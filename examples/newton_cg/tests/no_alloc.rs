@@ -1,4 +1,5 @@
-//! The methods allocate nothing: takes the regression of the example, fits it under an allocator that counts, and finds zero allocations.
+//! The methods allocate nothing: takes the regression of the example, fits it under an allocator that counts, and finds
+//! zero allocations.
 
 #[path = "../../../tests/support/counting.rs"]
 mod counting;

@@ -1,15 +1,16 @@
-//! The controller: takes the state of the quadrotor and the states that are wanted over the horizon, gives the inputs for the next step.
+//! The controller: takes the state of the quadrotor and the states that are wanted over the horizon, gives the inputs
+//! for the next step.
 //!
-//! It minimises the sum of weighted squares of what differs from the reference, over the states and inputs of the horizon, by the iterative
-//! linear-quadratic regulator in its Gauss-Newton form (Li and Todorov, 2004; Tassa et al., 2012): linearise the steps along the plan, solve the
-//! linear problem by Riccati's recursion from the horizon's end, roll its feedback out through the dynamics, and repeat. Each solution begins with the
-//! last one, moved on by a step.
+//! It minimises the sum of weighted squares of what differs from the reference, over the states and inputs of the
+//! horizon, by the iterative linear-quadratic regulator in its Gauss-Newton form (Li and Todorov, 2004; Tassa et al.,
+//! 2012): linearise the steps along the plan, solve the linear problem by Riccati's recursion from the horizon's end,
+//! roll its feedback out through the dynamics, and repeat. Each solution begins with the last one, moved on by a step.
 //!
-//! The step and its derivatives by state and input are generated functions, of a program that calls the dynamics four times
-//! (`programs/quadrotor_step.yaml`).
+//! The step and its derivatives by state and input are generated functions, of a program that calls the dynamics four
+//! times (`programs/quadrotor_step.yaml`).
 //!
-//! Holds after it: the plan's inputs lie within [`LEAST`] and [`MOST`], its states are what the model makes of them, and its cost is not above that of
-//! the plan before. Nothing is allocated (`tests/no_alloc.rs` counts).
+//! Holds after it: the plan's inputs lie within [`LEAST`] and [`MOST`], its states are what the model makes of them,
+//! and its cost is not above that of the plan before. Nothing is allocated (`tests/no_alloc.rs` counts).
 
 use crate::kernels::quadrotor_step::ms50 as model;
 use nalgebra::{SMatrix, SVector};
@@ -92,7 +93,8 @@ impl Controller {
         }
     }
 
-    /// What to do at state `x` in order to follow `reference`, which begins with what is wanted now. A step later the next call is due.
+    /// What to do at state `x` in order to follow `reference`, which begins with what is wanted now. A step later the
+    /// next call is due.
     pub fn solve(&mut self, x: &State, reference: &[State; HORIZON + 1]) -> Solution {
         self.plan.states[0] = *x;
         let mut cost = self.plan.roll_out(reference, |_, _, input| input);
@@ -114,8 +116,8 @@ impl Controller {
         Solution { input, iterations }
     }
 
-    /// Riccati's recursion along the plan, from the end of the horizon: the best change and feedback of the linear problem. False where the plan is not
-    /// finite.
+    /// Riccati's recursion along the plan, from the end of the horizon: the best change and feedback of the linear
+    /// problem. False where the plan is not finite.
     fn linearise(&mut self, reference: &[State; HORIZON + 1]) -> bool {
         let (state_cost, input_cost) = (StateVector::from(STATE_COST), InputVector::from(INPUT_COST));
         let last = state_cost * END;
@@ -143,7 +145,8 @@ impl Controller {
         true
     }
 
-    /// Rolls the change out, shorter until it is better than `cost`; the cost that it then has, or nothing where none is.
+    /// Rolls the change out, shorter until it is better than `cost`; the cost that it then has, or nothing where none
+    /// is.
     fn step(&mut self, reference: &[State; HORIZON + 1], cost: f64) -> Option<f64> {
         let Controller { plan, trial, change, feedback, .. } = self;
         for length in LENGTHS {

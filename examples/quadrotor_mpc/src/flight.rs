@@ -1,6 +1,7 @@
 //! What the controller meets: the path that is wanted, the wind that nobody tells it of, and the quadrotor itself.
 //!
-//! Holds after it: the quadrotor is simulated in steps ten times as short as those of the controller's model, and with a force that the model lacks.
+//! Holds after it: the quadrotor is simulated in steps ten times as short as those of the controller's model, and with
+//! a force that the model lacks.
 
 use crate::controller::{Input, STEP, State};
 use crate::kernels::quadrotor::double as dynamics;
@@ -19,7 +20,8 @@ pub const PUSH: [f64; 3] = [1.5, -2.0, -1.0];
 /// Where the quadrotor begins: at rest, on the ground.
 pub const START: State = [0.0; 12];
 
-/// What is wanted at a time: an eight, 3 metres by 1.5 (Gerono's lemniscate), that rises and falls; position and velocity. Yaw stays.
+/// What is wanted at a time: an eight, 3 metres by 1.5 (Gerono's lemniscate), that rises and falls; position and
+/// velocity. Yaw stays.
 pub fn reference(time: f64) -> State {
     let (sin, cos) = (TAU * time / ROUND).sin_cos();
     let rate = TAU / ROUND;

@@ -1,4 +1,5 @@
-//! The controller of the example and what it flies: `ops/` names the dynamics, the compiler makes [`kernels`], their Jacobians among them.
+//! The controller of the example and what it flies: `ops/` names the dynamics, the compiler makes [`kernels`], their
+//! Jacobians among them.
 
 pub mod controller;
 pub mod flight;

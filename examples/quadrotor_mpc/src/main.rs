@@ -1,14 +1,15 @@
-//! A quadrotor flies an eight under model-predictive control: takes the path of a picture, gives the tracking error, the time of each solution, and the
-//! picture, as SVG.
+//! A quadrotor flies an eight under model-predictive control: takes the path of a picture, gives the tracking error,
+//! the time of each solution, and the picture, as SVG.
 //!
 //! ```text
 //! cargo run --release -p quadrotor_mpc
 //! ```
 //!
-//! `controller.rs` is the part to read: the derivatives of the dynamics are generated (`programs/quadrotor_step.yaml`). `flight.rs` is what the
-//! controller meets, `picture.rs` draws.
+//! `controller.rs` is the part to read: the derivatives of the dynamics are generated (`programs/quadrotor_step.yaml`).
+//! `flight.rs` is what the controller meets, `picture.rs` draws.
 //!
-//! Holds after it: in the last two seconds the quadrotor was never farther than [`BOUND`] from its path, else the exit code is 1.
+//! Holds after it: in the last two seconds the quadrotor was never farther than [`BOUND`] from its path, else the exit
+//! code is 1.
 
 mod picture;
 
@@ -97,7 +98,8 @@ fn arguments() -> Result<Option<PathBuf>, lexopt::Error> {
     Ok(Some(output))
 }
 
-/// The closed loop: the controller sees the state, the quadrotor flies its input for a step. How often the controller has linearised.
+/// The closed loop: the controller sees the state, the quadrotor flies its input for a step. How often the controller
+/// has linearised.
 fn fly(moments: &mut [Moment; STEPS + 1], times: &mut [Duration; STEPS]) -> usize {
     let mut controller = Controller::new();
     let mut iterations = 0;

@@ -1,5 +1,5 @@
-//! The picture of a flight: takes its moments, gives an SVG with the plan view at the left and the height over time at the right, the path that was
-//! wanted dashed, the one that was flown drawn through.
+//! The picture of a flight: takes its moments, gives an SVG with the plan view at the left and the height over time at
+//! the right, the path that was wanted dashed, the one that was flown drawn through.
 //!
 //! Holds after it: both axes of the plan view have one scale; the text is the same for the same flight.
 

@@ -1,4 +1,5 @@
-//! The controller allocates nothing: takes that of the example, flies under an allocator that counts, and finds zero allocations.
+//! The controller allocates nothing: takes that of the example, flies under an allocator that counts, and finds zero
+//! allocations.
 
 #[path = "../../../tests/support/counting.rs"]
 mod counting;

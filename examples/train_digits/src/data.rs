@@ -1,6 +1,7 @@
 //! The digit images: takes the embedded file, gives a training set and a held-out set in fixed-size rows.
 //!
-//! Holds after it: every pixel lies in 0..=1, every label in 0..10, and the split is the same in every run. Nothing here is differentiated.
+//! Holds after it: every pixel lies in 0..=1, every label in 0..10, and the split is the same in every run. Nothing
+//! here is differentiated.
 
 use std::io::Read;
 
@@ -16,7 +17,8 @@ const FILE: &[u8] = include_bytes!("../../data/digits.csv.gz");
 /// One image in this many is held out.
 const HELD_OUT: usize = 5;
 
-/// A small generator of pseudo-random numbers: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+/// A small generator of pseudo-random numbers: SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number
+/// generators, 2014).
 #[derive(Clone)]
 pub struct Random(u64);
 
@@ -100,7 +102,8 @@ impl Digits {
     }
 }
 
-/// Unpacks the images and splits them: the training set and the held-out fifth, each digit in the same proportion in both.
+/// Unpacks the images and splits them: the training set and the held-out fifth, each digit in the same proportion in
+/// both.
 pub fn load(seed: u64) -> std::io::Result<(Digits, Digits)> {
     let mut text = String::new();
     flate2::read::GzDecoder::new(FILE).read_to_string(&mut text)?;

@@ -1,4 +1,5 @@
-//! The networks of the example and their images: `ops/` names the programs and the sizes, the compiler makes [`kernels`], [`model`] trains with them.
+//! The networks of the example and their images: `ops/` names the programs and the sizes, the compiler makes
+//! [`kernels`], [`model`] trains with them.
 
 pub mod data;
 pub mod model;

@@ -1,12 +1,13 @@
-//! Trains a small network on real images of digits: takes a model, an optimizer and the number of epochs, gives the loss of each epoch and the
-//! accuracy on images held out.
+//! Trains a small network on real images of digits: takes a model, an optimizer and the number of epochs, gives the
+//! loss of each epoch and the accuracy on images held out.
 //!
 //! ```text
 //! cargo run --release -p train_digits
 //! cargo run --release -p train_digits -- --model cnn --optimizer sgd
 //! ```
 //!
-//! `model.rs` is the part to read: two networks, whose gradients are generated, and what trains them. `data.rs` unpacks the images.
+//! `model.rs` is the part to read: two networks, whose gradients are generated, and what trains them. `data.rs` unpacks
+//! the images.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;

@@ -1,12 +1,14 @@
 //! The networks and their training: takes images and digits, gives better weights.
 //!
-//! A network is a program (`programs/mlp.yaml`, `programs/cnn.yaml`): its steps in a few lines of YAML, from which the compiler has made the loss and
-//! its gradient as one function, `value_and_grad`, and a struct of all that is learnt, `Parameters`. What is written here is what no compiler knows:
-//! where the weights begin ([`Network::start`]) and how they follow the gradient ([`Optimizer`]), once for every struct of parameters.
+//! A network is a program (`programs/mlp.yaml`, `programs/cnn.yaml`): its steps in a few lines of YAML, from which the
+//! compiler has made the loss and its gradient as one function, `value_and_grad`, and a struct of all that is learnt,
+//! `Parameters`. What is written here is what no compiler knows: where the weights begin ([`Network::start`]) and how
+//! they follow the gradient ([`Optimizer`]), once for every struct of parameters.
 //!
 //! The shapes stand in the types, so a matrix of the wrong size does not compile.
 //!
-//! Holds after it: nothing is allocated once a [`Trainer`] stands. All it needs are arrays of fixed size within it (`tests/no_alloc.rs` counts).
+//! Holds after it: nothing is allocated once a [`Trainer`] stands. All it needs are arrays of fixed size within it
+//! (`tests/no_alloc.rs` counts).
 
 use crate::data::{CLASSES, Digits, PIXELS, Random};
 use crate::kernels::{cnn, cnn_logits, mlp, mlp_logits};
@@ -172,8 +174,8 @@ impl<P: Parameters<Scalar = f32>> Optimizer<P> {
     const MEAN: f32 = 0.9;
     const SQUARE: f32 = 0.999;
 
-    /// What parameters lose in an update, as a part of the rate (Loshchilov and Hutter, 2017): small ones generalise better. Adam's updates are about as
-    /// long as the rate, however small the gradient, so it takes more.
+    /// What parameters lose in an update, as a part of the rate (Loshchilov and Hutter, 2017): small ones generalise
+    /// better. Adam's updates are about as long as the rate, however small the gradient, so it takes more.
     fn decay(&self) -> f32 {
         match self {
             Optimizer::Sgd { .. } => 0.01,
@@ -232,9 +234,9 @@ struct Classifier<N: Network> {
 }
 
 impl<N: Network> Classifier<N> {
-    /// Copies a batch in, each image as `seen` makes it. A program has one shape, so a batch of fewer images keeps it: rows that remain hold no image,
-    /// and their targets no weight, so they add nothing to the loss or the gradient. The loss is a mean over all rows; the weights of the others make
-    /// it one over the images.
+    /// Copies a batch in, each image as `seen` makes it. A program has one shape, so a batch of fewer images keeps it:
+    /// rows that remain hold no image, and their targets no weight, so they add nothing to the loss or the gradient.
+    /// The loss is a mean over all rows; the weights of the others make it one over the images.
     fn load(&mut self, digits: &Digits, batch: &[usize], mut seen: impl FnMut(&Image) -> Image) {
         self.images = Tensor::ZERO;
         self.targets = Tensor::ZERO;
@@ -282,8 +284,9 @@ impl<N: Network> Trainer<N> {
         }
     }
 
-    /// Shows the network every image once, some moved by a pixel, in random order, and improves it after each batch of at most [`BATCH`]. `seen` is told
-    /// how many images each batch had. Of more than [`MOST`] images it takes the first.
+    /// Shows the network every image once, some moved by a pixel, in random order, and improves it after each batch of
+    /// at most [`BATCH`]. `seen` is told how many images each batch had. Of more than [`MOST`] images it takes the
+    /// first.
     pub fn epoch(&mut self, digits: &Digits, rate: f32, mut seen: impl FnMut(usize)) -> Epoch {
         let Trainer { classifier, cotangents, optimizer, order, random } = self;
         let images = digits.len().min(MOST);

@@ -1,4 +1,5 @@
-//! Training allocates nothing: takes the networks of the example, runs each under an allocator that counts, and finds zero allocations.
+//! Training allocates nothing: takes the networks of the example, runs each under an allocator that counts, and finds
+//! zero allocations.
 
 #[path = "../../../tests/support/counting.rs"]
 mod counting;

@@ -1,5 +1,5 @@
-//! The reference values: takes the folders `cases` and `edges`, gives their content and the names of the instances made from it. Shared
-//! by the build script, which makes the kernels, and the tests, which look for them.
+//! The reference values: takes the folders `cases` and `edges`, gives their content and the names of the instances made
+//! from it. Shared by the build script, which makes the kernels, and the tests, which look for them.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -35,7 +35,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// The name of its instance: the case's name in lower case, what is not a letter or digit as `_`, and the scalar type.
+    /// The name of its instance: the case's name in lower case, what is not a letter or digit as `_`, and the scalar
+    /// type.
     pub fn instance(&self, scalar: &str, layout: Layout) -> String {
         let lower = self.name.to_ascii_lowercase();
         let words: Vec<&str> = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();

@@ -1,5 +1,5 @@
-//! Kernels for tests: takes nothing, gives the bundled and the test-only ops at the sizes of the reference values and at edges, and the bundled ops
-//! at further sizes.
+//! Kernels for tests: takes nothing, gives the bundled and the test-only ops at the sizes of the reference values and
+//! at edges, and the bundled ops at further sizes.
 
 pub mod kernels {
     //! A module an op, a module in it for each case and scalar type.

@@ -1,13 +1,14 @@
-//! Shapes at the edge of what there is: takes the instances of `edges/`, gives a failure where a generated kernel, a nest or the plain
-//! statements differ from the interpreter of the index IR on random inputs. Tolerances are those of the reference values.
+//! Shapes at the edge of what there is: takes the instances of `edges/`, gives a failure where a generated kernel, a
+//! nest or the plain statements differ from the interpreter of the index IR on random inputs. Tolerances are those of
+//! the reference values.
 
 use crate::support::{Buffers, Kernel, Random, elements, largest};
 use crate::{Tally, kernels, meaning};
 use cotangent::{Role, TensorInfo};
 use cotangent_build::nest::machine::MACHINES;
 
-/// Inputs, their tangents and the cotangents of outputs: exact in both scalar types, of magnitude 0.5 to 1.5, so that a long product
-/// neither vanishes nor overflows.
+/// Inputs, their tangents and the cotangents of outputs: exact in both scalar types, of magnitude 0.5 to 1.5, so that a
+/// long product neither vanishes nor overflows.
 fn sample(k: &Kernel) -> Buffers {
     let mut random = Random::new(&k.path());
     let mut number = || random.of(&[-1.0, 1.0]) * f64::from(random.uniform(0.5, 1.5) as f32);

@@ -1,4 +1,5 @@
-//! Every instance of `instances/`, as `tests/kernels.rs` has the bundled ones: against the loops of its spec, and what those cannot tell.
+//! Every instance of `instances/`, as `tests/kernels.rs` has the bundled ones: against the loops of its spec, and what
+//! those cannot tell.
 
 #[path = "../../support/checks.rs"]
 mod checks;

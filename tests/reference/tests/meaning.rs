@@ -1,5 +1,5 @@
-//! The interpreters: takes the specs that the build script wrote, gives for each kernel what the compiler's three interpreters make of it,
-//! in the buffers of the harness.
+//! The interpreters: takes the specs that the build script wrote, gives for each kernel what the compiler's three
+//! interpreters make of it, in the buffers of the harness.
 
 use crate::support::Buffers;
 use cotangent_build::Options;
@@ -98,7 +98,8 @@ impl Meaning<'_> {
         self.op.find(name).unwrap_or_else(|| panic!("{} has no tensor {name}", self.op.name))
     }
 
-    /// Values, tangents and cotangents by the index IR: adds the outputs, `y_dot` and `x_bar` to inputs, `x_dot` and `y_bar`.
+    /// Values, tangents and cotangents by the index IR: adds the outputs, `y_dot` and `x_bar` to inputs, `x_dot` and
+    /// `y_bar`.
     pub fn index(&self, b: &mut Buffers) {
         let mut machine = Interpreter::new(self.op, &self.binding);
         let interface: Vec<(TensorId, String)> = self.interface();
@@ -153,7 +154,8 @@ impl Meaning<'_> {
         });
     }
 
-    /// Runs a function by its number: itself, or the stages that it is cut into, one after another; what these hand on has no value before.
+    /// Runs a function by its number: itself, or the stages that it is cut into, one after another; what these hand on
+    /// has no value before.
     fn parts(&self, function: &str, b: &mut Buffers, run: impl Fn(usize, &mut BTreeMap<TensorId, Vec<f64>>)) {
         let k = &self.compiled.kernel;
         let at = k.functions.iter().position(|f| f.name == function).expect("functions of all stages are the same");

@@ -1,8 +1,9 @@
-//! Every stage against values that JAX computed: takes `cases/`, gives a failure for each tensor that a stage computes otherwise. The
-//! stages are the interpreters of the index, plain and nest IRs and the generated kernels, in both scalar types.
+//! Every stage against values that JAX computed: takes `cases/`, gives a failure for each tensor that a stage computes
+//! otherwise. The stages are the interpreters of the index, plain and nest IRs and the generated kernels, in both
+//! scalar types.
 //!
-//! Tolerances, with `m` the largest element of the tensor: 1e-12 `m` and at least 1e-12 in `f64`, 1e-5 `m` and at least 1e-6 in `f32`,
-//! whose inputs are of the order of 1 and already rounded.
+//! Tolerances, with `m` the largest element of the tensor: 1e-12 `m` and at least 1e-12 in `f64`, 1e-5 `m` and at least
+//! 1e-6 in `f32`, whose inputs are of the order of 1 and already rounded.
 
 #[path = "../src/cases.rs"]
 #[allow(dead_code, reason = "the build script uses the rest")]

@@ -1,5 +1,6 @@
-//! Self-attention by hand in `ndarray`: takes a batch of sequences, gives their values and what a cotangent makes of inputs and weights. The heads of one sequence
-//! stand beside each other in one matrix; each head's part is a view. All buffers are made once.
+//! Self-attention by hand in `ndarray`: takes a batch of sequences, gives their values and what a cotangent makes of
+//! inputs and weights. The heads of one sequence stand beside each other in one matrix; each head's part is a view. All
+//! buffers are made once.
 
 use super::{Element, Given, Peer, Results, numbers};
 use ndarray::linalg::general_mat_mul;

@@ -1,5 +1,6 @@
-//! Classifiers by hand in `ndarray`: takes images, weights and the distributions that are wanted, gives the mean cross-entropy and its gradient. Dense layers are
-//! products of matrices, convolutions are such products of columns that hold the windows (im2col). All buffers are made once.
+//! Classifiers by hand in `ndarray`: takes images, weights and the distributions that are wanted, gives the mean
+//! cross-entropy and its gradient. Dense layers are products of matrices, convolutions are such products of columns
+//! that hold the windows (im2col). All buffers are made once.
 
 use super::{Element, Given, Peer, numbers};
 use ndarray::linalg::general_mat_mul;
@@ -26,7 +27,8 @@ struct Window {
 }
 
 impl Window {
-    /// Calls `f` with each run of a window that lies in the image, the places of its start in the columns and in the images, and its length.
+    /// Calls `f` with each run of a window that lies in the image, the places of its start in the columns and in the
+    /// images, and its length.
     fn runs(&self, mut f: impl FnMut(usize, usize, usize)) {
         let Window { images, from, channels, taps, to, stride, padding } = *self;
         let row = taps[1] * channels;

@@ -1,5 +1,6 @@
-//! Small programs with `num-dual`: takes a function written once in plain Rust, generic over its numbers, gives its value with the scalars themselves and its derivatives
-//! with the dual numbers that fit: one direction, all of them at once, all second derivatives.
+//! Small programs with `num-dual`: takes a function written once in plain Rust, generic over its numbers, gives its
+//! value with the scalars themselves and its derivatives with the dual numbers that fit: one direction, all of them at
+//! once, all second derivatives.
 
 use super::{Element, Peer, Results};
 use crate::subject::Tensors;

@@ -1,4 +1,5 @@
-//! Peers: takes a function of a program and its inputs, gives what else computes the same: chains of `ndarray` calls by hand, `num-dual`, plain Rust.
+//! Peers: takes a function of a program and its inputs, gives what else computes the same: chains of `ndarray` calls by
+//! hand, `num-dual`, plain Rust.
 
 mod attention;
 mod classifier;

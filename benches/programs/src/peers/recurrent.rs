@@ -1,5 +1,6 @@
-//! Recurrences by hand in `ndarray`: takes a sequence, gives the states and what cotangents make of inputs and weights. What does not depend on the state is one product
-//! for all steps; a step itself has products of a matrix and a vector; gradients of weights are products over all steps at the end. All buffers are made once.
+//! Recurrences by hand in `ndarray`: takes a sequence, gives the states and what cotangents make of inputs and weights.
+//! What does not depend on the state is one product for all steps; a step itself has products of a matrix and a vector;
+//! gradients of weights are products over all steps at the end. All buffers are made once.
 
 use super::{Element, Given, Peer, Results, numbers};
 use ndarray::linalg::{general_mat_mul, general_mat_vec_mul};

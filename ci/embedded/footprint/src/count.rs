@@ -1,11 +1,14 @@
-//! Takes a linked WebAssembly module that exports its kernels; gives one that computes the same and besides counts the instructions of each call.
+//! Takes a linked WebAssembly module that exports its kernels; gives one that computes the same and besides counts the
+//! instructions of each call.
 //!
-//! A global counts instructions: where a run of instructions ends that is executed as a whole, at one that may go elsewhere or that others may
-//! go to, its length is added before the last of them. So it is right whatever follows: a branch, a return, a call. `end` and `else` close what
-//! others open and are not instructions; `loop` is executed when it is entered, not at each turn.
+//! A global counts instructions: where a run of instructions ends that is executed as a whole, at one that may go
+//! elsewhere or that others may go to, its length is added before the last of them. So it is right whatever follows: a
+//! branch, a return, a call. `end` and `else` close what others open and are not instructions; `loop` is executed when
+//! it is entered, not at each turn.
 //!
-//! Holds after it: for each kernel that ran, the exported global `instructions NAME` has the count of its last call, from its first instruction to
-//! its return, with all that it called. A wrapper that takes the kernel's place, for exports and callers alike, sets it.
+//! Holds after it: for each kernel that ran, the exported global `instructions NAME` has the count of its last call,
+//! from its first instruction to its return, with all that it called. A wrapper that takes the kernel's place, for
+//! exports and callers alike, sets it.
 
 use crate::{Failure, reported};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +80,8 @@ fn ends_run(operator: &Operator) -> bool {
     )
 }
 
-/// The module that counts. A module with features beyond WebAssembly 2.0, which has no other control instructions, is an error.
+/// The module that counts. A module with features beyond WebAssembly 2.0, which has no other control instructions, is
+/// an error.
 pub fn instrument(program: &[u8]) -> Result<Vec<u8>, Failure> {
     let types = Validator::new_with_features(WasmFeatures::WASM2).validate_all(program)?;
     let types = types.as_ref();
@@ -250,7 +254,8 @@ mod tests {
         expect("loop", text, &[("loop", 2 + 1 + 10 * 7)]);
     }
 
-    /// A kernel that stops in the middle: by `return`, by a branch to its own level with and without a condition, by a table, and not at all.
+    /// A kernel that stops in the middle: by `return`, by a branch to its own level with and without a condition, by a
+    /// table, and not at all.
     #[test]
     fn ways_out() {
         let out = |name: &str, body: &str| {
@@ -297,8 +302,8 @@ mod tests {
         );
     }
 
-    /// Either arm of a condition, and what a kernel calls: a function, another kernel, a kernel by a table. One function may have two names, and
-    /// one that does not run has no line.
+    /// Either arm of a condition, and what a kernel calls: a function, another kernel, a kernel by a table. One
+    /// function may have two names, and one that does not run has no line.
     #[test]
     fn conditions_and_calls() {
         let text = r#"(module

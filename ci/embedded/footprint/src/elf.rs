@@ -1,5 +1,6 @@
-//! Takes ELF objects that were compiled with `-Zemit-stack-sizes`, gives their parts: a section each, as every function and constant has its own.
-//! Takes a linked program, gives the addresses of the functions to count, as `instructions.c` reads them.
+//! Takes ELF objects that were compiled with `-Zemit-stack-sizes`, gives their parts: a section each, as every function
+//! and constant has its own. Takes a linked program, gives the addresses of the functions to count, as `instructions.c`
+//! reads them.
 
 use crate::parts::{Part, Parts, Target};
 use crate::{Failure, reported};

@@ -1,15 +1,18 @@
 //! What each kernel takes on a target.
 //!
-//! `footprint table PROGRAM` gives the addresses of the functions to count in an ELF program, as `instructions.c` reads them.
+//! `footprint table PROGRAM` gives the addresses of the functions to count in an ELF program, as `instructions.c` reads
+//! them.
 //!
-//! `footprint count PROGRAM TO` takes a WebAssembly module and writes one that counts the instructions of each call, for `run.mjs`.
+//! `footprint count PROGRAM TO` takes a WebAssembly module and writes one that counts the instructions of each call,
+//! for `run.mjs`.
 //!
-//! `footprint report COUNTS FILE...` takes the instructions counted and the objects and archives that the program was linked from, ELF ones
-//! compiled with `-Zemit-stack-sizes`; gives a line for each function of each kernel, all in bytes but the last: its code and its constants, with all that it
-//! reaches of the crate; the deepest stack on any path of calls, its own frame and those of the compiler's runtime included (a call that ends
-//! its caller counts as any, so it is at most this); the workspace that the kernel publishes, of the class of machines that have no vectors, or
-//! `-` for a loop of `hand.c`; instructions of one call. What is counted of `core` and the compiler's runtime (copies of memory, arithmetic in
-//! software) is shared by a whole program and not in the first two.
+//! `footprint report COUNTS FILE...` takes the instructions counted and the objects and archives that the program was
+//! linked from, ELF ones compiled with `-Zemit-stack-sizes`; gives a line for each function of each kernel, all in
+//! bytes but the last: its code and its constants, with all that it reaches of the crate; the deepest stack on any path
+//! of calls, its own frame and those of the compiler's runtime included (a call that ends its caller counts as any, so
+//! it is at most this); the workspace that the kernel publishes, of the class of machines that have no vectors, or `-`
+//! for a loop of `hand.c`; instructions of one call. What is counted of `core` and the compiler's runtime (copies of
+//! memory, arithmetic in software) is shared by a whole program and not in the first two.
 
 mod count;
 mod elf;

@@ -1,6 +1,8 @@
-//! Takes the objects that a program is linked from; gives the graph of their functions and constants: sizes, frames, and what refers to what.
+//! Takes the objects that a program is linked from; gives the graph of their functions and constants: sizes, frames,
+//! and what refers to what.
 //!
-//! Holds after it: closure and deepest stack are computed from the graph alone, whatever the format of the objects (`elf.rs`, `wasm.rs`).
+//! Holds after it: closure and deepest stack are computed from the graph alone, whatever the format of the objects
+//! (`elf.rs`, `wasm.rs`).
 
 use crate::{Failure, elf, reported, wasm};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +64,8 @@ impl Parts {
         self.all.get(&at).into_iter().flat_map(|p| &p.to).filter_map(part).filter(|p| *p != at).collect()
     }
 
-    /// A symbol that a part refers to and no object defines: then an object is missing, and what is computed is too little.
+    /// A symbol that a part refers to and no object defines: then an object is missing, and what is computed is too
+    /// little.
     pub fn undefined(&self, at: Place) -> Option<&str> {
         self.all.get(&at).into_iter().flat_map(|p| &p.to).find_map(|t| match t {
             Target::Symbol(name) if !self.global.contains_key(name) => Some(name.as_str()),

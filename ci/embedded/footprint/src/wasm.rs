@@ -1,8 +1,9 @@
-//! Takes relocatable WebAssembly objects, gives their parts: the body of a function each, and each segment of data, as every constant has its own.
-//! What refers to what is in the relocations (https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md).
+//! Takes relocatable WebAssembly objects, gives their parts: the body of a function each, and each segment of data, as
+//! every constant has its own. What refers to what is in the relocations
+//! (https://github.com/WebAssembly/tool-conventions/blob/main/Linking.md).
 //!
-//! Holds after it: a frame is what the function's prologue takes off the stack in linear memory. The engine's own stack, of calls and of
-//! operands, is not the program's, and no format says its size.
+//! Holds after it: a frame is what the function's prologue takes off the stack in linear memory. The engine's own
+//! stack, of calls and of operands, is not the program's, and no format says its size.
 
 use crate::Failure;
 use crate::parts::{Part, Parts, Place, Target};
@@ -85,8 +86,8 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
-    /// The part that a defined symbol stands in (functions come first, then segments), or the name of an undefined one. None for what is
-    /// neither code nor data.
+    /// The part that a defined symbol stands in (functions come first, then segments), or the name of an undefined one.
+    /// None for what is neither code nor data.
     fn target(&self, file: usize, symbol: &SymbolInfo) -> Result<Option<Target>, Failure> {
         let index = |i: u32| i as usize;
         Ok(match *symbol {
@@ -161,9 +162,9 @@ pub fn read(parts: &mut Parts, file: usize, bytes: &[u8], shared: bool) -> Resul
     Ok(())
 }
 
-/// The bytes that a function takes off the stack, from its prologue: the stack pointer, or a copy of it in a local, less a constant, and rounded
-/// down where the frame wants more alignment than the stack has. There it is the most that can be lost. Whatever else stands between belongs
-/// to the body.
+/// The bytes that a function takes off the stack, from its prologue: the stack pointer, or a copy of it in a local,
+/// less a constant, and rounded down where the frame wants more alignment than the stack has. There it is the most that
+/// can be lost. Whatever else stands between belongs to the body.
 fn frame(body: &FunctionBody, stack_pointer: &BTreeSet<u64>) -> Result<u64, Failure> {
     let mut reader = body.get_operators_reader()?;
     // Where the pointer is read first, the locals that hold it, and what the last operand is.
@@ -287,8 +288,8 @@ mod tests {
         CustomSection { name: name.into(), data: data.into() }
     }
 
-    /// An object of one function, with a frame, that calls the undefined `callee` and takes the address of the small constant, which has the
-    /// address of the large one; nothing refers to the third.
+    /// An object of one function, with a frame, that calls the undefined `callee` and takes the address of the small
+    /// constant, which has the address of the large one; nothing refers to the third.
     fn object(name: &str, frame: i32, callee: &str) -> Vec<u8> {
         let mut types = TypeSection::new();
         types.ty().function([], []);
@@ -320,8 +321,8 @@ mod tests {
         symbols.data(SymbolTable::WASM_SYM_BINDING_LOCAL, "idle", Some(defined(2, 4)));
         let mut linking = LinkingSection::new();
         linking.symbol_table(&symbols);
-        // Before the function: how many there are, and its length. Before the bytes of the second constant: how many there are, then of each
-        // the kind, where it goes (three bytes) and the length.
+        // Before the function: how many there are, and its length. Before the bytes of the second constant: how many
+        // there are, then of each the kind, where it goes (three bytes) and the length.
         let (in_code, in_data) = (2, 1 + 5 + 24 + 5);
         let of_code = [
             Relocation { kind: RelocationType::GlobalIndexLeb, offset: in_code + stack_pointer, symbol: 2 },

@@ -1,5 +1,6 @@
-//! The entry points of a program: takes the statements that were made of each, gives whether they compute what the certified rules and differences
-//! of the gradient say. Each is run once in a random direction: a wrong element of a Jacobian or a Hessian shows in its product with that.
+//! The entry points of a program: takes the statements that were made of each, gives whether they compute what the
+//! certified rules and differences of the gradient say. Each is run once in a random direction: a wrong element of a
+//! Jacobian or a Hessian shows in its product with that.
 
 use super::Sampler;
 use super::kinks::{Point, Values};
@@ -13,7 +14,8 @@ use std::cell::LazyCell;
 const SEEDS: [u64; 3] = [31, 32, 33];
 /// The most terms of a function that is run.
 const MAX_WORK: usize = 1 << 16;
-/// By how much values may differ, relative to the largest of a tensor: of the same derivative computed in two ways, and of differences.
+/// By how much values may differ, relative to the largest of a tensor: of the same derivative computed in two ways, and
+/// of differences.
 const CLOSE: f64 = 1e-8;
 const DIFFERENCE: f64 = 1e-4;
 
@@ -70,8 +72,8 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
     let by_rules = run(&point.inputs, &[&op.forward, &op.tangent.stmts, &op.adjoint.stmts]);
     let ours = run(&point.inputs, &[&f.stmts]);
 
-    // The derivative of the gradient in the direction, by differences of the sixth order (Richardson 1911) of two widths: where these disagree
-    // nothing is known.
+    // The derivative of the gradient in the direction, by differences of the sixth order (Richardson 1911) of two
+    // widths: where these disagree nothing is known.
     let rules = [Prepared::new(op, binding, &op.forward), Prepared::new(op, binding, &op.adjoint.stmts)];
     let gradient_at = |step: f64| -> Values {
         let moved = |(x, v): (&TensorId, &Vec<f64>)| {

@@ -1,5 +1,5 @@
-//! The integers modulo the prime 2^61 - 1: takes rational formulas, gives exact values in the field. Two polynomials of degree d that differ agree
-//! at a random point with probability at most d / 2^61 (Schwartz 1980, Zippel 1979).
+//! The integers modulo the prime 2^61 - 1: takes rational formulas, gives exact values in the field. Two polynomials of
+//! degree d that differ agree at a random point with probability at most d / 2^61 (Schwartz 1980, Zippel 1979).
 
 use crate::index::eval::Number;
 use crate::index::{Binary, Compare, Unary};

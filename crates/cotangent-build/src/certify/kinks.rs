@@ -1,9 +1,10 @@
-//! Ties and kinks, which random points never meet: takes a declared and the derived rule, gives a place at which the declared one is no
-//! convention.
+//! Ties and kinks, which random points never meet: takes a declared and the derived rule, gives a place at which the
+//! declared one is no convention.
 //!
-//! Where `forward` has no derivative the declared rule is the convention, but not any number is one. Around the point the derivative
-//! exists, almost everywhere; a convention lies between the values it takes there (Clarke's generalised gradient, 1983, seen element by
-//! element), and what is the same in every direction, as the total that a maximum hands on to its ties, is the same at the point.
+//! Where `forward` has no derivative the declared rule is the convention, but not any number is one. Around the point
+//! the derivative exists, almost everywhere; a convention lies between the values it takes there (Clarke's generalised
+//! gradient, 1983, seen element by element), and what is the same in every direction, as the total that a maximum hands
+//! on to its ties, is the same at the point.
 
 use super::rounded::Rounded;
 use super::{Sampler, Side};
@@ -15,7 +16,8 @@ use std::collections::BTreeMap;
 
 /// The most input elements of a shape at which ties are tried: each is moved on its own.
 pub(super) const MAX_INPUTS: usize = 48;
-/// How far around a point, relative to each element: so that no other kink lies within, and rounding is small against it.
+/// How far around a point, relative to each element: so that no other kink lies within, and rounding is small against
+/// it.
 const STEP: f64 = 1e-11;
 /// The same further away. What a smooth function changes by grows with the distance, what it jumps by does not.
 const FURTHER: f64 = 1e-8;
@@ -118,7 +120,8 @@ impl Point {
         })
     }
 
-    /// The inputs moved by `step`: each element up and down furthest once, so that every tie is broken both ways, and all elements together.
+    /// The inputs moved by `step`: each element up and down furthest once, so that every tie is broken both ways, and
+    /// all elements together.
     fn around(&self, step: f64) -> Vec<Values> {
         let mut sampler = Sampler::new(8);
         let count = self.inputs.values().map(Vec::len).sum::<usize>();
@@ -248,7 +251,8 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// What is wrong with the declared rule at a point. `pole`: something that it divides by, or takes a logarithm of, is zero there.
+    /// What is wrong with the declared rule at a point. `pole`: something that it divides by, or takes a logarithm of,
+    /// is zero there.
     pub fn judge(&self, point: &Point, run: &Run, pole: bool) -> Option<Unfit> {
         let (ours, standard) = (&run.ours, &run.standard);
         let all = || self.targets.iter().flat_map(|t| (0..self.size(t)).map(move |e| (*t, e)));
@@ -427,7 +431,8 @@ pub(super) fn check(
     })
 }
 
-/// Whether a declared tangent and a declared adjoint differ at ties and kinks: `z_bar · (J x_dot)` is `(z_bar J) · x_dot`. Gives both.
+/// Whether a declared tangent and a declared adjoint differ at ties and kinks: `z_bar · (J x_dot)` is `(z_bar J) ·
+/// x_dot`. Gives both.
 pub(super) fn disagree(op: &Op, binding: &Binding) -> Option<(f64, f64)> {
     let dual = |role: Role| (0..op.tensors.len()).map(TensorId).find(|t| op.tensor(*t).role == role);
     let (adjoint, tangent) = (op.adjoint.stmts.as_slice(), op.tangent.stmts.as_slice());

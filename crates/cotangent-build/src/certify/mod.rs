@@ -1,9 +1,9 @@
-//! The certificate: takes an op and the rules derived from its formula, gives a proof that the declared rules equal them, or an
-//! error at the rule with the smallest counterexample found and the derived rule as the fix.
+//! The certificate: takes an op and the rules derived from its formula, gives a proof that the declared rules equal
+//! them, or an error at the rule with the smallest counterexample found and the derived rule as the fix.
 //!
-//! Equal normal forms certify. Otherwise both are evaluated: rational formulas exactly, in the integers modulo 2^61 - 1; the others in `f64`
-//! over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters above 1 and asymmetric. Where formulas have
-//! ties or kinks, points on them are tried too (`kinks.rs`).
+//! Equal normal forms certify. Otherwise both are evaluated: rational formulas exactly, in the integers modulo 2^61 -
+//! 1; the others in `f64` over the declared domain; at groups of rank 0, 1 and 2, extents pairwise distinct, parameters
+//! above 1 and asymmetric. Where formulas have ties or kinks, points on them are tried too (`kinks.rs`).
 
 pub mod entries;
 pub mod field;
@@ -75,8 +75,8 @@ enum Side {
 /// Certifies the declared rules of an op; errors go to `out`.
 pub fn certify(op: &Op, derived: &Derived, out: &mut Diagnostics) -> Option<Certificate> {
     let mut shapes = shapes::sample(op);
-    // The formula itself must make sense at a shape before a rule is compared with it there. Where it writes an element twice at some shapes
-    // only, those are not meant; instances are checked on their own.
+    // The formula itself must make sense at a shape before a rule is compared with it there. Where it writes an element
+    // twice at some shapes only, those are not meant; instances are checked on their own.
     let affine = |s: &Stmt| !s.accumulate && s.index.iter().any(|a| a.as_var().is_none());
     if op.forward.iter().any(affine) {
         let twice = |b: &Binding| point::<f64>(op, b, 1, &mut Sampler::ordinary).1.err();
@@ -204,8 +204,8 @@ impl Comparison<'_> {
         !wrong.is_empty()
     }
 
-    /// Compares rules where one of them or `forward` bends, and at other magnitudes; gives whether they agree. Branches that no point takes
-    /// are warned of.
+    /// Compares rules where one of them or `forward` bends, and at other magnitudes; gives whether they agree. Branches
+    /// that no point takes are warned of.
     fn bends(&self, exact: bool, out: &mut Diagnostics) -> bool {
         let Comparison { op, side, declared, derived, shapes } = *self;
         let mut probe = Probe::new(op, side, declared, derived);
@@ -462,8 +462,8 @@ impl Close for M61 {
 }
 
 impl Close for f64 {
-    /// A billionth of the larger of the two, plus rounding of sums that cancelled. At a bound of the domain a derivative may be infinite: then either
-    /// rule may say so in its own way.
+    /// A billionth of the larger of the two, plus rounding of sums that cancelled. At a bound of the domain a
+    /// derivative may be infinite: then either rule may say so in its own way.
     fn close(self, other: Self, scale: f64) -> bool {
         if !self.is_finite() || !other.is_finite() {
             return !self.is_finite() && !other.is_finite();
@@ -570,7 +570,8 @@ fn report(
     out.push(d);
 }
 
-/// Whether a statement can be written in a spec: an index on the left is that of its axis, or stands alone, where `k in I` binds it.
+/// Whether a statement can be written in a spec: an index on the left is that of its axis, or stands alone, where `k in
+/// I` binds it.
 pub fn writable(op: &Op, s: &Stmt) -> bool {
     // A recurrence is written at the index along its axis.
     s.scan.is_none_or(|t| s.index.iter().any(|a| a.as_var() == Some(t.var)))

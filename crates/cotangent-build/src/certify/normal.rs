@@ -1,5 +1,6 @@
-//! Normal forms: takes two rules, tells whether they are the same sum of products up to the names of variables and locals, the order of
-//! terms and factors, and an affine change of variables. A `false` proves nothing; a `true` holds for every shape.
+//! Normal forms: takes two rules, tells whether they are the same sum of products up to the names of variables and
+//! locals, the order of terms and factors, and an affine change of variables. A `false` proves nothing; a `true` holds
+//! for every shape.
 
 use crate::index::*;
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ pub fn equal(op: &Op, a: &[Stmt], b: &[Stmt]) -> bool {
     }
 }
 
-/// The terms of a rule with their multiplicity. `None` where the rule is not a flat sum of products (it has locals, recurrences or reductions
-/// other than sums).
+/// The terms of a rule with their multiplicity. `None` where the rule is not a flat sum of products (it has locals,
+/// recurrences or reductions other than sums).
 fn terms(op: &Op, stmts: &[Stmt]) -> Option<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for s in stmts {
@@ -71,8 +72,9 @@ fn expand<'a>(e: &'a Expr, sign: f64, out: &mut Vec<Product<'a>>) {
 fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
     let mut index = s.index.clone();
     let mut factors: Vec<Expr> = factors.iter().map(|f| (*f).clone()).collect();
-    // The scatter domain: a gather `x_bar[p] += y_bar[p + lo]` becomes `x_bar[i - lo] += y_bar[i]` where the shift has the coefficient 1, so
-    // that derived and declared rules meet. The axis of the new variable bounds the same points, reads and writes outside counting nothing.
+    // The scatter domain: a gather `x_bar[p] += y_bar[p + lo]` becomes `x_bar[i - lo] += y_bar[i]` where the shift has
+    // the coefficient 1, so that derived and declared rules meet. The axis of the new variable bounds the same points,
+    // reads and writes outside counting nothing.
     let mut vars = s.vars.clone();
     for (v, var) in vars.iter_mut().enumerate() {
         let Some((offset, axis)) = shift(op, s.target, &index, &factors, VarId(v), var.axis) else { continue };
@@ -131,8 +133,8 @@ fn canonical(op: &Op, s: &Stmt, factors: &[&Expr]) -> Option<String> {
     Some(format!("{} | {} | {}", text(&target, &named), texts.join(" * "), domain.join(",")))
 }
 
-/// The offset `c` and the axis of a cotangent or tangent read at `v + c`, where the target stands at `v` itself: the target then bounds `v` to
-/// its old axis, as the read bounds `v + c` to the new one.
+/// The offset `c` and the axis of a cotangent or tangent read at `v + c`, where the target stands at `v` itself: the
+/// target then bounds `v` to its old axis, as the read bounds `v + c` to the new one.
 fn shift(
     op: &Op,
     target: TensorId,

@@ -1,10 +1,10 @@
-//! Points that random ones never meet: takes a declared rule, solves for inputs at which it or `forward` bends (a comparison holds with equality, an
-//! extremum ties) or is singular (a denominator, the base of a power, the argument of a logarithm is zero), gives the first point at which the
-//! rule is wrong, and the branches that no point took.
+//! Points that random ones never meet: takes a declared rule, solves for inputs at which it or `forward` bends (a
+//! comparison holds with equality, an extremum ties) or is singular (a denominator, the base of a power, the argument
+//! of a logarithm is zero), gives the first point at which the rule is wrong, and the branches that no point took.
 //!
-//! What bends is a number `g` that depends on the inputs. Inputs run along lines over all magnitudes; where `g` changes its sign between two
-//! points of a line, bisection finds neighbours among the floating point numbers with the change between them. Every point on the way is
-//! compared, so large and small inputs are too.
+//! What bends is a number `g` that depends on the inputs. Inputs run along lines over all magnitudes; where `g` changes
+//! its sign between two points of a line, bisection finds neighbours among the floating point numbers with the change
+//! between them. Every point on the way is compared, so large and small inputs are too.
 
 use super::kinks::{MAX_INPUTS, Point, Rules, Unfit, What, within};
 use super::{Sampler, Side, Wrong};
@@ -252,8 +252,8 @@ impl Probe {
         }
     }
 
-    /// Looks for a point of a shape at which the rule is wrong, the first found, made simple. What is not finite without being wrong counts where
-    /// nothing else does.
+    /// Looks for a point of a shape at which the rule is wrong, the first found, made simple. What is not finite
+    /// without being wrong counts where nothing else does.
     pub fn search(&mut self, binding: &Binding) -> Option<Found> {
         let found = Search::new(self, binding).run();
         let (seen, found) = (found.0, found.1);
@@ -573,8 +573,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks for the least of `|g|` between two values (golden section, Kiefer 1953), as `g` may touch zero without changing its sign, or cross it
-    /// in between. What is found is tried with fewer digits.
+    /// Looks for the least of `|g|` between two values (golden section, Kiefer 1953), as `g` may touch zero without
+    /// changing its sign, or cross it in between. What is found is tried with fewer digits.
     fn descend(&mut self, base: &Point, line: Line, site: usize, c: usize, a: f64, b: f64) {
         let sign = self.g(base, line, site, c, a).map(f64::signum);
         let Some(sign) = sign else { return };

@@ -1,10 +1,12 @@
-//! Numbers that know how far rounding may have carried them: takes formulas, gives each value in `f64` with a bound of its error, to first order
-//! (running error analysis, Wilkinson 1963). So a difference of two rules can be told from the noise of both.
+//! Numbers that know how far rounding may have carried them: takes formulas, gives each value in `f64` with a bound of
+//! its error, to first order (running error analysis, Wilkinson 1963). So a difference of two rules can be told from
+//! the noise of both.
 
 use crate::index::eval::Number;
 use crate::index::{Binary, Compare, Unary};
 
-/// A value as `f64` computes it, and how far it may be from the exact one. Comparisons see the value, so control flow is that of `f64`.
+/// A value as `f64` computes it, and how far it may be from the exact one. Comparisons see the value, so control flow
+/// is that of `f64`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Rounded {
     pub value: f64,

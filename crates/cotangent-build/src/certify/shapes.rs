@@ -1,6 +1,6 @@
-//! Shapes to test rules at: takes an op, gives bindings, smallest first: groups of rank 0, 1 and 2, pairwise distinct extents so that a
-//! swapped axis shows, parameters above 1 and asymmetric, sizes that do not divide, and each axis longer than each other one somewhere, so
-//! that a loop over the wrong axis falls short there.
+//! Shapes to test rules at: takes an op, gives bindings, smallest first: groups of rank 0, 1 and 2, pairwise distinct
+//! extents so that a swapped axis shows, parameters above 1 and asymmetric, sizes that do not divide, and each axis
+//! longer than each other one somewhere, so that a loop over the wrong axis falls short there.
 
 use super::Sampler;
 use crate::index::bind::{BindError, Binding, ParamValue};
@@ -68,7 +68,8 @@ const NEAR: i64 = 4;
 /// The most terms of a shape that is as wide as numbers in indices ask for.
 const MAX_FAR: usize = 1 << 18;
 
-/// The extents at which numbers that are compared with coordinates, or added to positions, lie within; 0 where none is far.
+/// The extents at which numbers that are compared with coordinates, or added to positions, lie within; 0 where none is
+/// far.
 fn far(op: &Op) -> Vec<i64> {
     let mut far = vec![0; op.axes.len()];
     let mut need = |axis: AxisId, number: i64| {
@@ -127,9 +128,9 @@ pub fn terms(stmts: &[Stmt], b: &Binding) -> usize {
     stmts.iter().fold(0, |n, s| n.saturating_add(of(s)))
 }
 
-/// Random bindings of rank 1 in which every axis is the shorter of every pair a few times, where that can be: a read outside is zero, so a loop
-/// that is too long does no harm, and only one that is too short tells. Parameters are 1 at every fourth try: wide strides and paddings
-/// leave derived axes that read nothing.
+/// Random bindings of rank 1 in which every axis is the shorter of every pair a few times, where that can be: a read
+/// outside is zero, so a loop that is too long does no harm, and only one that is too short tells. Parameters are 1 at
+/// every fourth try: wide strides and paddings leave derived axes that read nothing.
 fn orders(op: &Op, least: &[i64]) -> Vec<Binding> {
     let axes = op.axes.len();
     let mut seen = vec![0; axes * axes];
@@ -192,7 +193,8 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize, least: &[i64]) 
             ParamKind::Real => ParamValue::Real(0.75 + 0.5 * p as f64),
         })
         .collect();
-    // Each round makes one size larger where that helps the smallest derived one; by one at first, since small shapes are wanted.
+    // Each round makes one size larger where that helps the smallest derived one; by one at first, since small shapes
+    // are wanted.
     for round in 0..96 {
         let smallest = |given: &[Option<Vec<i64>>]| match Binding::new(op, given, params.clone()) {
             Ok(b) => {
@@ -237,7 +239,8 @@ fn grow(op: &Op, rank: &impl Fn(&Axis) -> usize, variant: usize, least: &[i64]) 
     Binding::new(op, &given, params).ok()
 }
 
-/// A binding at which `wrong` still holds and no single step down (a dimension dropped, an extent or a parameter lowered by one) keeps it.
+/// A binding at which `wrong` still holds and no single step down (a dimension dropped, an extent or a parameter
+/// lowered by one) keeps it.
 pub fn shrink(op: &Op, from: &Binding, wrong: &impl Fn(&Binding) -> bool) -> Binding {
     let mut best = from.clone();
     let least = least(op);

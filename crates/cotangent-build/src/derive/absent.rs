@@ -1,15 +1,17 @@
-//! Branches not taken: takes the statements of derived rules, gives them with the products in which a zero of a cotangent or a tangent may meet an infinity
-//! put under a condition.
+//! Branches not taken: takes the statements of derived rules, gives them with the products in which a zero of a
+//! cotangent or a tangent may meet an infinity put under a condition.
 //!
-//! `r = sqrt(x)`, `y = where(x > 0, r, 0)`: where the branch is not taken, the cotangent of `r` is an absent zero, and its product with the slope of the
-//! root is zero, though that is infinite. Holds after it: such a product is zero
+//! `r = sqrt(x)`, `y = where(x > 0, r, 0)`: where the branch is not taken, the cotangent of `r` is an absent zero, and
+//! its product with the slope of the root is zero, though that is infinite. Holds after it: such a product is zero
 //!
-//! - where the cotangent is zero as no branch takes it, and the other factor can be infinite or NaN. In a contraction, whose factors are each read many
-//!   times, that is decided by the functions they come from, inputs taken to be finite; elsewhere any factor that is read counts;
-//! - where a factor is zero and another the slope of a root at zero, which is infinite though the value is finite; not in contractions.
+//! - where the cotangent is zero as no branch takes it, and the other factor can be infinite or NaN. In a contraction,
+//!   whose factors are each read many times, that is decided by the functions they come from, inputs taken to be
+//!   finite; elsewhere any factor that is read counts;
+//! - where a factor is zero and another the slope of a root at zero, which is infinite though the value is finite; not
+//!   in contractions.
 //!
-//! What no branch and no root has to do with stays as it is. The result is not to be differentiated again: a product of which a factor happens to
-//! be zero has a slope.
+//! What no branch and no root has to do with stays as it is. The result is not to be differentiated again: a product of
+//! which a factor happens to be zero has a slope.
 
 use super::range::{Range, Ranges};
 use super::tangent::excludes_zero;
@@ -114,7 +116,8 @@ enum Place {
 }
 
 impl Place {
-    /// Whether what is written here is read there. An element by number counts as within an axis that shares its tensor's.
+    /// Whether what is written here is read there. An element by number counts as within an axis that shares its
+    /// tensor's.
     fn reaches(self, read: Place) -> bool {
         match (self, read) {
             (_, Place::Some) | (Place::Some, _) => false,
@@ -162,7 +165,8 @@ impl Facts<'_> {
             let places = self.places(s.target, &s.index, &s.vars);
             self.zeros.entry(s.target).or_default().push((places, Zero::Untaken));
         }
-        // Both move one way only; statements stand behind what they read, so two passes do where there is no recurrence.
+        // Both move one way only; statements stand behind what they read, so two passes do where there is no
+        // recurrence.
         loop {
             let mut moved = false;
             let mut nth: BTreeMap<TensorId, usize> = BTreeMap::new();
@@ -185,7 +189,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Where an access stands along each axis; along those of a batch, in every row: what a row does not depend on is zero there as it would be alone.
+    /// Where an access stands along each axis; along those of a batch, in every row: what a row does not depend on is
+    /// zero there as it would be alone.
     fn places(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Vec<Place> {
         let axes = &self.op.tensor(t).axes;
         let own = match self.op.batches.get(&t).map(|of| &self.op.tensor(*of).axes) {
@@ -252,8 +257,8 @@ impl Facts<'_> {
         }
     }
 
-    /// Every product of the expression that has a tangent or a cotangent in it: its factors, those below the line marked. `linear`: also where the
-    /// one that it is linear in has been put in, as 1.
+    /// Every product of the expression that has a tangent or a cotangent in it: its factors, those below the line
+    /// marked. `linear`: also where the one that it is linear in has been put in, as 1.
     fn products<'e>(
         &self,
         e: &'e Expr,

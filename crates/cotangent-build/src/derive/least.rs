@@ -1,5 +1,6 @@
-//! Which values are never below zero, by their form alone: takes statements and expressions, tells of each whether it can be negative for any numbers
-//! in its inputs. Where such a value is zero it is at its least, so its slope there is zero: the Euclidean norm at zero, a deviation of equal numbers.
+//! Which values are never below zero, by their form alone: takes statements and expressions, tells of each whether it
+//! can be negative for any numbers in its inputs. Where such a value is zero it is at its least, so its slope there is
+//! zero: the Euclidean norm at zero, a deviation of equal numbers.
 //!
 //! Holds after it: a `true` holds for every input, domains aside; a `false` proves nothing.
 

@@ -1,8 +1,9 @@
 //! Derivation: forward statements to tangent statements ([`tangent`]), linear statements to their transposes
 //! ([`transpose`]). Both keep the normal form ([`crate::index::normal`]).
 //!
-//! The adjoint of an op is the transpose of its tangent, as the tangent is the transpose of its adjoint: one transposition serves
-//! both. Holds after each: statements of the index IR, reductions at the root, ready to be differentiated again.
+//! The adjoint of an op is the transpose of its tangent, as the tangent is the transpose of its adjoint: one
+//! transposition serves both. Holds after each: statements of the index IR, reductions at the root, ready to be
+//! differentiated again.
 
 pub mod absent;
 mod least;
@@ -23,9 +24,11 @@ pub struct Derived {
     pub adjoint: Vec<Stmt>,
 }
 
-/// Derives both rules and completes the op: a rule that is not declared is the transpose of the one that is, or the derived one.
+/// Derives both rules and completes the op: a rule that is not declared is the transpose of the one that is, or the
+/// derived one.
 ///
-/// So the tangent of an op with a declared adjoint takes over its convention at kinks, and its economy (a softmax tangent that reads `y`).
+/// So the tangent of an op with a declared adjoint takes over its convention at kinks, and its economy (a softmax
+/// tangent that reads `y`).
 pub fn complete(op: &mut Op, out: &mut Diagnostics) -> Derived {
     let forward = op.forward.clone();
     let (inputs, outputs) = (op.inputs(), op.outputs());
@@ -120,8 +123,8 @@ pub fn needed(stmts: &[Stmt], wanted: &BTreeSet<TensorId>, follow: &impl Fn(Tens
     kept
 }
 
-/// A rule as it can be written in a spec: before it, what defines the locals that have no name in the spec, made where a reduction stands inside a
-/// forward step.
+/// A rule as it can be written in a spec: before it, what defines the locals that have no name in the spec, made where
+/// a reduction stands inside a forward step.
 pub fn with_definitions(op: &Op, rule: &[Stmt]) -> Vec<Stmt> {
     // A named local was written at its name, an anonymous one by its whole step.
     let anonymous = |s: &Stmt| op.tensor(s.target).role == Role::Local && op.tensor(s.target).span == s.span;

@@ -1,8 +1,8 @@
-//! Ranges: takes statements, the domains of inputs and the values of parameters, gives the range of each tensor, and whether a function makes it infinite or
-//! NaN somewhere in it.
+//! Ranges: takes statements, the domains of inputs and the values of parameters, gives the range of each tensor, and
+//! whether a function makes it infinite or NaN somewhere in it.
 //!
-//! Inputs count as finite, sums and products of finite numbers too. Holds after it: what is `finite` has no infinity or NaN but such as come in, or from
-//! numbers too large for their type.
+//! Inputs count as finite, sums and products of finite numbers too. Holds after it: what is `finite` has no infinity or
+//! NaN but such as come in, or from numbers too large for their type.
 
 pub use crate::functions::Range;
 use crate::index::*;

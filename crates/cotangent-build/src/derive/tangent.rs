@@ -1,6 +1,8 @@
-//! Forward differentiation: takes forward statements in normal form, gives the statements of the tangents they propagate.
+//! Forward differentiation: takes forward statements in normal form, gives the statements of the tangents they
+//! propagate.
 //!
-//! Holds after it: every statement is linear in the tangents it reads, and reads primal values as the forward statements left them.
+//! Holds after it: every statement is linear in the tangents it reads, and reads primal values as the forward
+//! statements left them.
 
 use super::least::Least;
 use crate::index::normal::hoist;
@@ -8,7 +10,8 @@ use crate::index::*;
 use std::collections::BTreeSet;
 use std::ops::{Add, Mul, Sub};
 
-/// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor that depends on them.
+/// The tangent rule of `forward`: reads primals and the tangents of `wrt`, writes the tangent of every other tensor
+/// that depends on them.
 pub fn tangent(op: &mut Op, forward: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
     tangent_through(op, forward, &[], wrt)
 }
@@ -118,8 +121,8 @@ fn differentiate(
         }
         Some(ReduceOp::Prod) => d.product(s),
         Some(r @ (ReduceOp::Max | ReduceOp::Min)) => {
-            // Where other steps write the target too, it does not hold the extremum. An output comes back from the caller, and need not have the bits
-            // that this rule computes, unless all bits are those of inputs.
+            // Where other steps write the target too, it does not hold the extremum. An output comes back from the
+            // caller, and need not have the bits that this rule computes, unless all bits are those of inputs.
             let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
             let ours = d.op.tensor(s.target).role != Role::Output || d.op.program.is_some() || s.scan.is_some();
             let known = alone && (ours || selects(d.op, &s.value));
@@ -219,8 +222,8 @@ impl Derive<'_> {
         }
     }
 
-    /// The derivative `d` of the root `e`, but zero where its argument is zero and at its least: there the slope of the argument is zero, that
-    /// of the root infinite, and the convention is that such a product is zero.
+    /// The derivative `d` of the root `e`, but zero where its argument is zero and at its least: there the slope of the
+    /// argument is zero, that of the root infinite, and the convention is that such a product is zero.
     fn at_root(&self, e: &Expr, d: Expr) -> Expr {
         let Some((of, kind)) = root(e) else { return d };
         let excluded = self.known.iter().any(|(c, holds)| excludes_zero(c, *holds, of) || excludes_zero(c, *holds, e));
@@ -315,7 +318,8 @@ impl Derive<'_> {
         }
     }
 
-    /// As [`Self::met`], of a condition: its second side is met only where the first does not decide, `inside` is no read.
+    /// As [`Self::met`], of a condition: its second side is met only where the first does not decide, `inside` is no
+    /// read.
     fn met_in_test(&self, c: &Cond) -> Option<Cond> {
         let unless = |decided: Cond, rest: Option<Cond>| rest.map(|m| Cond::Or(Box::new(decided), Box::new(m)));
         match c {

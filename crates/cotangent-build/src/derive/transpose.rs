@@ -1,7 +1,8 @@
 //! Transposition: takes statements that are linear in some tensors, gives the statements of the transposed map.
 //!
-//! `T[f] += Σ c * L[g]` contributes `L_bar[g] += Σ c * T_bar[f]` over the same iteration domain: the scatter form, always right, for
-//! repeated reads, strides and diagonals too. Holds after it: the result is linear in the duals of the targets, in reverse order.
+//! `T[f] += Σ c * L[g]` contributes `L_bar[g] += Σ c * T_bar[f]` over the same iteration domain: the scatter form,
+//! always right, for repeated reads, strides and diagonals too. Holds after it: the result is linear in the duals of
+//! the targets, in reverse order.
 
 use crate::index::normal::{build, hoist};
 use crate::index::*;
@@ -17,8 +18,8 @@ pub struct NotLinear {
     pub why: &'static str,
 }
 
-/// Transposes `stmts`. `linear`: the linear inputs and targets with their duals (what the transposed map writes for a tensor read, and
-/// reads for a tensor written); linear locals get duals of their own, of role [`Role::RuleLocal`].
+/// Transposes `stmts`. `linear`: the linear inputs and targets with their duals (what the transposed map writes for a
+/// tensor read, and reads for a tensor written); linear locals get duals of their own, of role [`Role::RuleLocal`].
 pub fn transpose(op: &mut Op, stmts: &[Stmt], linear: &BTreeMap<TensorId, TensorId>) -> Result<Vec<Stmt>, NotLinear> {
     let mut duals = linear.clone();
     // What nothing reads has no dual to read.

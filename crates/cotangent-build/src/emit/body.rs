@@ -1,7 +1,7 @@
 //! A nest's body as Rust: takes a nest, gives the lines of a function body, loops as loops.
 //!
-//! Holds after it: safe code, `usize` arithmetic that cannot go below zero where nothing guards it, and that wraps where a test of the
-//! range follows.
+//! Holds after it: safe code, `usize` arithmetic that cannot go below zero where nothing guards it, and that wraps
+//! where a test of the range follows.
 
 use super::names::{ANY, BLOCKS, FLAG, Names, ROWS, Size, TRIAL};
 use super::rust::{self, Expr, Number, Path, Stmt};
@@ -101,7 +101,8 @@ pub fn stmts(
     out
 }
 
-/// The bodies of several classes of machines in one: what they have in common stands once, the rest where the class is theirs.
+/// The bodies of several classes of machines in one: what they have in common stands once, the rest where the class is
+/// theirs.
 pub fn merged(all: &[(Vec<&'static str>, Vec<Stmt>)]) -> Vec<Stmt> {
     let [(_, first), others @ ..] = all else { return Vec::new() };
     let comments = |body: &[Stmt]| body.iter().filter(|s| matches!(s, Stmt::Comment(_))).cloned().collect::<Vec<_>>();
@@ -691,7 +692,8 @@ impl<'a> Writer<'a> {
         out.push(Stmt::For { var: Path::name(name(t.column)), extent: Expr::whole(columns), body });
     }
 
-    /// The rows that a variable counts, the first of them and where in it an access starts; `None` where the variable counts something else.
+    /// The rows that a variable counts, the first of them and where in it an access starts; `None` where the variable
+    /// counts something else.
     fn plane(&self, a: &Access, var: VarId, mutable: bool) -> Option<(Expr, Expr, Expr)> {
         let coefficient = |p: &Position| p.numerator.terms.iter().find(|(v, _)| *v == var).map_or(0, |(_, c)| *c);
         let [outer @ .., counted, last] = a.positions.as_slice() else { return None };
@@ -713,8 +715,8 @@ impl<'a> Writer<'a> {
         Some((rows, at?, self.linear(&last.numerator, false)))
     }
 
-    /// `place` with a value added: products are fused into the sum where the instruction set does that, term by term, the last term of the
-    /// value first.
+    /// `place` with a value added: products are fused into the sum where the instruction set does that, term by term,
+    /// the last term of the value first.
     fn sum(&self, place: Expr, v: &Value, lanes: bool) -> Expr {
         let fma = || isa(if lanes { "lanes_mul_add" } else { "mul_add" });
         match v {
@@ -788,7 +790,8 @@ impl<'a> Writer<'a> {
         (row, at)
     }
 
-    /// A linear map as `usize`: terms that add, then terms that take away, wrapping where only a test keeps it from going below zero.
+    /// A linear map as `usize`: terms that add, then terms that take away, wrapping where only a test keeps it from
+    /// going below zero.
     fn linear(&self, l: &Linear, wrapping: bool) -> Expr {
         let (plus, minus) = self.halves(l);
         let plus = total(plus);
@@ -930,8 +933,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Sums and products within others are bracketed as they were written, also where Rust would not ask for it: the order of operations is
-    /// part of a kernel's contract, and is to be seen.
+    /// Sums and products within others are bracketed as they were written, also where Rust would not ask for it: the
+    /// order of operations is part of a kernel's contract, and is to be seen.
     fn operand(&self, v: &Value) -> Expr {
         let e = self.value(v);
         match v {

@@ -322,7 +322,8 @@ fn variable<'a>(name: &str, others: impl Iterator<Item = &'a str>) -> String {
     free
 }
 
-/// Names join by `_`, which they may hold themselves: kernels that would have a name in common in the header are errors.
+/// Names join by `_`, which they may hold themselves: kernels that would have a name in common in the header are
+/// errors.
 pub fn distinct<'a>(ops: impl IntoIterator<Item = &'a [Compiled<'a>]>, options: &Options, out: &mut Diagnostics) {
     let Some(header) = &options.c_header else { return };
     // The header's own names have no place in a spec.

@@ -37,9 +37,9 @@ pub fn cost(k: &Kernel, f: &Function, nests: &[Nest]) -> Cost {
 /// The second-level cache of large cores, in bytes.
 const BEYOND: u64 = 1 << 20;
 
-/// Whether memory alone decides how long the kernel takes: each function reads and writes more than a large second-level cache holds, with no
-/// reduction and at most one cheap operation for each element that it moves. Such a kernel gains nothing from wide vectors, and on some cores
-/// loses.
+/// Whether memory alone decides how long the kernel takes: each function reads and writes more than a large
+/// second-level cache holds, with no reduction and at most one cheap operation for each element that it moves. Such a
+/// kernel gains nothing from wide vectors, and on some cores loses.
 pub fn streams(k: &Kernel, nests: &[Vec<Nest>]) -> bool {
     k.functions.iter().zip(nests).all(|(f, nests)| {
         let cost = cost(k, f, nests);

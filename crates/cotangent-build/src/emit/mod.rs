@@ -1,8 +1,9 @@
 //! Emission: takes certified ops and the nests of their kernels, gives Rust source through the templates.
 //!
-//! What a person would restyle (modules, documentation, signatures, calls, the enumerating macro) stands in `templates/*.tera`. Bodies and tiles
-//! are written by `body`, the loops of tests by `reference`, the runtime of self-contained output by `vendor`; the rest here makes the data that
-//! templates see. Output depends on specs, templates and options alone.
+//! What a person would restyle (modules, documentation, signatures, calls, the enumerating macro) stands in
+//! `templates/*.tera`. Bodies and tiles are written by `body`, the loops of tests by `reference`, the runtime of
+//! self-contained output by `vendor`; the rest here makes the data that templates see. Output depends on specs,
+//! templates and options alone.
 
 mod body;
 pub(crate) mod c;
@@ -243,7 +244,8 @@ enum Dispatch {
 struct CallContext {
     /// Its path.
     function: String,
-    /// What is taken from the workspace before it: for it and for the calls behind it, until one takes what meets these.
+    /// What is taken from the workspace before it: for it and for the calls behind it, until one takes what meets
+    /// these.
     takes: Vec<TakeContext>,
     /// Names, and perhaps a flag.
     arguments: Vec<String>,
@@ -344,7 +346,8 @@ struct TestedContext<'a> {
     kernels: Vec<reference::ReferenceContext>,
 }
 
-/// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each number up to it.
+/// As many pointers go to a function in registers on common machines; the runtime's `isa` has a dispatch for each
+/// number up to it.
 const MOST_REGISTERS: usize = 6;
 /// The longest tuple of `workspace::Places` in the runtime.
 const MOST_PLACES: usize = 16;
@@ -894,7 +897,8 @@ fn staged(
     (WorkspaceContext { name, scalars: bytes / size, bytes, needed, places }, calls)
 }
 
-/// What is taken from the workspace before each call of a stage. Calls one after the other take together what does not meet in memory.
+/// What is taken from the workspace before each call of a stage. Calls one after the other take together what does not
+/// meet in memory.
 fn takes(kernel: &Kernel, stages: &[usize], workspace: &Workspace, name: &str) -> Vec<Vec<TakeContext>> {
     // The scalars that a tensor has there: the first, and the one behind the last.
     type Place = (usize, usize, TensorId);
@@ -969,8 +973,8 @@ fn alike(
     (out, seen.into_iter().map(|(text, n)| (n, text)).collect())
 }
 
-/// The functions that add and those that store the same, where their nests differ in that alone: every result is a register, added or stored
-/// when it is done, so that one body with a flag serves both.
+/// The functions that add and those that store the same, where their nests differ in that alone: every result is a
+/// register, added or stored when it is done, so that one body with a flag serves both.
 fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
     let functions = || kernel.functions.iter().enumerate();
     let same = |adds: usize, stores: usize| {
@@ -992,8 +996,8 @@ fn pairs(kernel: &Kernel, nests: &[Vec<Nest>]) -> Vec<(usize, usize)> {
     out
 }
 
-/// The nodes as they are where results are stored; `None` if one is not a register that is written by `by`. So what is stored first and
-/// added to later is no half of a pair.
+/// The nodes as they are where results are stored; `None` if one is not a register that is written by `by`. So what is
+/// stored first and added to later is no half of a pair.
 fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> {
     let mut out = Vec::new();
     for node in nodes {
@@ -1020,8 +1024,8 @@ fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> 
     Some(out)
 }
 
-/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with several that share no step,
-/// each of theirs in turn.
+/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with
+/// several that share no step, each of theirs in turn.
 fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Vec<&'a Function> {
     let Kind::Vjp { input, store } = f.kind else { return Vec::new() };
     let is_part = |g: &&Function| matches!(g.kind, Kind::Vjp { input: Some(_), store: s } if s == store);

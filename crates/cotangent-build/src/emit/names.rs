@@ -1,7 +1,8 @@
-//! The identifiers of generated code: takes the names of tensors, loops and registers, gives Rust names that do not collide.
+//! The identifiers of generated code: takes the names of tensors, loops and registers, gives Rust names that do not
+//! collide.
 //!
-//! Holds after it: tensors that a caller hands on keep their names, and no other name of a function is one of theirs. What the emitter's own text
-//! names begins with `_`, which no name of a spec does.
+//! Holds after it: tensors that a caller hands on keep their names, and no other name of a function is one of theirs.
+//! What the emitter's own text names begins with `_`, which no name of a spec does.
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
@@ -24,8 +25,8 @@ pub const REST: &str = "_rest";
 /// A flag of a function: whether results are added to what is there, or stored.
 pub const FLAG: &str = "_adds";
 
-/// Names that Rust knows without being told, and `Self`: the type of a tensor has `_` behind such a name, so that generated code and whoever imports
-/// the types still mean what these mean.
+/// Names that Rust knows without being told, and `Self`: the type of a tensor has `_` behind such a name, so that
+/// generated code and whoever imports the types still mean what these mean.
 const PRELUDE: &[&str] = &[
     "AsMut",
     "AsRef",
@@ -166,7 +167,8 @@ impl Names {
         Names { tensors, vars, registers, sizes }
     }
 
-    /// Names for the text of a tile that say nothing of the spec, nor of where the tile stands: tensors, variables and registers by number.
+    /// Names for the text of a tile that say nothing of the spec, nor of where the tile stands: tensors, variables and
+    /// registers by number.
     pub fn of_tile(&self, t: &Tile, tensors: &[TensorId]) -> Self {
         let numbered = |n: usize, tensor: &TensorId| (*tensor, format!("tensor{n}"));
         let tensors = tensors.iter().enumerate().map(|(n, t)| numbered(n, t)).collect();

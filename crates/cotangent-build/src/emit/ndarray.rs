@@ -1,4 +1,5 @@
-//! Wrappers for `ndarray`: takes the shape of a tensor, gives the name of the type of its dimension, as `nd.rs.tera` writes it.
+//! Wrappers for `ndarray`: takes the shape of a tensor, gives the name of the type of its dimension, as `nd.rs.tera`
+//! writes it.
 
 /// The dimension of an array of this shape. The library counts at compile time up to six.
 pub fn dimension(shape: &[usize]) -> String {

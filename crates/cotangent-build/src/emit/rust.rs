@@ -1,7 +1,8 @@
 //! Rust as trees: takes expressions and statements, gives their text.
 //!
-//! Holds after it: the text parses to the tree that it is of, brackets aside. The printer alone knows precedence, and no part of a tree is
-//! text: names and numbers are checked where they are made, so that whoever builds a body cannot lose a bracket.
+//! Holds after it: the text parses to the tree that it is of, brackets aside. The printer alone knows precedence, and
+//! no part of a tree is text: names and numbers are checked where they are made, so that whoever builds a body cannot
+//! lose a bracket.
 
 use crate::index::Compare;
 use std::fmt::{self, Display, Formatter};
@@ -235,7 +236,8 @@ impl Expr {
     pub fn joined(op: Binary, all: impl IntoIterator<Item = Expr>) -> Option<Self> {
         all.into_iter().reduce(|a, b| a.join(op, b))
     }
-    /// Tests within tests of the same kind are one list: unlike sums of numbers it does not matter how they are grouped.
+    /// Tests within tests of the same kind are one list: unlike sums of numbers it does not matter how they are
+    /// grouped.
     fn join(self, op: Binary, other: Expr) -> Self {
         match other {
             Expr::Binary(inner, a, b) if inner == op && matches!(op, Binary::And | Binary::Or) => {
@@ -402,7 +404,8 @@ impl Display for Block {
             write!(f, "{s} ")?;
         }
         match &self.value {
-            // As the last of a block an expression ends where it ends, and as its first it begins no statement: unless it is one itself.
+            // As the last of a block an expression ends where it ends, and as its first it begins no statement: unless
+            // it is one itself.
             Some(value) => write!(f, "{value} }}"),
             None => f.write_str("}"),
         }
@@ -658,7 +661,8 @@ mod tests {
     }
     fn read_block(b: &syn::Block) -> Block {
         let (stmts, value) = match b.stmts.split_last() {
-            // A condition without a value, or a block, is a statement as well as a value: which it is, the printed tree says.
+            // A condition without a value, or a block, is a statement as well as a value: which it is, the printed tree
+            // says.
             Some((syn::Stmt::Expr(e, None), rest)) if !matches!(e, syn::Expr::ForLoop(_)) => match e {
                 syn::Expr::If(i) if i.else_branch.is_none() => (&b.stmts[..], None),
                 e => (rest, Some(read(e))),

@@ -1,12 +1,15 @@
-//! What people write, made harmless where it stands: takes text of specs, paths and options, gives text for a place in a generated file.
+//! What people write, made harmless where it stands: takes text of specs, paths and options, gives text for a place in
+//! a generated file.
 //!
-//! Every `{{ value }}` of a template goes through [`escaped`] unless a filter says what place it is, or `safe` that it is code. What holds after
-//! it: whatever a text holds, it ends neither its line nor its string nor its comment, opens none, and no compiler refuses it.
+//! Every `{{ value }}` of a template goes through [`escaped`] unless a filter says what place it is, or `safe` that it
+//! is code. What holds after it: whatever a text holds, it ends neither its line nor its string nor its comment, opens
+//! none, and no compiler refuses it.
 
 use crate::source::hidden;
 use tera::{Kwargs, State, Tera, Value};
 
-/// Gives templates the rule and the filters: `doc` for a line of Markdown, `code` for what stands there as it is, `remark` for a comment in C.
+/// Gives templates the rule and the filters: `doc` for a line of Markdown, `code` for what stands there as it is,
+/// `remark` for a comment in C.
 pub fn install(tera: &mut Tera) {
     tera.set_escape_fn(|text, out| out.write_all(escaped(text).as_bytes()));
     tera.autoescape_on([".tera"]);
@@ -41,7 +44,8 @@ pub fn escaped(text: &str) -> String {
     out
 }
 
-/// A line of Markdown in a comment that `rustdoc` reads: words, lists and links stay; it opens no block of code, which would be a test, and no HTML.
+/// A line of Markdown in a comment that `rustdoc` reads: words, lists and links stay; it opens no block of code, which
+/// would be a test, and no HTML.
 fn doc(text: &str) -> String {
     // What is indented in a list would be code.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -1,15 +1,16 @@
-//! The runtime as one text: takes the sources of the crate `cotangent` as they ship with the compiler, gives what stands inside one module of a
-//! crate that does not depend on it.
+//! The runtime as one text: takes the sources of the crate `cotangent` as they ship with the compiler, gives what
+//! stands inside one module of a crate that does not depend on it.
 //!
-//! Holds after it: no file is named, every path starts at the module, nothing depends on a feature, and what belongs to instruction sets that
-//! were left out is gone; without any but the portable one no unsafe code is left. The sources are ours, so this is no parser of Rust: it knows
-//! tokens, brackets and where an item ends.
+//! Holds after it: no file is named, every path starts at the module, nothing depends on a feature, and what belongs to
+//! instruction sets that were left out is gone; without any but the portable one no unsafe code is left. The sources
+//! are ours, so this is no parser of Rust: it knows tokens, brackets and where an item ends.
 
 use crate::instructions::InstructionSet;
 use crate::options::Options;
 use crate::shipped;
 
-/// The modules of the runtime, each with its text. `path` is that of the module which they go to, from the crate's root.
+/// The modules of the runtime, each with its text. `path` is that of the module which they go to, from the crate's
+/// root.
 pub fn runtime(options: &Options, path: &str) -> String {
     let source = |file: &str| shipped::RUNTIME.iter().find(|(name, _)| *name == file).map(|(_, text)| *text);
     let vendor = Vendor { options, path, source: &source };
@@ -299,8 +300,8 @@ impl Vendor<'_> {
         if *fenced && inner == "```" { format!("{text}text") } else { text }
     }
 
-    /// What is known of a predicate. `code`: it stands before code, which goes if it is for instruction sets that were left out; else it asks what
-    /// the target is, which only the target's compiler knows.
+    /// What is known of a predicate. `code`: it stands before code, which goes if it is for instruction sets that were
+    /// left out; else it asks what the target is, which only the target's compiler knows.
     fn predicate(&self, tokens: &[Token], code: bool) -> Predicate {
         let tokens: Vec<Token> = tokens.iter().copied().filter(|t| t.kind != Kind::Space).collect();
         let text = |tokens: &[Token]| tokens.iter().map(|t| t.text).collect::<Vec<_>>().join(" ");

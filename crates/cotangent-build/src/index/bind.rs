@@ -1,8 +1,9 @@
-//! Binding: an op and the numbers of an instance or a sample, to the extents of every axis and the value of every parameter.
+//! Binding: an op and the numbers of an instance or a sample, to the extents of every axis and the value of every
+//! parameter.
 //!
-//! Holds after it: every axis has its extents, derived ones computed, all at least 1; axes of one rank class have one rank; recurrences run
-//! along axes of one dimension and read what was written before;
-//! parameters per dimension have that many numbers.
+//! Holds after it: every axis has its extents, derived ones computed, all at least 1; axes of one rank class have one
+//! rank; recurrences run along axes of one dimension and read what was written before; parameters per dimension have
+//! that many numbers.
 
 use super::*;
 
@@ -181,8 +182,8 @@ impl Binding {
         p.eval(&|a| self.atom(a, dim)).expect("coefficients of a bound op fit")
     }
 
-    /// The first statement with an index or a coefficient beyond 2^62, or with a divisor that is not above zero. Without one, every index
-    /// of a statement can be computed in `i64`.
+    /// The first statement with an index or a coefficient beyond 2^62, or with a divisor that is not above zero.
+    /// Without one, every index of a statement can be computed in `i64`.
     pub fn unusable(&self, op: &Op) -> Option<(Span, Unusable)> {
         op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts).find_map(|s| {
             let mut found = None;

@@ -1,7 +1,9 @@
-//! Numbers that know how far off another way to compute them may be: takes formulas through an interpreter, gives values in `f64` and a bound of the
-//! error that the same formula has where each operation is rounded, in any order of summation, with or without fused products.
+//! Numbers that know how far off another way to compute them may be: takes formulas through an interpreter, gives
+//! values in `f64` and a bound of the error that the same formula has where each operation is rounded, in any order of
+//! summation, with or without fused products.
 //!
-//! Holds after it: a bound is infinite where nothing can be said (a jump within the error); a comparison that the error may turn raises a flag.
+//! Holds after it: a bound is infinite where nothing can be said (a jump within the error); a comparison that the error
+//! may turn raises a flag.
 
 use super::eval::Number;
 use super::{Binary, Compare, Unary};
@@ -36,7 +38,8 @@ fn most() -> f64 {
     TYPE.get().most()
 }
 
-/// A value, how far another way to compute it may be off, and the sum of the magnitudes of the terms that it is the sum of.
+/// A value, how far another way to compute it may be off, and the sum of the magnitudes of the terms that it is the sum
+/// of.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounded {
     pub value: f64,
@@ -161,7 +164,8 @@ impl Number for Bounded {
         Bounded { error: power.error + unit() * n.abs() * power.value.abs(), ..power }
     }
     fn compare(op: Compare, a: Self, b: Self) -> bool {
-        // What is the same number is computed the same way. Another one may be equal by chance, and is not in another order of summation.
+        // What is the same number is computed the same way. Another one may be equal by chance, and is not in another
+        // order of summation.
         let (apart, error) = ((a.value - b.value).abs(), a.error + b.error);
         let same = apart == 0.0 && (a.error, a.size) == (b.error, b.size);
         if !same && error > 0.0 && apart <= 4.0 * error || error.is_infinite() {

@@ -1,4 +1,5 @@
-//! The checker of the index IR: takes an op, gives the first broken invariant of [`crate::index`]. A failure is a bug of ours.
+//! The checker of the index IR: takes an op, gives the first broken invariant of [`crate::index`]. A failure is a bug
+//! of ours.
 
 use super::*;
 

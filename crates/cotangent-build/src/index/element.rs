@@ -1,5 +1,6 @@
-//! The meaning of single elements: takes statements, a binding and what is given, gives the value of any element of any tensor, computed from just
-//! what it depends on. A read finds what a tensor holds in the end, as statements and turns of recurrences read nothing that is written later.
+//! The meaning of single elements: takes statements, a binding and what is given, gives the value of any element of any
+//! tensor, computed from just what it depends on. A read finds what a tensor holds in the end, as statements and turns
+//! of recurrences read nothing that is written later.
 //!
 //! Holds after it: the values are those of [`super::eval`], up to the order of sums.
 
@@ -112,7 +113,8 @@ impl<'a, N: Number> Elements<'a, N> {
         self.work.get()
     }
 
-    /// Some element took more terms, or was further back in a recurrence, than is followed: the values are not to be used.
+    /// Some element took more terms, or was further back in a recurrence, than is followed: the values are not to be
+    /// used.
     pub fn beyond(&self) -> bool {
         self.beyond.get()
     }

@@ -1,8 +1,9 @@
-//! The interpreter of the index IR: the meaning of the language. Takes statements, a binding and tensors (row-major, groups in the order
-//! of the declaration), runs the statements over any [`Number`].
+//! The interpreter of the index IR: the meaning of the language. Takes statements, a binding and tensors (row-major,
+//! groups in the order of the declaration), runs the statements over any [`Number`].
 //!
-//! A read outside a tensor is an *absent* zero: a product with it is absent, whatever the other factor; a sum passes over it; anything
-//! else sees the number 0. A recurrence runs its statements in order for each coordinate along its axis. A `prod`, `max` or `min` reduction passes over coordinates at which a read falls outside.
+//! A read outside a tensor is an *absent* zero: a product with it is absent, whatever the other factor; a sum passes
+//! over it; anything else sees the number 0. A recurrence runs its statements in order for each coordinate along its
+//! axis. A `prod`, `max` or `min` reduction passes over coordinates at which a read falls outside.
 
 use super::bind::Binding;
 use super::*;
@@ -207,7 +208,8 @@ fn odometer(extents: &[usize], slots: &[usize], env: &mut [i64], f: &mut impl Fn
     }
 }
 
-/// A statement with its coefficients turned into numbers: each dimension of each variable has a slot of the environment.
+/// A statement with its coefficients turned into numbers: each dimension of each variable has a slot of the
+/// environment.
 pub(super) struct Compiler<'a> {
     op: &'a Op,
     binding: &'a Binding,

@@ -1,7 +1,7 @@
 //! Formulas as trees: takes what the printers of the IRs make of values, conditions and coordinates, gives their text.
 //!
-//! Holds after it: the text parses to the tree that it is of, brackets aside, by the grammar of the spec language; what that has no text for
-//! (lanes, guards, choices) is delimited. The printer alone knows precedence.
+//! Holds after it: the text parses to the tree that it is of, brackets aside, by the grammar of the spec language; what
+//! that has no text for (lanes, guards, choices) is delimited. The printer alone knows precedence.
 
 use super::{Binary, Compare, ReduceOp};
 use std::fmt::{self, Display, Formatter};

@@ -1,8 +1,10 @@
-//! The index-notation IR: what a spec means. Takes nothing from YAML or formula text but spans; later stages see only this.
+//! The index-notation IR: what a spec means. Takes nothing from YAML or formula text but spans; later stages see only
+//! this.
 //!
-//! Holds after [`resolve`]: every name is an id; every index variable has one axis group; every access position is an affine map
-//! (with at most one exact division, outermost); a reduction stands only at the root of a statement's value; tensors are written
-//! before they are read. Derivatives are statements of the same IR, so they can be differentiated again.
+//! Holds after [`resolve`]: every name is an id; every index variable has one axis group; every access position is an
+//! affine map (with at most one exact division, outermost); a reduction stands only at the root of a statement's value;
+//! tensors are written before they are read. Derivatives are statements of the same IR, so they can be differentiated
+//! again.
 
 pub mod bind;
 pub mod bounds;
@@ -255,7 +257,8 @@ impl Stmt {
     }
 }
 
-/// A statement's part in a recurrence: statements that follow each other with one number run in turn for each coordinate along an axis.
+/// A statement's part in a recurrence: statements that follow each other with one number run in turn for each
+/// coordinate along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// The number of the recurrence, in no other list of statements that may come to stand beside this one.
@@ -266,7 +269,8 @@ pub struct Turn {
     pub backwards: bool,
 }
 
-/// One position of an access: `(terms + constant) / divisor`, per dimension; where the division has a remainder there is no element.
+/// One position of an access: `(terms + constant) / divisor`, per dimension; where the division has a remainder there
+/// is no element.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Affine {
     /// Sorted by variable, no zero coefficients.
@@ -281,7 +285,8 @@ pub enum Atom {
     Axis(AxisId),
 }
 
-/// A polynomial with integer coefficients over parameters and axis sizes, taken per dimension: monomials sorted, none zero.
+/// A polynomial with integer coefficients over parameters and axis sizes, taken per dimension: monomials sorted, none
+/// zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Poly(pub BTreeMap<Vec<Atom>, i64>);
 
@@ -450,7 +455,8 @@ impl Affine {
     }
 }
 
-/// Whether two accesses of one tensor never meet: at some position both are numbers that differ. That holds at every rank but 0.
+/// Whether two accesses of one tensor never meet: at some position both are numbers that differ. That holds at every
+/// rank but 0.
 pub fn apart(a: &[Affine], b: &[Affine]) -> bool {
     a.iter().zip(b).any(|(a, b)| differ(a, b))
 }
@@ -703,7 +709,8 @@ impl Op {
         rules.chain(others).for_each(|t| _ = dense.remove(&t));
         dense
     }
-    /// Two statements of a rule that store the same element at this binding, though they are told apart by number: there is just one.
+    /// Two statements of a rule that store the same element at this binding, though they are told apart by number:
+    /// there is just one.
     pub fn stored_twice<'a>(&self, stmts: &'a [Stmt], b: &bind::Binding) -> Option<(&'a Stmt, &'a Stmt)> {
         let meet = |a: &Stmt, s: &Stmt| {
             let axes = self.tensor(a.target).axes.iter();

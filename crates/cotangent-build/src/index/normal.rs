@@ -47,15 +47,16 @@ fn free_vars(index: &[Affine]) -> Vec<VarId> {
     order
 }
 
-/// The part in a recurrence of a statement that [`build`] makes of others' variables, where it has the one along the axis on its left.
+/// The part in a recurrence of a statement that [`build`] makes of others' variables, where it has the one along the
+/// axis on its left.
 pub fn part(scan: Option<Turn>, index: &[Affine]) -> Option<Turn> {
     let turn = scan?;
     let var = free_vars(index).iter().position(|v| *v == turn.var)?;
     Some(Turn { var: VarId(var), ..turn })
 }
 
-/// Brings a statement whose value may hold reductions anywhere to normal form and appends it to `out`: sums at the top become statements of
-/// their own, reductions inside become locals over just the variables that they depend on.
+/// Brings a statement whose value may hold reductions anywhere to normal form and appends it to `out`: sums at the top
+/// become statements of their own, reductions inside become locals over just the variables that they depend on.
 pub fn hoist(op: &mut Op, mut raw: Stmt, local: Role, out: &mut Vec<Stmt>) {
     let mut terms = Vec::new();
     let value = std::mem::replace(&mut raw.value, Expr::zero());

@@ -1,5 +1,5 @@
-//! The text of the index IR: takes an op or a statement, gives formula text in the spec language. What a statement prints parses
-//! again (but for the names of derived locals), so a derived rule can be pasted into a spec.
+//! The text of the index IR: takes an op or a statement, gives formula text in the spec language. What a statement
+//! prints parses again (but for the names of derived locals), so a derived rule can be pasted into a spec.
 
 use super::formula::{Formula, Op as Sign};
 use super::*;

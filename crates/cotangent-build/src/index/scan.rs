@@ -1,8 +1,10 @@
-//! Recurrences: takes statements of which some need what others, or they themselves, wrote at other coordinates along an axis; gives them as lists in which
-//! just those that stand in a cycle are a recurrence, everything else before or behind it.
+//! Recurrences: takes statements of which some need what others, or they themselves, wrote at other coordinates along
+//! an axis; gives them as lists in which just those that stand in a cycle are a recurrence, everything else before or
+//! behind it.
 //!
-//! Holds after [`arrange`]: the statements of a recurrence follow each other; each has the variable along the axis in one position of its target,
-//! alone, with a constant beside; what a turn reads of the recurrence, an earlier turn wrote, or an earlier statement of the same turn.
+//! Holds after [`arrange`]: the statements of a recurrence follow each other; each has the variable along the axis in
+//! one position of its target, alone, with a constant beside; what a turn reads of the recurrence, an earlier turn
+//! wrote, or an earlier statement of the same turn.
 
 use super::*;
 use std::cmp::Ordering;
@@ -112,8 +114,8 @@ pub fn shifts(op: &Op, members: &[Stmt]) -> Result<Vec<Shift>, Unfit> {
     Ok(all)
 }
 
-/// Appends the statements of a recurrence to `out`, those that stand in a cycle as recurrences with numbers from `next` on. An error tells of
-/// one in a cycle that cannot be run in turns.
+/// Appends the statements of a recurrence to `out`, those that stand in a cycle as recurrences with numbers from `next`
+/// on. An error tells of one in a cycle that cannot be run in turns.
 pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<Stmt>) -> Result<(), Unfit> {
     let after = dependences(op, &group);
     let reach: Vec<BTreeSet<usize>> = (0..group.len()).map(|n| reachable(&after, n)).collect();
@@ -162,7 +164,8 @@ pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<St
     Ok(())
 }
 
-/// The order of statements within a turn: sums as late as can be, so that those over the same variables stand together and share their loads.
+/// The order of statements within a turn: sums as late as can be, so that those over the same variables stand together
+/// and share their loads.
 fn in_turn(members: &[Stmt]) -> Vec<usize> {
     let place = |s: &Stmt, index: &[Affine]| s.scan.and_then(|t| along(index, t.var).map(|(at, c)| (at, c.clone())));
     // What stands before in the list and writes what is read in the same turn, or is added to.

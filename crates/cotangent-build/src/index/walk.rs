@@ -1,5 +1,6 @@
-//! The walk of the index IR: takes a value or a condition, gives what stands in it, in the order of its text. Whatever goes through expressions
-//! without asking what they mean is written in these terms, so it knows a new kind of expression as soon as [`Part::below`] does.
+//! The walk of the index IR: takes a value or a condition, gives what stands in it, in the order of its text. Whatever
+//! goes through expressions without asking what they mean is written in these terms, so it knows a new kind of
+//! expression as soon as [`Part::below`] does.
 //!
 //! Holds after it: each part is met once; what is rebuilt differs from what was there in what the caller changed alone.
 

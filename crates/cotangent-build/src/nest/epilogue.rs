@@ -106,8 +106,8 @@ pub fn cheap(e: &Expr) -> bool {
     }
 }
 
-/// What an instruction set computes of a whole register of lanes. A division is one of these though it is slow; masks and
-/// roots have no instruction here, so lanes would leave their registers.
+/// What an instruction set computes of a whole register of lanes. A division is one of these though it is slow; masks
+/// and roots have no instruction here, so lanes would leave their registers.
 fn vectors(cost: Cost) -> bool {
     match cost {
         Cost::Sign | Cost::Arithmetic | Cost::Extremum | Cost::Division => true,

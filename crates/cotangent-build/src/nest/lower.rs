@@ -1,5 +1,5 @@
-//! Lowering of values: takes expressions of the plain IR and a map of their variables, gives values of the nest, and masks
-//! as tests. It changes nothing.
+//! Lowering of values: takes expressions of the plain IR and a map of their variables, gives values of the nest, and
+//! masks as tests. It changes nothing.
 
 use super::builder::Map;
 use super::coalesce::Space;

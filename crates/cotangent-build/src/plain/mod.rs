@@ -242,8 +242,8 @@ pub enum Expr {
     Binary(Binary, Box<Expr>, Box<Expr>),
     Powf(Box<Expr>, f64),
     Where(Box<Cond>, Box<Expr>, Box<Expr>),
-    /// The value where all masks hold. Elsewhere it is not evaluated: a reduction whose whole value it is passes over the
-    /// coordinate, anything else sees the number 0.
+    /// The value where all masks hold. Elsewhere it is not evaluated: a reduction whose whole value it is passes over
+    /// the coordinate, anything else sees the number 0.
     Masked(Vec<mask::Mask>, Box<Expr>),
 }
 

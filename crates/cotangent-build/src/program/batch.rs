@@ -1,7 +1,9 @@
-//! Batches of tangents or cotangents: takes statements that are linear in a seed, gives those of one seed for each element of a tensor, along axes
-//! of their own. A seed's value is 1 where both coordinates agree, so that sums over it are reads.
+//! Batches of tangents or cotangents: takes statements that are linear in a seed, gives those of one seed for each
+//! element of a tensor, along axes of their own. A seed's value is 1 where both coordinates agree, so that sums over it
+//! are reads.
 //!
-//! Holds after it: what depends on the seed has the axes of the batch before or behind its own; the rest is as it was, once for all.
+//! Holds after it: what depends on the seed has the axes of the batch before or behind its own; the rest is as it was,
+//! once for all.
 
 use super::optimise::with_value;
 use crate::derive::plain_index;
@@ -156,7 +158,8 @@ fn delta(index: &[Affine], batch: &[VarId]) -> Expr {
     }
 }
 
-/// The variables that a factor [`delta`] equates, each a variable of the statement and one of the batch, and what the factor stands beside.
+/// The variables that a factor [`delta`] equates, each a variable of the statement and one of the batch, and what the
+/// factor stands beside.
 fn taken(e: &Expr, batch: &[VarId]) -> Option<(Vec<(VarId, VarId)>, Expr)> {
     match e {
         Expr::Where(c, a, b) if b.is_zero() => {

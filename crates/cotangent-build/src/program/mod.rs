@@ -1,9 +1,9 @@
-//! Programs: takes an op with its rules, gives the statements of each entry point: `forward`, `jvp`, `vjp`, `value_and_grad`, `hvp`, `jacobian`,
-//! `hessian`, derived by the inputs that `wrt` names and by no other.
+//! Programs: takes an op with its rules, gives the statements of each entry point: `forward`, `jvp`, `vjp`,
+//! `value_and_grad`, `hvp`, `jacobian`, `hessian`, derived by the inputs that `wrt` names and by no other.
 //!
-//! Holds after it: each entry point is a list of statements of the index IR that writes its results from inputs, tangents and cotangents;
-//! what two statements compute alike is computed once, but for what the way back computes again, as a checkpoint asks for it or it is cheap; and
-//! nothing that the results do not need is there.
+//! Holds after it: each entry point is a list of statements of the index IR that writes its results from inputs,
+//! tangents and cotangents; what two statements compute alike is computed once, but for what the way back computes
+//! again, as a checkpoint asks for it or it is cheap; and nothing that the results do not need is there.
 
 mod batch;
 mod optimise;
@@ -80,7 +80,8 @@ fn tangents(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
 
 /// The tangents of statements that begin with the forward formula.
 fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
-    // The rule of a call gives the tangents of what the call makes; where the way back reads its locals, theirs are needed too.
+    // The rule of a call gives the tangents of what the call makes; where the way back reads its locals, theirs are
+    // needed too.
     let whole = |call: &&Call| {
         let given: BTreeSet<TensorId> = call.tangent.iter().map(|s| s.target).collect();
         let has_tangent = |t: &TensorId| given.iter().any(|g| op.tensor(*g).role == Role::Tangent(*t));
@@ -96,8 +97,8 @@ fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
     tangents
 }
 
-/// The forward formula and the way back from the cotangents of the outputs, or from that of `scalar`, which is 1; and the cotangents of the inputs
-/// that derivatives are taken by.
+/// The forward formula and the way back from the cotangents of the outputs, or from that of `scalar`, which is 1; and
+/// the cotangents of the inputs that derivatives are taken by.
 fn there_and_back(op: &mut Op, program: &Program, scalar: Option<TensorId>) -> (Vec<Stmt>, Vec<TensorId>) {
     let mut back = adjoint(op, &program.wrt);
     if let Some(z) = scalar {
@@ -114,7 +115,8 @@ fn is_read(e: &Expr, of: TensorId) -> bool {
     matches!(e, Expr::Read(t, _) if *t == of)
 }
 
-/// The adjoint by some of the inputs: the transpose of the tangent by those alone, so that nothing is propagated to the others.
+/// The adjoint by some of the inputs: the transpose of the tangent by those alone, so that nothing is propagated to the
+/// others.
 fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
     let tangents = tangents(op, wrt);
     let pairs: BTreeMap<TensorId, TensorId> = wrt
@@ -127,7 +129,8 @@ fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
     adjoint
 }
 
-/// Statements and their tangents in one list, each tangent behind its primal as soon as what it reads is there: both share loads, and less is alive.
+/// Statements and their tangents in one list, each tangent behind its primal as soon as what it reads is there: both
+/// share loads, and less is alive.
 fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
     if stmts.iter().chain(tangents).any(|s| s.scan.is_some()) {
         // A recurrence stays together.
@@ -155,8 +158,8 @@ fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
     out
 }
 
-/// Every output's derivatives by each of the inputs, and the outputs. Going forward there is a tangent for each element of an input, going back a
-/// cotangent for each of an output: sizes decide which is less.
+/// Every output's derivatives by each of the inputs, and the outputs. Going forward there is a tangent for each element
+/// of an input, going back a cotangent for each of an output: sizes decide which is less.
 fn jacobian(op: &mut Op, params: &Params, program: &Program, reverse: bool) -> ProgramFunction {
     let outputs = op.outputs();
     let mut stmts = op.forward.clone();

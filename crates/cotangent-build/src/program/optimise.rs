@@ -1,7 +1,8 @@
 //! Less to compute: takes the statements of an entry point, gives fewer that write the same results.
 //!
-//! Holds after it: copies and broadcasts stand in no tensor, a step that one other alone reads element by element is part of it, what two
-//! statements compute alike is computed once, and what no result needs is gone. Steps of a recurrence stay as they are.
+//! Holds after it: copies and broadcasts stand in no tensor, a step that one other alone reads element by element is
+//! part of it, what two statements compute alike is computed once, and what no result needs is gone. Steps of a
+//! recurrence stay as they are.
 
 use crate::derive;
 use crate::functions::Cost;
@@ -104,7 +105,8 @@ fn inside_of(e: &Expr, renamed: &BTreeMap<TensorId, TensorId>) -> Expr {
     e
 }
 
-/// Values of more nodes than this are not put into others: who reads the output, and who compiles it, goes in as deep as they are.
+/// Values of more nodes than this are not put into others: who reads the output, and who compiles it, goes in as deep
+/// as they are.
 const LARGEST: usize = 200;
 
 fn nodes(e: &Expr) -> usize {
@@ -210,8 +212,8 @@ fn asked(s: &Stmt) -> BTreeSet<TensorId> {
     found
 }
 
-/// The way back, with locals of the forward formula computed again where a checkpoint asks for that, or where that costs less than keeping them:
-/// a few operations an element on what is kept anyway.
+/// The way back, with locals of the forward formula computed again where a checkpoint asks for that, or where that
+/// costs less than keeping them: a few operations an element on what is kept anyway.
 pub(super) fn recomputed(op: &mut Op, back: Vec<Stmt>, checkpoints: &BTreeMap<TensorId, Checkpoint>) -> Vec<Stmt> {
     let forward = op.forward.clone();
     let read: BTreeSet<TensorId> = back.iter().flat_map(Stmt::reads).collect();

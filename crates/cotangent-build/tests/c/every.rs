@@ -1,5 +1,5 @@
-//! Every function of the kernels, called from Rust: takes nothing, prints the sizes of the tensors and a hash of each result; and the C program
-//! that does the same through the header, and must print the same lines.
+//! Every function of the kernels, called from Rust: takes nothing, prints the sizes of the tensors and a hash of each
+//! result; and the C program that does the same through the header, and must print the same lines.
 
 #[path = "kernels/mod.rs"]
 pub mod kernels;

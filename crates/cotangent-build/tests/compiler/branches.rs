@@ -1,6 +1,7 @@
-//! Branches that are not taken, and points without a slope: takes specs whose steps are infinite or NaN where no branch takes them, and numbers that are
-//! so, compares every function at every stage and the generated code with derivatives by hand. What holds after it: nothing of a branch that is not
-//! taken gets into a derivative; norms at zero have the derivative zero; the table of kinks in `docs/language.md` is true line by line.
+//! Branches that are not taken, and points without a slope: takes specs whose steps are infinite or NaN where no branch
+//! takes them, and numbers that are so, compares every function at every stage and the generated code with derivatives
+//! by hand. What holds after it: nothing of a branch that is not taken gets into a derivative; norms at zero have the
+//! derivative zero; the table of kinks in `docs/language.md` is true line by line.
 
 use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Certified;

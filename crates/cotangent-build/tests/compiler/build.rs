@@ -363,8 +363,8 @@ fn an_op_of_ones_own_is_used_before_the_shipped_one() {
     assert!(files["matvec.rs"].contains("pub mod used {") && files["matvec.rs"].contains("y[i] = x[i]^2"));
 }
 
-/// Stages that do the same with arrays of the same shapes stand in one kernel, whatever names their specs have; the others
-/// import them. What comes from a cache is no exception.
+/// Stages that do the same with arrays of the same shapes stand in one kernel, whatever names their specs have; the
+/// others import them. What comes from a cache is no exception.
 #[test]
 fn kernels_have_stages_in_common() {
     let [ops, out, cache, templates] = ["common", "common_out", "common_kept", "common_templates"].map(folder);

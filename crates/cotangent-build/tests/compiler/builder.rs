@@ -1,5 +1,6 @@
-//! The builder under cargo: a workspace of two small crates, each with a build script that counts its runs. What holds after it: a script runs
-//! again when a spec, a template or an option changes, and not otherwise; what it writes depends on nothing else.
+//! The builder under cargo: a workspace of two small crates, each with a build script that counts its runs. What holds
+//! after it: a script runs again when a spec, a template or an option changes, and not otherwise; what it writes
+//! depends on nothing else.
 
 use crate::generated::SQUARE;
 use std::collections::BTreeMap;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// What cargo made of the crates that these tests write: the folder of this build, so that dependencies are compiled once.
+/// What cargo made of the crates that these tests write: the folder of this build, so that dependencies are compiled
+/// once.
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the target folder").to_path_buf()
 }
@@ -189,7 +191,8 @@ fn a_script_runs_when_something_of_its_own_changes() {
     assert_eq!(w.runs(), [0, 0]);
 }
 
-/// The same script, run by hand for another target of the same architecture, on what says that it is another host, from another folder.
+/// The same script, run by hand for another target of the same architecture, on what says that it is another host, from
+/// another folder.
 #[test]
 fn what_is_written_depends_on_specs_and_options_alone() {
     let w = Workspace::new("builder_host");

@@ -1,7 +1,8 @@
-//! C programs against generated kernels: `tests/c/ops` becomes a static library and a header, which programs in C are compiled against and run.
+//! C programs against generated kernels: `tests/c/ops` becomes a static library and a header, which programs in C are
+//! compiled against and run.
 //!
-//! `by_hand.c` compares kernels with loops of its own; a program that calls every function of the header must print what the same calls from
-//! Rust print, to the bit. Both also hold the header to the compilers' strictest warnings.
+//! `by_hand.c` compares kernels with loops of its own; a program that calls every function of the header must print
+//! what the same calls from Rust print, to the bit. Both also hold the header to the compilers' strictest warnings.
 
 use crate::generated::{folder, run, rustc};
 use cotangent_build::{Build, Report};

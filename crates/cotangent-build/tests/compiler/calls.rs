@@ -1,5 +1,6 @@
-//! Calls against formulas: takes pairs of specs, one whose steps call ops and one that says the same in indices, and compares value, adjoint
-//! and tangent in the interpreter, at groups of rank 0, 1 and 2. What holds after it: axes, parameters and sizes go where they should.
+//! Calls against formulas: takes pairs of specs, one whose steps call ops and one that says the same in indices, and
+//! compares value, adjoint and tangent in the interpreter, at groups of rank 0, 1 and 2. What holds after it: axes,
+//! parameters and sizes go where they should.
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::derive;
@@ -164,7 +165,8 @@ fn calls_mean_what_their_formulas_do() {
     assert!(compared > 5000, "{compared} numbers");
 }
 
-/// Rules through calls are compared with what follows from the formulas alone: a wrong one of the op that is called shows in its caller.
+/// Rules through calls are compared with what follows from the formulas alone: a wrong one of the op that is called
+/// shows in its caller.
 #[test]
 fn rules_through_calls_are_certified() {
     let caller = |factor: &str| {

@@ -1,5 +1,6 @@
-//! What the certificate sees: takes declared rules that are right almost everywhere, or everywhere in spite of how they look. What holds after it: each
-//! wrong one is refused (E021, E022) with a point, each right one is accepted without a word, and what cannot be decided is warned of.
+//! What the certificate sees: takes declared rules that are right almost everywhere, or everywhere in spite of how they
+//! look. What holds after it: each wrong one is refused (E021, E022) with a point, each right one is accepted without a
+//! word, and what cannot be decided is warned of.
 
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::index::Role;

@@ -1,6 +1,6 @@
-//! Derivation against numbers: takes every op of the library, at groups of rank 0, 1 and 2, and compares its rules with arithmetic that knows
-//! no rules. What holds after it: tangents are what dual numbers give, adjoints are their transposes, and the tangent of an adjoint is what
-//! dual numbers give for it, so derivatives can be derived again.
+//! Derivation against numbers: takes every op of the library, at groups of rank 0, 1 and 2, and compares its rules with
+//! arithmetic that knows no rules. What holds after it: tangents are what dual numbers give, adjoints are their
+//! transposes, and the tangent of an adjoint is what dual numbers give for it, so derivatives can be derived again.
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::derive::{self, Derived};
@@ -14,8 +14,8 @@ use cotangent_build::spec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// A value and its derivative in one direction (Clifford 1873). The derivative of a function of one variable is measured, not known: else
-/// this would repeat the rules that it checks.
+/// A value and its derivative in one direction (Clifford 1873). The derivative of a function of one variable is
+/// measured, not known: else this would repeat the rules that it checks.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Dual {
     value: f64,
@@ -115,8 +115,8 @@ fn cases() -> Vec<Case> {
     paths.iter().map(read).collect()
 }
 
-/// A binding in which every group has this rank, one that a recurrence runs along the rank 1, at random extents from 1 to 4, or above the greatest
-/// number that stands as a position.
+/// A binding in which every group has this rank, one that a recurrence runs along the rank 1, at random extents from 1
+/// to 4, or above the greatest number that stands as a position.
 fn binding(op: &Op, rank: usize, sampler: &mut Sampler) -> Binding {
     let along = |s: &Stmt| s.scan.map(|t| op.axis(s.vars[t.var.0].axis).rank_class);
     let sequences: BTreeSet<usize> = op.forward.iter().filter_map(along).collect();

@@ -1,10 +1,11 @@
-//! Emitted code under the machine: takes specs made at random, renders many into one crate, compiles it once, runs every function under every
-//! instruction set, and compares with the index interpreter, which is what a spec means.
+//! Emitted code under the machine: takes specs made at random, renders many into one crate, compiles it once, runs
+//! every function under every instruction set, and compares with the index interpreter, which is what a spec means.
 //!
-//! What holds after it: each function of each kernel computes its formula within the rounding of its terms; what stores stores, whatever was
-//! there, and what adds adds; what `forward`, `jvp` and `value_and_grad` compute alike has the same bits; each entry point of a program is the
-//! derivative that the op's rules say; signatures name inputs, outputs and their duals alone. `EMITTED=5000` makes more specs, `EMITTED_SEED=7`
-//! one, with its text. A spec that fails is made smaller until nothing can be left out.
+//! What holds after it: each function of each kernel computes its formula within the rounding of its terms; what stores
+//! stores, whatever was there, and what adds adds; what `forward`, `jvp` and `value_and_grad` compute alike has the
+//! same bits; each entry point of a program is the derivative that the op's rules say; signatures name inputs, outputs
+//! and their duals alone. `EMITTED=5000` makes more specs, `EMITTED_SEED=7` one, with its text. A spec that fails is
+//! made smaller until nothing can be left out.
 
 use crate::panics::caught;
 use crate::specs::{Document, Style, document};
@@ -76,7 +77,8 @@ const WORK: usize = 400_000;
 /// What is said of one that has more.
 const TOO_MUCH: &str = "too much work for interpreters";
 
-/// Draws of arguments: ordinary ones, small whole numbers (ties, zeros), and special ones (infinite, huge, subnormal, no number).
+/// Draws of arguments: ordinary ones, small whole numbers (ties, zeros), and special ones (infinite, huge, subnormal,
+/// no number).
 const ROUNDS: usize = 3;
 
 /// A document, and what decides how it is compiled.
@@ -183,7 +185,8 @@ fn work(op: &Op, extents: &[Vec<usize>]) -> usize {
     rules.chain(functions).map(turns).sum()
 }
 
-/// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more, or all that there are.
+/// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more,
+/// or all that there are.
 fn options(seed: u64) -> Options {
     use InstructionSet::{Avx2, Avx512, Portable};
     let batch = seed / BATCH;
@@ -531,8 +534,8 @@ impl Rules<'_> {
         interpreted(op, self.binding, forward, &op.adjoint.stmts)
     }
 
-    /// The statements of an entry point give what the rules of the op give: the first result that differs. Second derivatives are slopes of the
-    /// gradient, dense ones are multiplied by the tangents of the inputs.
+    /// The statements of an entry point give what the rules of the op give: the first result that differs. Second
+    /// derivatives are slopes of the gradient, dense ones are multiplied by the tangents of the inputs.
     fn against(&self, f: &Function, results: &Bounds, smooth: bool, tally: &mut Tally) -> Result<(), String> {
         let op = self.op;
         let role = |t: TensorId| op.tensor(t).role;
@@ -631,7 +634,8 @@ impl Rules<'_> {
     }
 }
 
-/// The elements of a tensor in storage order, given those in the order of its declaration: `from[n]` is the `n`th of the storage.
+/// The elements of a tensor in storage order, given those in the order of its declaration: `from[n]` is the `n`th of
+/// the storage.
 fn storage(kernel: &Kernel, t: TensorId) -> Vec<usize> {
     let tensor = kernel.tensor(t);
     let rank = tensor.shape.len();

@@ -1,6 +1,6 @@
-//! Functions of negations, quotients and other functions: takes formulas that need brackets in Rust, gives them to every path of the emitter
-//! (scalars, lanes, trials), compiled and run. What holds after it: values are those of the same formula written by hand with the functions
-//! of std, and gradients are slopes of these.
+//! Functions of negations, quotients and other functions: takes formulas that need brackets in Rust, gives them to
+//! every path of the emitter (scalars, lanes, trials), compiled and run. What holds after it: values are those of the
+//! same formula written by hand with the functions of std, and gradients are slopes of these.
 
 use crate::generated::{folder, render, run, rustc};
 use cotangent_build::Build;

@@ -1,4 +1,5 @@
-//! Generated code under rustc: takes specs, gives the files that builds render of them, and what programs print that use these.
+//! Generated code under rustc: takes specs, gives the files that builds render of them, and what programs print that
+//! use these.
 
 use cotangent_build::Build;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! Golden text: one small op at every stage, as `cotangent show` prints it. Takes `ops`, gives the texts of
-//! `tests/golden`; what single passes do stands in `tests/passes`. `BLESS=1 cargo test --test compiler golden` rewrites.
+//! `tests/golden`; what single passes do stands in `tests/passes`. `BLESS=1 cargo test --test compiler golden`
+//! rewrites.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
-//! Specs that are meant to harm: takes files too large, too deep, too many or not text, and what fuzzing found, gives them to the command line in
-//! a process of bounded memory. What holds after it: each ends in time, without a crash, and says what is wrong where something is.
+//! Specs that are meant to harm: takes files too large, too deep, too many or not text, and what fuzzing found, gives
+//! them to the command line in a process of bounded memory. What holds after it: each ends in time, without a crash,
+//! and says what is wrong where something is.
 //!
 //! The ceilings are for a debug build on a busy machine: a release build takes a second or two for each.
 

@@ -1,6 +1,7 @@
-//! Storage orders: takes programs and ops, each at sizes with and without `layout:`, runs every function of both on the same elements, through the
-//! interpreters of plain functions and nests and as compiled Rust. What holds after it: a layout changes where elements stand and nothing else, for
-//! tensors, their tangents and cotangents, and the tangents of these; dense derivatives stand in declared order.
+//! Storage orders: takes programs and ops, each at sizes with and without `layout:`, runs every function of both on the
+//! same elements, through the interpreters of plain functions and nests and as compiled Rust. What holds after it: a
+//! layout changes where elements stand and nothing else, for tensors, their tangents and cotangents, and the tangents
+//! of these; dense derivatives stand in declared order.
 
 use crate::generated::{compile, folder, render};
 use cotangent_build::diagnostic::Diagnostics;

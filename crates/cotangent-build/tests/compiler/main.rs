@@ -1,4 +1,5 @@
-//! The tests of the compiler, in one program: it is linked once, and its tests run beside each other. What takes times stands alone (`scale.rs`).
+//! The tests of the compiler, in one program: it is linked once, and its tests run beside each other. What takes times
+//! stands alone (`scale.rs`).
 
 mod arrows;
 mod branches;

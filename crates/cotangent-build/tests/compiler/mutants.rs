@@ -1,7 +1,8 @@
-//! How good the certificate is: takes every declared adjoint of the library, and every short tangent as it is derived, breaks it in every
-//! systematic way, gives the breakages that still build. What holds after it: each of those means the same as the rule it was made from,
-//! with the reason beside it in `tests/mutants.txt`; and every derived rule, pasted into its spec as it prints, is certified. `BLESS=1 cargo test --test compiler mutants` rewrites that file, new lines without a reason,
-//! which fail until somebody writes one.
+//! How good the certificate is: takes every declared adjoint of the library, and every short tangent as it is derived,
+//! breaks it in every systematic way, gives the breakages that still build. What holds after it: each of those means
+//! the same as the rule it was made from, with the reason beside it in `tests/mutants.txt`; and every derived rule,
+//! pasted into its spec as it prints, is certified. `BLESS=1 cargo test --test compiler mutants` rewrites that file,
+//! new lines without a reason, which fail until somebody writes one.
 
 use cotangent_build::certify::{certify, writable};
 use cotangent_build::diagnostic::Diagnostics;
@@ -578,7 +579,8 @@ impl Subject {
         }
     }
 
-    /// Every mutant of a rule: what was done, and the whole rule then. Those that are the rule in another order are left out.
+    /// Every mutant of a rule: what was done, and the whole rule then. Those that are the rule in another order are
+    /// left out.
     fn mutants(&self, side: Side) -> Vec<(Kind, usize, Vec<String>)> {
         let steps = self.steps(side);
         let texts: Vec<String> = steps.iter().map(Step::to_string).collect();

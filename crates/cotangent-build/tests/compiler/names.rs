@@ -1,6 +1,6 @@
-//! Names: takes every word that the emitter writes, lexed from the templates and from what it renders, and gives it to tensors, locals, ops, instances
-//! and axes of specs. What holds after it: these compile, for every instruction set, with a prefix, for C and for `ndarray`; so no name of a spec means
-//! something else in generated code.
+//! Names: takes every word that the emitter writes, lexed from the templates and from what it renders, and gives it to
+//! tensors, locals, ops, instances and axes of specs. What holds after it: these compile, for every instruction set,
+//! with a prefix, for C and for `ndarray`; so no name of a spec means something else in generated code.
 
 use crate::generated::{folder, run, rustc};
 use cotangent_build::diagnostic::Diagnostics;
@@ -11,8 +11,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// Specs whose kernels hold every kind of text that there is: loops, lanes, tiles, panels, transposes, trials, powers, folds, straight lines, one body for
-/// what adds and what stores, stages in a workspace, recurrences, dense derivatives.
+/// Specs whose kernels hold every kind of text that there is: loops, lanes, tiles, panels, transposes, trials, powers,
+/// folds, straight lines, one body for what adds and what stores, stages in a workspace, recurrences, dense
+/// derivatives.
 const SAMPLES: &[(&str, &str)] = &[
     (
         "lines",
@@ -354,7 +355,8 @@ const NDARRAY: &str = "pub mod ndarray {
 }
 ";
 
-/// Names that would make two types or two functions alike are refused, with what makes the first; others of the kind are fine.
+/// Names that would make two types or two functions alike are refused, with what makes the first; others of the kind
+/// are fine.
 #[test]
 fn names_that_make_one_type_or_function_are_refused() {
     let codes = |head: &str, inputs: &str| -> Vec<String> {

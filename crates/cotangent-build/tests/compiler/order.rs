@@ -1,5 +1,6 @@
-//! Order of summation: takes ops and programs, shipped ones, hand-made ones and others made at random, gives the bits of each value under every class of
-//! machines, products fused and not. What holds after it: a value that several functions compute has the same bits in each, whatever stands beside it.
+//! Order of summation: takes ops and programs, shipped ones, hand-made ones and others made at random, gives the bits
+//! of each value under every class of machines, products fused and not. What holds after it: a value that several
+//! functions compute has the same bits in each, whatever stands beside it.
 
 use crate::generated::{BITS, folder, render, run, rustc};
 use cotangent_build::certify::Sampler;

@@ -1,4 +1,5 @@
-//! Panics that a test looks for: takes what may panic, gives what it said and where. Those of other tests, which run beside it, are told as ever.
+//! Panics that a test looks for: takes what may panic, gives what it said and where. Those of other tests, which run
+//! beside it, are told as ever.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! What each pass and stage does, one small spec a behaviour: takes `tests/passes`, a folder for each, gives the text
-//! before and after beside every spec. Holds after it: each text is the one that stands there, each case shows a change,
-//! each pass of the plain IR has at least three; and what the last pass leaves is what later stages take.
+//! before and after beside every spec. Holds after it: each text is the one that stands there, each case shows a
+//! change, each pass of the plain IR has at least three; and what the last pass leaves is what later stages take.
 //! `BLESS=1 cargo test --test compiler passes` rewrites the texts; read them before committing.
 
 use cotangent_build::certify::Certified;

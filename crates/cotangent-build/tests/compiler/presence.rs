@@ -1,7 +1,8 @@
-//! Presence: takes small specs with a read outside of its tensor in every place of a formula, under every form of statement, demands that every stage
-//! agrees with the index interpreter on what is absent. Where nothing may be read stands a NaN, what is absent has an infinity or a NaN for its other
-//! factor, and the sign of a zero tells an absent zero from the negative of a number. What holds after it: the masks of the plain IR, and what all
-//! later stages make of them, say what the index interpreter says.
+//! Presence: takes small specs with a read outside of its tensor in every place of a formula, under every form of
+//! statement, demands that every stage agrees with the index interpreter on what is absent. Where nothing may be read
+//! stands a NaN, what is absent has an infinity or a NaN for its other factor, and the sign of a zero tells an absent
+//! zero from the negative of a number. What holds after it: the masks of the plain IR, and what all later stages make
+//! of them, say what the index interpreter says.
 
 use crate::panics::caught;
 use cotangent_build::certify::{Certified, Sampler};
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const INF: f64 = f64::INFINITY;
 const NAN: f64 = f64::NAN;
 
-/// The first coordinate has no element before it, the last none behind it; no coordinate has the last element before it.
+/// The first coordinate has no element before it, the last none behind it; no coordinate has the last element before
+/// it.
 const ABSENT: &str = "x[r, i - 1]";
 
 /// Formulas around one that may be absent, `#`.
@@ -69,7 +71,8 @@ fn certified(text: &str) -> Certified {
     pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}\n{text}", out.render(&sources)))
 }
 
-/// Values of a tensor of `columns`: of `x` and its tangent what nothing may read is NaN; of `a` what an absent read may meet is anything.
+/// Values of a tensor of `columns`: of `x` and its tangent what nothing may read is NaN; of `a` what an absent read may
+/// meet is anything.
 fn values(name: &str, columns: usize, elements: usize, random: &mut Sampler) -> Vec<f64> {
     // Quarters, so that most sums are exact; none of them is zero.
     let mut all: Vec<f64> = (0..elements).map(|_| ((random.unit() * 16.0).floor() - 8.0 + 0.5) / 4.0).collect();
@@ -94,8 +97,8 @@ fn same(got: f64, wanted: f64, signs: bool) -> bool {
     }
 }
 
-/// Whether the tangent is the slope, in the index interpreter, where numbers are ordinary: derivation says for itself which coordinates a reduction
-/// passes over.
+/// Whether the tangent is the slope, in the index interpreter, where numbers are ordinary: derivation says for itself
+/// which coordinates a reduction passes over.
 fn slopes(c: &Certified, extents: &[Vec<usize>]) -> Result<usize, String> {
     let op = &c.op;
     let binding = Binding { extents: extents.to_vec(), params: Vec::new() };
@@ -190,7 +193,8 @@ fn check(c: &Certified) -> Result<(usize, usize), String> {
                 for t in &f.writes {
                     let wanted = &machine.tensors[t];
                     compared += wanted.len();
-                    // What is added to a zero has none; whether a derivative is stored or added is a stage's own business.
+                    // What is added to a zero has none; whether a derivative is stored or added is a stage's own
+                    // business.
                     let signs = *loops && op.tensor(*t).role == Role::Output;
                     // Without loops the same is promised for finite numbers.
                     let same = |(g, w): (&f64, &f64)| same(*g, *w, signs) || !*loops && !w.is_finite();

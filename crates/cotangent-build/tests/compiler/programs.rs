@@ -1,6 +1,7 @@
-//! Programs: takes specs with `program:`, compares each entry point with differences of another, stages in their workspace with the function that they
-//! are made of, every stage of the compiler with the interpreter, and generated code with differences. What holds after it: derivatives are those of
-//! the value, by the inputs of `wrt` alone, and no tensor's place is taken while it is needed.
+//! Programs: takes specs with `program:`, compares each entry point with differences of another, stages in their
+//! workspace with the function that they are made of, every stage of the compiler with the interpreter, and generated
+//! code with differences. What holds after it: derivatives are those of the value, by the inputs of `wrt` alone, and no
+//! tensor's place is taken while it is needed.
 
 use crate::generated::{compile, folder, render};
 use cotangent_build::certify::Sampler;
@@ -73,7 +74,8 @@ const PROGRAMS: &[(&str, &str)] = &[
          \x20 - z[n,k] = sum(p,c) h[n,p,c] * w[p,c,k]\n  - loss = sum(n,k) z[n,k]^2\n\
          instances: [{name: n, N: 2, S: [5, 4], T: [3, 3], Cx: 2, C: 3, K: 2, dtype: f64}]\n",
     ),
-    // Steps that a product's tiles run on their accumulators: whole vectors, one moved back to end with the row, and a part of one.
+    // Steps that a product's tiles run on their accumulators: whole vectors, one moved back to end with the row, and a
+    // part of one.
     (
         "dense",
         "inputs: {x: [B, D], v: [D, H], b: [H], w: [H, C], c: [C]}\noutputs: {y: []}\nwrt: [v, b, w, c]\nforward:\n\
@@ -94,7 +96,8 @@ const PROGRAMS: &[(&str, &str)] = &[
         "inputs: {x: [N], w: [N]}\noutputs: {y: [], z: []}\nforward:\n  - d = x[0] * w[1]\n  - e[n] = d * sin(w[n])\n\
          \x20 - y = x[2]^2\n  - z = sum(n) e[n] * x[n]\ninstances: [{name: n, N: 3, dtype: f64}]\n",
     ),
-    // Conditions ask for places in a tensor that no derivative reads; of a step all that is read is outside at this size.
+    // Conditions ask for places in a tensor that no derivative reads; of a step all that is read is outside at this
+    // size.
     (
         "asked",
         "inputs: {v: [J], w: [J]}\noutputs: {z: []}\nforward:\n  - a[j] = exp(w[j])\n  - c[j] = w[j]^2\n\
@@ -436,7 +439,8 @@ fn nests_are_what_they_are_made_of() {
     }
 }
 
-/// What is computed on accumulators is in no memory: only the last of the steps has a place, and what the way back reads.
+/// What is computed on accumulators is in no memory: only the last of the steps has a place, and what the way back
+/// reads.
 #[test]
 fn epilogues_need_no_memory() {
     let planned = staged("dense");
@@ -456,7 +460,8 @@ fn epilogues_need_no_memory() {
     assert!(text.contains("(0.0<all 2> ? ") || text.contains(" ? 0.0<all 2> : "), "{text}");
 }
 
-/// The cotangents of a maximum are one step with what follows, its choices in lanes: nothing is filled with zeros and added to.
+/// The cotangents of a maximum are one step with what follows, its choices in lanes: nothing is filled with zeros and
+/// added to.
 #[test]
 fn windows_go_back_in_one_step() {
     let planned = Planned::whole(whole("pool"));
@@ -476,7 +481,8 @@ fn what_nothing_needs_is_written_over() {
     let plan = &plans[number(&kernel, "hvp")];
     let places = &plan.workspace().expect("it has stages").places;
     let names: Vec<&str> = places.keys().map(|t| kernel.tensor(*t).name.as_str()).collect();
-    // `q` is where `p` was, and so is the tangent of its cotangent; `h_dot` is where `q_dot` was, and that where `p_dot`.
+    // `q` is where `p` was, and so is the tangent of its cotangent; `h_dot` is where `q_dot` was, and that where
+    // `p_dot`.
     assert_eq!(names, ["p", "p_dot", "h", "r", "r_dot", "r_bar", "z_bar", "r_bar_dot", "h_bar_dot"]);
     let over = |s: &&Function| s.held.iter().any(|t| kernel.tensor(*t).name == "p");
     assert_eq!(plan.stages().iter().map(|n| &kernel.functions[*n]).filter(over).count(), 2);

@@ -1,5 +1,6 @@
-//! Whole ops made at random: takes those of `specs/`, demands that every stage means the same. What the index interpreter computes, the plain
-//! and the nest interpreters compute; derived tangents are slopes; derived adjoints are their transposes.
+//! Whole ops made at random: takes those of `specs/`, demands that every stage means the same. What the index
+//! interpreter computes, the plain and the nest interpreters compute; derived tangents are slopes; derived adjoints are
+//! their transposes.
 
 use crate::panics::caught;
 use crate::specs::{Style, document};
@@ -15,7 +16,8 @@ use cotangent_build::{nest, pipeline, plain};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Specs made, unless `RANDOM_OPS` says otherwise: a number, or a range of seeds such as `2313..2314`. Some do not resolve (a tensor read before its last write): they count for nothing.
+/// Specs made, unless `RANDOM_OPS` says otherwise: a number, or a range of seeds such as `2313..2314`. Some do not
+/// resolve (a tensor read before its last write): they count for nothing.
 const ROUNDS: u64 = 200;
 
 /// Values of tensors by id, and a place for complaints.
@@ -41,7 +43,8 @@ fn near(a: &[f64], b: &[f64], rounding: &[Rounded]) -> bool {
             .all(|(n, (a, b))| (a - b).abs() <= 1e-9 * scale + slack(n) || a == b || !a.is_finite() && !b.is_finite())
 }
 
-/// Runs every stage of every instance on random tensors; gives the number of comparisons. `straight` counts those of code without loops.
+/// Runs every stage of every instance on random tensors; gives the number of comparisons. `straight` counts those of
+/// code without loops.
 fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) -> Result<usize, String> {
     let op = &c.op;
     let mut compared = 0;
@@ -180,7 +183,8 @@ fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) 
     Ok(compared)
 }
 
-/// What came of one seed: nothing of a spec that does not resolve, the number of comparisons or what failed; how many are of code without loops.
+/// What came of one seed: nothing of a spec that does not resolve, the number of comparisons or what failed; how many
+/// are of code without loops.
 fn tried(seed: u64) -> (Option<Result<usize, String>>, usize) {
     let text = document(seed, Style::Small).0[0].text();
     // A panic of the compiler is a failure like any other, told with its spec.

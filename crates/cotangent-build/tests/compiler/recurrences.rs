@@ -1,6 +1,6 @@
-//! Recurrences: takes specs whose steps read what was written before along an axis, compares them with the same steps unrolled by hand into locals, each
-//! stage with the interpreter, and generated code with loops written in Rust. What holds after it: value, tangent, adjoint and the tangent of the
-//! adjoint are those of the unrolled steps.
+//! Recurrences: takes specs whose steps read what was written before along an axis, compares them with the same steps
+//! unrolled by hand into locals, each stage with the interpreter, and generated code with loops written in Rust. What
+//! holds after it: value, tangent, adjoint and the tangent of the adjoint are those of the unrolled steps.
 
 use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Sampler;
@@ -24,7 +24,8 @@ struct Case {
     name: &'static str,
     declared: &'static str,
     steps: &'static [&'static str],
-    /// One turn over locals with the number of the turn in their names, and what is read where there is no earlier turn.
+    /// One turn over locals with the number of the turn in their names, and what is read where there is no earlier
+    /// turn.
     unrolled: fn(usize) -> Vec<String>,
     /// The outputs, and the local that each is in each turn.
     outputs: &'static [(&'static str, &'static str)],
@@ -98,7 +99,8 @@ const CASES: &[Case] = &[
     Case {
         name: "several",
         declared: "inputs: {x: [T, K], v: [K, L]}\noutputs: {y: [T, L], z: [T, K]}",
-        // A local that a later step makes, a step that does not depend on the others, one that nothing in the cycle needs, sums that add.
+        // A local that a later step makes, a step that does not depend on the others, one that nothing in the cycle
+        // needs, sums that add.
         steps: &[
             "p[t,k] = x[t,k] * q[t - 1, k] + 1",
             "e[t,k] = x[t,k]^2",
@@ -230,7 +232,8 @@ fn dual(op: &Op, role: Role) -> Option<TensorId> {
     (0..op.tensors.len()).map(TensorId).find(|t| op.tensor(*t).role == role)
 }
 
-/// Inputs, their tangents, the cotangents of outputs, and the tangents of these, by name, then everything that the statements make of them.
+/// Inputs, their tangents, the cotangents of outputs, and the tangents of these, by name, then everything that the
+/// statements make of them.
 fn results<N: Number>(
     op: &Op,
     binding: &Binding,
@@ -326,7 +329,8 @@ fn adjoints_are_transposes_exactly() {
     }
 }
 
-/// Only what is in a cycle runs in turns: the products with all inputs at once before, those with all cotangents behind.
+/// Only what is in a cycle runs in turns: the products with all inputs at once before, those with all cotangents
+/// behind.
 #[test]
 fn only_cycles_run_in_turns() {
     let op = CASES.iter().find(|c| c.name == "elman").expect("a case").op(false);
@@ -504,7 +508,8 @@ fn calls_of_recurrences_are_recurrences() {
     }
 }
 
-/// An instance of the program against a loop over the turns, and its derivatives against differences (`recurrences/lstm.rs`).
+/// An instance of the program against a loop over the turns, and its derivatives against differences
+/// (`recurrences/lstm.rs`).
 #[test]
 fn generated_code_runs_the_loop() {
     let text = with_instances(&program("lstm"), "  - {name: steps, T: 16, D: 5, H: 7, dtype: f64}\n");

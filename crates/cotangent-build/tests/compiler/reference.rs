@@ -1,5 +1,6 @@
-//! The tests that a build writes: takes specs, and kernels of other specs in their place, gives both to rustc as tests. What holds after it: kernels that
-//! compute what their specs say pass, one that is wrong in a single thing fails, with a message that says where.
+//! The tests that a build writes: takes specs, and kernels of other specs in their place, gives both to rustc as tests.
+//! What holds after it: kernels that compute what their specs say pass, one that is wrong in a single thing fails, with
+//! a message that says where.
 
 use crate::generated::{folder, render, run, rustc};
 use cotangent_build::Build;
@@ -82,7 +83,8 @@ fn specs(wrong: bool) -> Vec<(&'static str, String)> {
     PAIRS.iter().map(spec).collect()
 }
 
-/// Everything that statements have: layouts, phases, recurrences both ways, calls, products, several outputs, programs with a workspace.
+/// Everything that statements have: layouts, phases, recurrences both ways, calls, products, several outputs, programs
+/// with a workspace.
 const RIGHT: &[(&str, &str)] = &[
     (
         "conv",
@@ -122,7 +124,8 @@ fn tested(module: &str, tests: &str) -> String {
     )
 }
 
-/// The tests of a crate with these modules, each tested by the file of another: which of them passed, and what was printed.
+/// The tests of a crate with these modules, each tested by the file of another: which of them passed, and what was
+/// printed.
 fn results(folder: &Path, modules: &[(&str, &str)]) -> (Vec<(String, bool)>, String) {
     let root: String = modules.iter().map(|(module, tests)| tested(module, tests)).collect();
     std::fs::write(folder.join("lib.rs"), format!("#![deny(warnings)]\n{root}")).expect("the file is written");

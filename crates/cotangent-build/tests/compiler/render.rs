@@ -1,13 +1,15 @@
-//! Self-contained output: takes the files that `cotangent render` writes, gives them to rustc as modules of crates that depend on nothing.
-//! What holds after it: they compile without a warning in both editions and without `std`, the portable one without unsafe code, and every
-//! choice of instruction sets computes what the others compute on the same instructions.
+//! Self-contained output: takes the files that `cotangent render` writes, gives them to rustc as modules of crates that
+//! depend on nothing. What holds after it: they compile without a warning in both editions and without `std`, the
+//! portable one without unsafe code, and every choice of instruction sets computes what the others compute on the same
+//! instructions.
 
 use crate::generated::{BITS, compile, folder, render, run};
 use cotangent_build::{Build, InstructionSet};
 use std::path::Path;
 use std::process::Command;
 
-/// Every kind of body: more than six arguments, a tile with borders, rows with functions, a kernel small enough to inline.
+/// Every kind of body: more than six arguments, a tile with borders, rows with functions, a kernel small enough to
+/// inline.
 const OPS: [(&str, &str); 3] = [
     ("norm", "use: layer_norm\ninstances:\n  - {name: rows, N: 2, I: 40, eps: 1e-5}\n"),
     ("matmul", "use: matmul\ninstances:\n  - {name: tile, I: 19, J: 21, K: 23}\n"),

@@ -1,5 +1,5 @@
-//! Specs made at random: takes a seed, gives documents of one or two specs as trees, their text, and smaller ones like them. A spec need not
-//! be right (a tensor may be read before its last write); most are.
+//! Specs made at random: takes a seed, gives documents of one or two specs as trees, their text, and smaller ones like
+//! them. A spec need not be right (a tensor may be read before its last write); most are.
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::functions::Unary;

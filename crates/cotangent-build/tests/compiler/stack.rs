@@ -1,5 +1,6 @@
-//! The stack: takes ops with panels, with locals that stand whole, and with neither, and a program with stages, gives what their functions say that they need, and runs each in
-//! a thread of little more. What holds after it: a function needs no more than it publishes, and 24 KiB for registers and the thread itself.
+//! The stack: takes ops with panels, with locals that stand whole, and with neither, and a program with stages, gives
+//! what their functions say that they need, and runs each in a thread of little more. What holds after it: a function
+//! needs no more than it publishes, and 24 KiB for registers and the thread itself.
 
 use crate::generated::{folder, render, run, rustc};
 use cotangent_build::{Build, InstructionSet};

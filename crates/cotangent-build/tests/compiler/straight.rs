@@ -1,6 +1,6 @@
-//! Straight-line code and elements by number: takes small specs and the scalar programs, demands of each simplification that it is made, and where it
-//! would be wrong that it is not; of the nests that they mean what the plain statements mean, and of the programs that they are the physics
-//! that they claim to be.
+//! Straight-line code and elements by number: takes small specs and the scalar programs, demands of each simplification
+//! that it is made, and where it would be wrong that it is not; of the nests that they mean what the plain statements
+//! mean, and of the programs that they are the physics that they claim to be.
 
 use cotangent_build::Options;
 use cotangent_build::certify::Sampler;
@@ -248,7 +248,8 @@ fn the_arm_is_a_chain_of_frames() {
     }
 }
 
-/// The quadrotor against rotation matrices: thrust along the body's axis, Euler's equations, and the rates of the angles as those of the matrix.
+/// The quadrotor against rotation matrices: thrust along the body's axis, Euler's equations, and the rates of the
+/// angles as those of the matrix.
 #[test]
 fn the_quadrotor_is_a_rigid_body() {
     let x: Vec<f64> = (0..12).map(|i| 0.3 - 0.11 * f64::from(i)).collect();

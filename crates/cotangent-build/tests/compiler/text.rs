@@ -1,5 +1,6 @@
-//! What people write as text: takes specs whose texts, paths and names hold whatever ends a comment, a string, a line or a block of Markdown. What
-//! holds after it: each is refused with a code, or the Rust, its documentation and the header for C compile without a warning, and hold no code of it.
+//! What people write as text: takes specs whose texts, paths and names hold whatever ends a comment, a string, a line
+//! or a block of Markdown. What holds after it: each is refused with a code, or the Rust, its documentation and the
+//! header for C compile without a warning, and hold no code of it.
 
 use crate::generated::{folder, run, rustc};
 use cotangent_build::{Build, InstructionSet};

@@ -1,5 +1,6 @@
-//! Tiles on machines made at random: takes contractions of some size and classes of machines with few registers and tiny caches, so that blocks,
-//! panels and borders appear that real caches want at large sizes only; demands that each nest computes what the plain statements say.
+//! Tiles on machines made at random: takes contractions of some size and classes of machines with few registers and
+//! tiny caches, so that blocks, panels and borders appear that real caches want at large sizes only; demands that each
+//! nest computes what the plain statements say.
 
 use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;

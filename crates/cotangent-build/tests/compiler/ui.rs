@@ -1,7 +1,7 @@
-//! The diagnostics as a user reads them: takes the specs of `tests/ui`, where a folder is a build of several, gives the text that the compiler
-//! prints for each.
-//! What holds after it: every text is the one beside its spec, every code has a spec that shows it, and no damaged op of
-//! the library makes the compiler panic. `BLESS=1 cargo test --test compiler ui` rewrites the texts; read them before committing.
+//! The diagnostics as a user reads them: takes the specs of `tests/ui`, where a folder is a build of several, gives the
+//! text that the compiler prints for each. What holds after it: every text is the one beside its spec, every code has a
+//! spec that shows it, and no damaged op of the library makes the compiler panic. `BLESS=1 cargo test --test compiler
+//! ui` rewrites the texts; read them before committing.
 
 use crate::panics::caught;
 use cotangent_build::Options;
@@ -34,7 +34,8 @@ fn stem(path: &Path) -> String {
     path.file_stem().expect("a stem").to_string_lossy().into_owned()
 }
 
-/// Runs the pipeline up to the kernels, and to their nests where an instance says something of those; what it found, and the number of kernels.
+/// Runs the pipeline up to the kernels, and to their nests where an instance says something of those; what it found,
+/// and the number of kernels.
 fn run(files: &[(String, String)]) -> (Diagnostics, Sources, Option<usize>) {
     let mut sources = Sources::default();
     let mut out = Diagnostics::default();
@@ -234,8 +235,9 @@ fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
-/// Every fault that one slip of the hand makes in a spec is an error, or a spec that means something else: never a panic. A slip deletes,
-/// doubles, exchanges or replaces a token; replacements come from all specs, so that they fit more often than noise would.
+/// Every fault that one slip of the hand makes in a spec is an error, or a spec that means something else: never a
+/// panic. A slip deletes, doubles, exchanges or replaces a token; replacements come from all specs, so that they fit
+/// more often than noise would.
 #[test]
 fn damaged_specs_are_survived() {
     const ROUNDS: usize = 4000;

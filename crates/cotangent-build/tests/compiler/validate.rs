@@ -47,7 +47,8 @@ fn nearly_all_of_the_library() {
 /// Loops may sum in another order and fuse products: what that changes is no fault, however much it is.
 #[test]
 fn rounding_is_no_fault() {
-    // A sine of what is known to nothing but its magnitude; a derivative below the normal numbers; what cancels but for the rounding.
+    // A sine of what is known to nothing but its magnitude; a derivative below the normal numbers; what cancels but for
+    // the rounding.
     let chain: String =
         (1..400).map(|k| format!("  - h{k}[i] = 0.01 * h{}[i] + 0.001 * sin(h{}[i])\n", k - 1, k - 1)).collect();
     let specs = [
@@ -321,7 +322,7 @@ fn planted_faults_are_found() {
         );
     }
     println!("{found} planted faults found, {} not:\n{}", missed.len(), missed.join("\n"));
-    // Some change nothing: a guard that always holds one turn earlier, a first value that is added to zero, an element that is not the maximum, a lane that
-    // two vectors write, sums that are zero whatever the numbers.
+    // Some change nothing: a guard that always holds one turn earlier, a first value that is added to zero, an element
+    // that is not the maximum, a lane that two vectors write, sums that are zero whatever the numbers.
     assert!(found > 1000 && missed.len() * 20 < found, "{found} found, {} not", missed.len());
 }

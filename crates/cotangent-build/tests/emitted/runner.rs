@@ -1,4 +1,5 @@
-//! Runs every function of the kernels: takes a file of arguments, gives a file of results. What a call only writes is not a number before it.
+//! Runs every function of the kernels: takes a file of arguments, gives a file of results. What a call only writes is
+//! not a number before it.
 
 #[path = "kernels.rs"]
 pub mod kernels;

@@ -1,4 +1,5 @@
-//! A generated program with a workspace: its gradient and second derivatives against differences, and steps down the gradient that lower the loss.
+//! A generated program with a workspace: its gradient and second derivatives against differences, and steps down the
+//! gradient that lower the loss.
 
 mod programs;
 

@@ -1,5 +1,5 @@
-//! A long short-term memory over 16 steps: what the generated kernel computes against a loop written by hand, and its derivatives against
-//! differences of that loop. Fails by a panic.
+//! A long short-term memory over 16 steps: what the generated kernel computes against a loop written by hand, and its
+//! derivatives against differences of that loop. Fails by a panic.
 #![allow(clippy::needless_range_loop)]
 
 mod programs;

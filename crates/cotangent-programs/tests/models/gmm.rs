@@ -1,4 +1,5 @@
-//! The objective GMM of ADBench, as its C++ version computes it: in ten dimensions at its own prior, `gamma` 1 and `m` 0; in two at another.
+//! The objective GMM of ADBench, as its C++ version computes it: in ten dimensions at its own prior, `gamma` 1 and `m`
+//! 0; in two at another.
 
 use super::layers::logsumexp;
 use super::{Number, Outputs, Point, real};

@@ -2,7 +2,8 @@
 
 use super::{Number, Point, real, zeros};
 
-/// Where the inputs of a network are drawn: targets are distributions, or near to one; weights so small that no layer saturates.
+/// Where the inputs of a network are drawn: targets are distributions, or near to one; weights so small that no layer
+/// saturates.
 pub fn range(tensor: &str) -> (f64, f64) {
     match tensor {
         "x" => (-1.0, 1.0),
@@ -58,7 +59,8 @@ impl Images {
         self.n * self.rows * self.columns * self.channels
     }
 
-    /// Cross-correlation with square kernels `k: [t, t, cx, cy]` and a bias for each of `cy` channels; zeros around the image.
+    /// Cross-correlation with square kernels `k: [t, t, cx, cy]` and a bias for each of `cy` channels; zeros around the
+    /// image.
     pub fn conv<D: Number>(
         self,
         x: &[D],

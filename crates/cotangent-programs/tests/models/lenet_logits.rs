@@ -1,4 +1,5 @@
-//! Two convolutions, the first padded by half a kernel, each with the maximum of 2 by 2 pixels behind it, and three dense layers.
+//! Two convolutions, the first padded by half a kernel, each with the maximum of 2 by 2 pixels behind it, and three
+//! dense layers.
 
 use super::layers::{Images, dense, relu};
 use super::{Number, Outputs, Point};

@@ -1,5 +1,5 @@
-//! Models of the programs: takes their inputs by name and the extents of their axes, gives their outputs by name, by plain loops over numbers that may
-//! be dual. They owe nothing to the compiler but the names.
+//! Models of the programs: takes their inputs by name and the extents of their axes, gives their outputs by name, by
+//! plain loops over numbers that may be dual. They owe nothing to the compiler but the names.
 //!
 //! Holds for each: tensors are row-major in the order in which the spec declares their axes, and so is what it gives.
 

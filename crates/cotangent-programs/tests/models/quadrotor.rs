@@ -40,8 +40,8 @@ pub fn rate<D: Number>(x: &[D], u: &[D]) -> Vec<D> {
         rate[9 + i] = (u[1 + i] - gyroscopic) / INERTIA[i];
     }
     rate[5] -= GRAVITY;
-    // The body turns by the rate of roll about x, by that of pitch about y before roll, by that of yaw about z before both: three columns
-    // times the rates of the angles are its own rates. Cramer's rule.
+    // The body turns by the rate of roll about x, by that of pitch about y before roll, by that of yaw about z before
+    // both: three columns times the rates of the angles are its own rates. Cramer's rule.
     let (by_roll, by_pitch) = (rotation(0, roll), rotation(1, pitch));
     let about_z = std::array::from_fn(|i| (0..3).map(|k| by_roll[k][i] * by_pitch[2][k]).sum());
     let columns = [[real(1.0), real(0.0), real(0.0)], by_roll[1], about_z];

@@ -1,9 +1,10 @@
-//! What compares kernels with plain loops: takes a kernel's functions, the loops that its spec says, and seeded points; gives a panic that tells each
-//! difference. It stands in the generated tests as it is, and needs `std` alone.
+//! What compares kernels with plain loops: takes a kernel's functions, the loops that its spec says, and seeded points;
+//! gives a panic that tells each difference. It stands in the generated tests as it is, and needs `std` alone.
 //!
-//! The loops compute with [`Near`]: a value in `f64`, and how far a kernel of type `S` may be from it. Each operation adds what it rounds and passes on
-//! what its arguments have, so the tolerance of each element follows from its own terms: none is chosen. Where the way that a kernel may go about it
-//! decides the result (an overflow on the way, a division by zero, a comparison of what only rounding tells apart) any result is right.
+//! The loops compute with [`Near`]: a value in `f64`, and how far a kernel of type `S` may be from it. Each operation
+//! adds what it rounds and passes on what its arguments have, so the tolerance of each element follows from its own
+//! terms: none is chosen. Where the way that a kernel may go about it decides the result (an overflow on the way, a
+//! division by zero, a comparison of what only rounding tells apart) any result is right.
 //!
 //! Absent zeros are those of the language: a product with one is absent, a sum passes over it, everything else sees 0.
 
@@ -637,7 +638,8 @@ pub struct Function {
     pub writes: &'static [usize],
     /// It adds to what it writes.
     pub adds: bool,
-    /// Where a NaN goes in and the loops have one there is one: not in straight lines, where factors that are zero by the formula are left out.
+    /// Where a NaN goes in and the loops have one there is one: not in straight lines, where factors that are zero by
+    /// the formula are left out.
     pub nan: bool,
     /// Which loops say what it computes.
     pub loops: usize,
@@ -695,7 +697,8 @@ impl Random {
 /// Where the functions are compared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Where {
-    /// As random, but so small that products with it of as many terms as a square matrix has rows stay about what they were.
+    /// As random, but so small that products with it of as many terms as a square matrix has rows stay about what they
+    /// were.
     Gentle,
     Random,
     /// Few different values: kinks, ties, exact sums.
@@ -1065,7 +1068,8 @@ fn pairing<S: Scalar>(
     results: &[Vec<Vec<S>>],
     failures: &mut Failures,
 ) {
-    // Of a function's results those that the role gives with the seed that each is paired with; the sum, and how far it may be off.
+    // Of a function's results those that the role gives with the seed that each is paired with; the sum, and how far it
+    // may be off.
     let paired = |n: usize, other: fn(Role) -> Option<(usize, bool)>| {
         let (mut sum, mut off) = (0.0, 0.0);
         for (w, t) in k.functions[n].writes.iter().enumerate() {

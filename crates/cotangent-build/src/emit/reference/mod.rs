@@ -1,8 +1,9 @@
-//! The loops that kernels are tested against: takes ops in the index IR and the numbers of their instances, gives Rust that runs the statements one by one
-//! as they stand there. It shares nothing with the way to the kernels but the IR and the signatures: no plain IR, no schedule, no body.
+//! The loops that kernels are tested against: takes ops in the index IR and the numbers of their instances, gives Rust
+//! that runs the statements one by one as they stand there. It shares nothing with the way to the kernels but the IR
+//! and the signatures: no plain IR, no schedule, no body.
 //!
-//! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test does with them stands in
-//! `harness.rs`, which goes into the generated file as it is.
+//! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test
+//! does with them stands in `harness.rs`, which goes into the generated file as it is.
 
 use super::rust::{self, Expr as Value, Number, Path, Stmt as Rust};
 use super::{Compiled, place};
@@ -116,8 +117,8 @@ fn forwards(op: &Op) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
     (Some(Entry::Jvp), Vec::new(), op.forward.iter().chain(&op.tangent.stmts).cloned().collect())
 }
 
-/// The statements that say what a function computes, what tells those of one function from another's, and the tensors that the caller gives besides
-/// inputs and seeds.
+/// The statements that say what a function computes, what tells those of one function from another's, and the tensors
+/// that the caller gives besides inputs and seeds.
 fn statements(op: &Op, f: &Function) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
     let entry = match f.kind {
         // The value with its tangent, also for the value alone.
@@ -187,7 +188,8 @@ fn is_interface(op: &Op, t: TensorId) -> bool {
     matches!(op.tensor(t).role, Role::Input | Role::Output)
 }
 
-/// The dimensions of the declaration in the order in which they are stored: that of the input or output that it belongs to.
+/// The dimensions of the declaration in the order in which they are stored: that of the input or output that it belongs
+/// to.
 fn order(op: &Op, c: &Compiled, binding: &Binding, t: TensorId) -> Vec<usize> {
     let of = op.tensor(base(op, t));
     let dims: Vec<(&str, usize)> =

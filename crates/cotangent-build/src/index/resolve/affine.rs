@@ -1,4 +1,5 @@
-//! Index positions: takes the syntax of an index expression, gives an affine map, its indices bound and its axes of one rank.
+//! Index positions: takes the syntax of an index expression, gives an affine map, its indices bound and its axes of one
+//! rank.
 
 use super::*;
 
@@ -354,7 +355,8 @@ fn sum(a: &Affine, b: &Affine) -> Option<Affine> {
     bounded(Affine { terms: terms.into_iter().collect(), constant: a.constant.add(&b.constant)?, divisor })
 }
 
-/// `None` for coefficients that no spec needs: they would overflow at small shapes already, or take long to multiply out.
+/// `None` for coefficients that no spec needs: they would overflow at small shapes already, or take long to multiply
+/// out.
 fn bounded(a: Affine) -> Option<Affine> {
     let fits = |p: &Poly| p.0.len() <= 64 && p.0.iter().all(|(m, c)| m.len() <= 4 && c.unsigned_abs() <= 1 << 32);
     let all = a.terms.iter().map(|(_, c)| c).chain([&a.constant, &a.divisor]).all(fits);

@@ -1,10 +1,12 @@
-//! Calls: takes a step `h = matmul(x, w)` and the op that it names, gives the op's statements over the caller's axes and tensors.
+//! Calls: takes a step `h = matmul(x, w)` and the op that it names, gives the op's statements over the caller's axes
+//! and tensors.
 //!
-//! Axes are matched by where they stand: an axis that the first and the third argument have stands for one that the op's first and third
-//! input have. An axis of the op stands for any number of the caller's; of one that a tensor has twice the first stands for the first. What no axis of the
-//! op stands for is kept: the op runs for each of its values.
+//! Axes are matched by where they stand: an axis that the first and the third argument have stands for one that the
+//! op's first and third input have. An axis of the op stands for any number of the caller's; of one that a tensor has
+//! twice the first stands for the first. What no axis of the op stands for is kept: the op runs for each of its values.
 //!
-//! Holds after it: statements as the author could have written them; the op's tangent rule besides, so that what it declares holds for the call.
+//! Holds after it: statements as the author could have written them; the op's tangent rule besides, so that what it
+//! declares holds for the call.
 
 use super::*;
 use crate::index::normal::{build, part};
@@ -362,7 +364,8 @@ impl Resolver<'_> {
         Some(b)
     }
 
-    /// Axes that may stand for several of the op's, which the user alone can decide: lists what could be said, and what it would mean.
+    /// Axes that may stand for several of the op's, which the user alone can decide: lists what could be said, and what
+    /// it would mean.
     fn undecided(&mut self, callee: &Op, said: &SaidSoFar, args: &[TensorId], undecided: &[(AxisId, Vec<AxisId>)]) {
         let f = said.f;
         let (c, candidates) = &undecided[0];
@@ -371,7 +374,8 @@ impl Resolver<'_> {
         let mut d = Diagnostic::error(Code::BadCall, f.span, message, "the names do not decide");
         let open: Vec<AxisId> = undecided.iter().filter(|(_, all)| all == candidates).map(|(c, _)| *c).collect();
         let effects: Vec<Effect> = candidates.iter().map(|a| effect(callee, *a)).collect();
-        // For each of the undecided axes the place of its candidate; as many ways as the candidates to the power of the axes.
+        // For each of the undecided axes the place of its candidate; as many ways as the candidates to the power of the
+        // axes.
         let count = u32::try_from(open.len()).ok().and_then(|n| candidates.len().checked_pow(n));
         let ways = count.filter(|n| *n <= MOST_CHOICES * MOST_CHOICES).unwrap_or(0);
         let mut ways: Vec<Vec<usize>> = (0..ways)
@@ -515,7 +519,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Axes of the op that no input has: a derived size makes a new axis, or is that of the result's; any other must be said or have the same name here.
+    /// Axes of the op that no input has: a derived size makes a new axis, or is that of the result's; any other must be
+    /// said or have the same name here.
     fn complete(&mut self, callee: &Op, f: &At<String>, b: &mut Binding, known: Option<TensorId>) -> Option<()> {
         for a in (0..callee.axes.len()).map(AxisId) {
             if b.axes[a.0].is_some() || callee.axis(a).size.is_some() {
@@ -754,7 +759,8 @@ impl Resolver<'_> {
         None
     }
 
-    /// A local of the op, or a tangent, becomes one here when it is first met: it has no name in the spec, so it stands where the call does.
+    /// A local of the op, or a tangent, becomes one here when it is first met: it has no name in the spec, so it stands
+    /// where the call does.
     fn local_place(
         &mut self,
         callee: &Op,
@@ -798,7 +804,8 @@ impl Resolver<'_> {
         self.out.push(Diagnostic::error(Code::BadCall, span, message, "cannot be computed"));
     }
 
-    /// A derived size of the op in one of the dimensions that its axis stands for. Derived sizes within are written out.
+    /// A derived size of the op in one of the dimensions that its axis stands for. Derived sizes within are written
+    /// out.
     fn size_over(&self, b: &Binding, size: &Size, d: usize) -> Option<Size> {
         let both = |x: &Size, y: &Size| Some((Box::new(self.size_over(b, x, d)?), Box::new(self.size_over(b, y, d)?)));
         Some(match size {

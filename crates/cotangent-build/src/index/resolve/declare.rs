@@ -1,4 +1,5 @@
-//! Declarations: takes the axes, parameters, tensors, sizes and domains of a spec, gives the tables of the op, names checked.
+//! Declarations: takes the axes, parameters, tensors, sizes and domains of a spec, gives the tables of the op, names
+//! checked.
 
 use super::*;
 

@@ -37,11 +37,12 @@ const OTHER_NAMES: [(&str, &str); 14] = [
     ("if", "where"),
 ];
 
-/// Statements beyond which an op is refused, those of the ops that it calls included. No op that is meant comes near, and calls of calls of calls
-/// grow fast.
+/// Statements beyond which an op is refused, those of the ops that it calls included. No op that is meant comes near,
+/// and calls of calls of calls grow fast.
 const MOST_STATEMENTS: usize = 4000;
 
-/// Accesses in the formulas of an op beyond which it is refused: each has a derivative, which is compared with the others'.
+/// Accesses in the formulas of an op beyond which it is refused: each has a derivative, which is compared with the
+/// others'.
 const MOST_ACCESSES: usize = 10_000;
 
 /// Axes, and tensors with parameters, beyond which an op is refused.

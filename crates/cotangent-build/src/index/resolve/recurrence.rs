@@ -1,6 +1,8 @@
-//! Recurrences: takes what steps read before it is written, gives the steps from there to the one that writes as recurrences.
+//! Recurrences: takes what steps read before it is written, gives the steps from there to the one that writes as
+//! recurrences.
 //!
-//! Holds after it: a read before the write is one of a recurrence, which [`scan::arrange`] has put in order; all others are errors.
+//! Holds after it: a read before the write is one of a recurrence, which [`scan::arrange`] has put in order; all others
+//! are errors.
 
 use super::*;
 use crate::index::scan::{Unfit, Why};

@@ -1,4 +1,5 @@
-//! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads checked.
+//! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads
+//! checked.
 
 use super::recurrence::Part;
 use super::*;
@@ -191,7 +192,8 @@ impl Resolver<'_> {
         if allowed.is_some() {
             return Some(allowed);
         }
-        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted; of one that a reduction made, too.
+        // The cotangent of a local is a local of the adjoint, so that a derived rule can be pasted; of one that a
+        // reduction made, too.
         let of_local = |suffix: &str| {
             let stem = name.value.strip_suffix(suffix);
             let stem = stem.and_then(|stem| self.visible(stem).or_else(|| self.op.find(stem)));
@@ -311,7 +313,8 @@ impl Resolver<'_> {
             }
         }
         let role = if self.section == Section::Forward { Role::Local } else { Role::RuleLocal };
-        // Another section, or a reduction made a local of its own, may have the name; `add_tensor` then numbers this one.
+        // Another section, or a reduction made a local of its own, may have the name; `add_tensor` then numbers this
+        // one.
         let name = &step.target.name.value;
         let t = self.op.add_tensor(name, axes, role, step.target.name.span);
         self.locals.insert(name.clone(), t);

@@ -535,7 +535,8 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether a side of a comparison speaks of coordinates. Not so inside an access: there they only select an element.
+    /// Whether a side of a comparison speaks of coordinates. Not so inside an access: there they only select an
+    /// element.
     pub(super) fn mentions_index(&self, e: &syntax::Expr, scope: &Scope) -> bool {
         match &e.kind {
             ExprKind::Name(n) => {

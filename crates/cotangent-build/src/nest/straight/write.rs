@@ -201,7 +201,8 @@ impl Writer<'_, '_> {
             return;
         }
         let depth = 1 + self.g.parts(v).iter().map(|p| self.depth[p]).max().unwrap_or(0);
-        // A sign is part of the instruction that takes it. An element that is read often has a name: rustc takes longer for an index than for ten operations.
+        // A sign is part of the instruction that takes it. An element that is read often has a name: rustc takes longer
+        // for an index than for ten operations.
         let free = match self.g.ops[v] {
             Op::Const(_) => true,
             Op::Load(..) => self.uses.get(&v).is_none_or(|n| *n < OFTEN),
