@@ -95,8 +95,8 @@ pub struct StepInfo {
     pub source: &'static str,
 }
 
-/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is scheduled for. What the compiler
-/// adds for registers is not counted.
+/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is
+/// scheduled for. What the compiler adds for registers is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scratch {
     /// With vectors of 16 bytes: the portable instances of targets that have them, NEON.
@@ -161,7 +161,8 @@ pub struct FunctionInfo {
 }
 
 impl FunctionInfo {
-    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of arguments.
+    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of
+    /// arguments.
     pub const fn new(
         name: &'static str,
         kind: Kind,

@@ -53,7 +53,8 @@ macro_rules! mapped {
                 if !self.moderate::<S>() {
                     return self.rarely(T::$tried::<S>);
                 }
-                // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the caller's instructions (measured: 14 times slower).
+                // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the
+                // caller's instructions (measured: 14 times slower).
                 let mut out = self.0;
                 for x in &mut out {
                     *x = T::$moderate::<S>(*x);
@@ -124,13 +125,15 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
-    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as well.
+    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as
+    /// well.
     #[inline(always)]
     pub fn apart(self) -> Self {
         Lanes(black_box(self.0))
     }
 
-    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as [`Lanes::apart`].
+    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as
+    /// [`Lanes::apart`].
     #[inline(always)]
     pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
         if !self.moderate::<S>() {

@@ -1,8 +1,9 @@
 //! Cotangent: derivatives compiled ahead of time.
 //!
-//! An op is a YAML file: its forward formula and its adjoint in index notation over named axes. The build script checks it, certifies that the
-//! adjoint is the transpose of the formula's derivative, specialises it to fixed shapes and renders Rust. This crate is what generated code
-//! stands on ([`math`], [`Lanes`], [`Tensor`], [`KernelInfo`]) and, with the feature `bundled`, the kernels of the bundled ops (`kernels`).
+//! An op is a YAML file: its forward formula and its adjoint in index notation over named axes. The build script checks
+//! it, certifies that the adjoint is the transpose of the formula's derivative, specialises it to fixed shapes and
+//! renders Rust. This crate is what generated code stands on ([`math`], [`Lanes`], [`Tensor`], [`KernelInfo`]) and,
+//! with the feature `bundled`, the kernels of the bundled ops (`kernels`).
 //!
 #![cfg_attr(feature = "bundled", doc = "```")]
 #![cfg_attr(not(feature = "bundled"), doc = "```text")]
@@ -54,7 +55,8 @@ pub mod kernels {
     crate::include_kernels!();
 }
 
-/// Includes the kernels that the build script compiled, where it stands: by default in `mod kernels` at the root of the crate.
+/// Includes the kernels that the build script compiled, where it stands: by default in `mod kernels` at the root of the
+/// crate.
 #[macro_export]
 macro_rules! include_kernels {
     () => {
@@ -62,17 +64,19 @@ macro_rules! include_kernels {
     };
 }
 
-/// Tests every kernel that the build script compiled against plain loops, under every instruction set of the machine. One line in a file of tests:
+/// Tests every kernel that the build script compiled against plain loops, under every instruction set of the machine.
+/// One line in a file of tests:
 ///
 /// ```text
 /// cotangent::test_kernels!(my_crate::kernels);
 /// ```
 ///
-/// The loops come straight from the formulas of the specs, on a way of their own: no schedule, no lanes, sums in `f64`. Each function of each kernel is run
-/// at random points, at kinks and ties, at zeros of both signs, subnormal and huge numbers, infinities and NaN; what it writes is compared
-/// element by element, within the rounding of just the operations that lead to it. Tangents and adjoints are each other's transpose, what stores does
-/// so whatever was there, what adds adds, `jvp` gives the bits of `forward`. Each kernel is a test of its own, so
-/// `cargo test conv` runs those of `conv`. A failure tells the function, the instruction set, the element and both values.
+/// The loops come straight from the formulas of the specs, on a way of their own: no schedule, no lanes, sums in `f64`.
+/// Each function of each kernel is run at random points, at kinks and ties, at zeros of both signs, subnormal and huge
+/// numbers, infinities and NaN; what it writes is compared element by element, within the rounding of just the
+/// operations that lead to it. Tangents and adjoints are each other's transpose, what stores does so whatever was
+/// there, what adds adds, `jvp` gives the bits of `forward`. Each kernel is a test of its own, so `cargo test conv`
+/// runs those of `conv`. A failure tells the function, the instruction set, the element and both values.
 ///
 /// | form | kernels, and where the build script wrote the loops |
 /// | --- | --- |
@@ -80,9 +84,9 @@ macro_rules! include_kernels {
 /// | `test_kernels!(path)` | a module of any crate, `$OUT_DIR/cotangent/test.mod.rs` |
 /// | `test_kernels!(path, file)` | another set of the crate: `test_kernels!(my_crate::fast, concat!(env!("OUT_DIR"), "/fast/test.mod.rs"))` |
 ///
-/// It makes a module `kernels_as_loops`; two sets stand in two modules. Nothing of it is compiled but in tests, and nothing is needed but `std`. The
-/// environment variable `COTANGENT_TEST_SEED=n` draws other points. Other sets than the build's own are there where
-/// the crate `cotangent` has its feature `std`.
+/// It makes a module `kernels_as_loops`; two sets stand in two modules. Nothing of it is compiled but in tests, and
+/// nothing is needed but `std`. The environment variable `COTANGENT_TEST_SEED=n` draws other points. Other sets than
+/// the build's own are there where the crate `cotangent` has its feature `std`.
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "the kernels of the crate that calls the macro")]
 macro_rules! test_kernels {

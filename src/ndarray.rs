@@ -1,9 +1,11 @@
-//! Kernels on arrays of the crate `ndarray`: takes arrays and views of any layout, gives the nested arrays that kernels work on.
+//! Kernels on arrays of the crate `ndarray`: takes arrays and views of any layout, gives the nested arrays that kernels
+//! work on.
 //!
-//! Generated wrappers (`nd` in each kernel's module) stand on this. After it: shapes fit, what is in standard layout has not been copied, and no
-//! array was written unless all of them fit.
+//! Generated wrappers (`nd` in each kernel's module) stand on this. After it: shapes fit, what is in standard layout
+//! has not been copied, and no array was written unless all of them fit.
 //!
-//! An argument is an [`ArrayRef`], which `Array`, `ArrayView` and `ArrayViewMut` all are by themselves, as a `Vec` is a slice: `forward(&x, &y.slice(s![..32, ..]), &mut z)`.
+//! An argument is an [`ArrayRef`], which `Array`, `ArrayView` and `ArrayViewMut` all are by themselves, as a `Vec` is a
+//! slice: `forward(&x, &y.slice(s![..32, ..]), &mut z)`.
 
 use crate::real::Real;
 use crate::tensor::Tensor;

@@ -1,5 +1,5 @@
-//! Parameters: takes what a program is differentiated by, several tensors in one struct, gives their scalars slice by slice, so that an optimiser is
-//! written once for every program.
+//! Parameters: takes what a program is differentiated by, several tensors in one struct, gives their scalars slice by
+//! slice, so that an optimiser is written once for every program.
 //!
 //! Holds: the slices come in the order of the fields, and hold each scalar once.
 

@@ -1,7 +1,7 @@
 //! The scalar types: takes nothing, gives the trait `Real`, which `f32` and `f64` implement and nothing else can.
 //!
-//! Code generic over `Real` runs the same formulas in both precisions, under any instruction set. Error bounds stand at the functions of
-//! [`crate::math`], which these only name.
+//! Code generic over `Real` runs the same formulas in both precisions, under any instruction set. Error bounds stand at
+//! the functions of [`crate::math`], which these only name.
 
 use crate::functions::for_each_function;
 use crate::isa::Isa;

@@ -1,12 +1,14 @@
-//! Workspaces: takes a number of scalars, gives memory that the caller of a program provides, and places in it. Nothing is allocated.
+//! Workspaces: takes a number of scalars, gives memory that the caller of a program provides, and places in it. Nothing
+//! is allocated.
 //!
-//! Holds for a place: it is a tensor of the workspace's own memory, and no other place that is taken from what it left meets it.
+//! Holds for a place: it is a tensor of the workspace's own memory, and no other place that is taken from what it left
+//! meets it.
 
 use crate::real::Real;
 use crate::tensor::Tensor;
 
-/// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or on the stack, and be used
-/// again by any call. Two calls cannot share one at the same time: each borrows it mutably.
+/// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or
+/// on the stack, and be used again by any call. Two calls cannot share one at the same time: each borrows it mutably.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace<T, const N: usize>([T; N]);
@@ -74,7 +76,8 @@ fn place<V: Tensor>(rest: &mut [V::Scalar], skip: usize) -> Option<(&mut V, &mut
     Some((V::nested_slice_mut(own).first_mut()?, rest))
 }
 
-/// The tensors, each so many scalars behind the one before, and what is behind the last; `None` where that is too little.
+/// The tensors, each so many scalars behind the one before, and what is behind the last; `None` where that is too
+/// little.
 #[doc(hidden)]
 #[inline(always)]
 pub fn take<'a, V: Places<'a>>(rest: &'a mut [V::Scalar], skips: V::Skips) -> Option<(V, &'a mut [V::Scalar])> {

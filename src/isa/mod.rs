@@ -1,13 +1,15 @@
-//! Instruction sets: takes work written once, generic over [`Isa`], and runs it with the best instructions of the machine.
+//! Instruction sets: takes work written once, generic over [`Isa`], and runs it with the best instructions of the
+//! machine.
 //!
-//! With `std` on x86-64 the choice is made at run time, once: a byte is read on every later call. Elsewhere, and where the build already
-//! enables the best set (`-C target-cpu=native`), it is made by the compiler. The environment variable `COTANGENT_ISA` (`portable`,
-//! `avx2`, `avx512`) caps the choice at run time, to compare and to test. Any other value is said to be unknown, once, on standard error.
+//! With `std` on x86-64 the choice is made at run time, once: a byte is read on every later call. Elsewhere, and where
+//! the build already enables the best set (`-C target-cpu=native`), it is made by the compiler. The environment
+//! variable `COTANGENT_ISA` (`portable`, `avx2`, `avx512`) caps the choice at run time, to compare and to test. Any
+//! other value is said to be unknown, once, on standard error.
 //!
-//! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call from a function
-//! without an instruction set into one with it. The types that stand for instruction sets beyond the baseline are private: code that is
-//! generic over [`Isa`] gets hold of one only from [`dispatch`]
-//! and its siblings, which have checked the machine.
+//! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call
+//! from a function without an instruction set into one with it. The types that stand for instruction sets beyond the
+//! baseline are private: code that is generic over [`Isa`] gets hold of one only from [`dispatch`] and its siblings,
+//! which have checked the machine.
 
 use crate::lanes::Lanes;
 use crate::real::{Real, sealed::Sealed};
@@ -33,7 +35,8 @@ pub enum Machine {
     Scalar,
 }
 
-/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the same bits.
+/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the
+/// same bits.
 const BASELINE: Machine =
     if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")) {
         Machine::Narrow
@@ -297,7 +300,8 @@ pub fn block<T, const N: usize, const C: usize>(from: &[[T; C]], at: usize, colu
     rows
 }
 
-/// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left in.
+/// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left
+/// in.
 #[inline(always)]
 fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
     let mut columns = [Lanes::ZERO; N];
@@ -350,7 +354,8 @@ pub fn fold<T: Real, const N: usize>(x: Lanes<T, N>, f: impl Fn(T, T) -> T) -> T
     x[0]
 }
 
-/// The instructions that every machine of the target has, arithmetic rounded after each operation: the same bits everywhere.
+/// The instructions that every machine of the target has, arithmetic rounded after each operation: the same bits
+/// everywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
@@ -365,16 +370,17 @@ impl Isa for Portable {
 /// A body and its dispatch for each number of arguments that travel in registers.
 macro_rules! bodies {
     ($($body:ident $dispatch:ident $native:ident($($a:ident: $A:ident),+);)+) => {$(
-        /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else its instructions are
-        /// the baseline's.
+        /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else
+        /// its instructions are the baseline's.
         pub trait $body<$($A),+> {
             /// For which of [`sets`] it may be run, besides the portable one.
             const SETS: u8 = sets::ALL;
             /// Does it.
             fn run<S: Isa>($($a: $A),+);
 
-            // Methods, not functions beside the trait: the compiler places a method in the module of the type that it is of. So the kernels of a crate are
-            // compiled where they stand, several modules at a time, not all in one piece where the function is.
+            // Methods, not functions beside the trait: the compiler places a method in the module of the type that it
+            // is of. So the kernels of a crate are compiled where they stand, several modules at a time, not all in one
+            // piece where the function is.
             /// # Safety
             /// The machine has AVX2 and FMA.
             #[doc(hidden)]
@@ -447,7 +453,8 @@ bodies! {
     Body6 dispatch6 native6(a: A, b: A2, c: A3, d: A4, e: A5, f: A6);
 }
 
-/// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its instructions are the baseline's.
+/// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its
+/// instructions are the baseline's.
 pub trait Body {
     /// For which of [`sets`] it may be run, besides the portable one.
     const SETS: u8 = sets::ALL;
@@ -489,6 +496,7 @@ pub mod sets {
 }
 
 /// Whether what the build enables is among these sets; the portable one always is.
+#[allow(clippy::bad_bit_mask, reason = "the portable set has no bit; it is asked for first")]
 const fn native_is_of(sets: u8) -> bool {
     Native::SET == Portable::SET || sets & Native::SET != 0
 }

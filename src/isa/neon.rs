@@ -1,4 +1,5 @@
-//! NEON: fused multiply-add and square root of scalars, from which the compiler makes vectors. Part of every 64-bit ARM.
+//! NEON: fused multiply-add and square root of scalars, from which the compiler makes vectors. Part of every 64-bit
+//! ARM.
 
 use super::*;
 use crate::kernel::Scalar;

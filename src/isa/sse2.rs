@@ -1,4 +1,5 @@
-//! SSE2: takes a scalar, gives its square root by the instruction. Part of every 64-bit x86 that has vector registers at all.
+//! SSE2: takes a scalar, gives its square root by the instruction. Part of every 64-bit x86 that has vector registers
+//! at all.
 
 use crate::kernel::Scalar;
 use crate::real::Real;

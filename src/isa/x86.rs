@@ -1,7 +1,9 @@
-//! AVX2 with FMA, and AVX-512: takes lanes, gives lanes, an intrinsic an operation. Widths that fill no register go lane by lane.
+//! AVX2 with FMA, and AVX-512: takes lanes, gives lanes, an intrinsic an operation. Widths that fill no register go
+//! lane by lane.
 //!
-//! Soundness: the two types are constructed nowhere and named only in this module, which hands them to a [`Body`] after the machine or
-//! the build was found to have their instructions. So whoever calls one of their functions runs on such a machine.
+//! Soundness: the two types are constructed nowhere and named only in this module, which hands them to a [`Body`] after
+//! the machine or the build was found to have their instructions. So whoever calls one of their functions runs on such
+//! a machine.
 
 use super::*;
 use crate::kernel::Scalar::{F32, F64};
@@ -24,8 +26,8 @@ pub use Avx512 as Native;
 /// One operation: the intrinsic for the kind of lanes (scalar type, number of lanes), else lane by lane.
 macro_rules! operation {
     ($wide:expr, $T:ident $N:ident, $($a:ident)+; $s4:ident $s8:ident $s16:ident $d2:ident $d4:ident $d8:ident; $other:expr) => {
-        // SAFETY: the machine has the instruction (see the module). A branch is reached only where lanes and register have one size, and
-        // any bits are valid in both.
+        // SAFETY: the machine has the instruction (see the module). A branch is reached only where lanes and register
+        // have one size, and any bits are valid in both.
         unsafe {
             match ($T::SCALAR, $N) {
                 (F32, 4) => transmute_copy::<__m128, Lanes<$T, $N>>(&$s4($(transmute_copy(&$a)),+)),
@@ -163,7 +165,8 @@ macro_rules! isa {
             #[inline(always)]
             fn write_part<T: Real, const N: usize>(x: Lanes<T, N>, to: &mut [T], at: usize, start: usize, end: usize) {
                 let to = &mut to[at + start..at + end];
-                // SAFETY: the mask lets the lanes `start..end` be written, which are the slice when counted from `start` lanes before it.
+                // SAFETY: the mask lets the lanes `start..end` be written, which are the slice when counted from
+                // `start` lanes before it.
                 unsafe {
                     let first = first(end) & !first(start);
                     let before = to.as_mut_ptr().wrapping_sub(start);
@@ -231,7 +234,8 @@ fn id<R>(x: R) -> R {
     x
 }
 
-/// The larger or smaller, NaN if either is: the instruction gives its second operand when one is NaN, so only a NaN in the first is left.
+/// The larger or smaller, NaN if either is: the instruction gives its second operand when one is NaN, so only a NaN in
+/// the first is left.
 macro_rules! extreme {
     ($($name:ident $R:ident: $op:ident $compare:ident $blend:ident;)+) => {$(
         #[target_feature(enable = "avx2,fma")]
@@ -312,7 +316,8 @@ fn sums_4s([a, b, c, d]: [__m128; 4]) -> __m128 {
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 fn sums_8s(r: [__m256; 8]) -> __m256 {
-    // The first half of a row is added to its second; rows 0 to 3 go to the low half of the result, 4 to 7 to the high one.
+    // The first half of a row is added to its second; rows 0 to 3 go to the low half of the result, 4 to 7 to the high
+    // one.
     let halves = |a: __m256, b: __m256| {
         _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(a, b), _mm256_permute2f128_ps::<0x31>(a, b))
     };

@@ -3,8 +3,8 @@
 //! `tan`, `asin`, `acos`, `asinh`, `acosh`, `atanh`, `cbrt`, `erfc`, `atan2` and `pow` compute in `f64`; everything
 //! else stays in `f32`, for the sake of lane width and of processors whose hardware has no `f64`.
 //!
-//! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were checked over every
-//! argument, with and without fused multiply-adds. Special values follow C99, Annex F.
+//! The stated error bounds are in units in the last place (ulp) of the exact result. The functions of one argument were
+//! checked over every argument, with and without fused multiply-adds. Special values follow C99, Annex F.
 
 use super::{even_odd, horner, huge, pick, tried, wide};
 use crate::isa::{Isa, Machine};
@@ -122,8 +122,9 @@ fn reduce_ln2(x: f32) -> (i32, f32) {
     (t.to_bits() as i32, (x - n * LN2_HI) - n * LN2_LO)
 }
 
-/// `(t, p)` with `exp(sign x) = 2^n (1 + p)`, where the low 9 bits of t are those of `n + bias`, for `|x| <= 128` and a constant sign, 1 or
-/// -1. For fused multiply-adds, which make the first step of the reduction exact; the second is left to a correction of first order.
+/// `(t, p)` with `exp(sign x) = 2^n (1 + p)`, where the low 9 bits of t are those of `n + bias`, for `|x| <= 128` and a
+/// constant sign, 1 or -1. For fused multiply-adds, which make the first step of the reduction exact; the second is
+/// left to a correction of first order.
 #[inline(always)]
 fn exp_parts<S: Isa>(x: f32, sign: f32, bias: f32) -> (u32, f32) {
     let t = S::mul_add(x, sign * core::f32::consts::LOG2_E, MAGIC + bias);
@@ -140,7 +141,8 @@ fn exp_parts<S: Isa>(x: f32, sign: f32, bias: f32) -> (u32, f32) {
     (t.to_bits(), square + sign * r)
 }
 
-/// The exponential over `2^shift`, for x between `(-126 + shift) ln(2)` and `(127 + shift) ln(2)`: one factor is enough.
+/// The exponential over `2^shift`, for x between `(-126 + shift) ln(2)` and `(127 + shift) ln(2)`: one factor is
+/// enough.
 #[inline(always)]
 fn exp_over<S: Isa>(x: f32, shift: f32) -> f32 {
     let (t, p) = exp_parts::<S>(x, 1.0, 127.0 - shift);
@@ -506,7 +508,8 @@ fn tanh_near<S: Isa>(a: f32) -> f32 {
 #[inline(always)]
 fn tanh_far<S: Isa>(a: f32) -> f32 {
     if S::FUSED {
-        // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms will do.
+        // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms
+        // will do.
         let b = a + a;
         let t = S::mul_add(b, core::f32::consts::LOG2_E, MAGIC + 127.0);
         let r = S::mul_add(t - (MAGIC + 127.0), -core::f32::consts::LN_2, b);

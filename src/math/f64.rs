@@ -272,7 +272,8 @@ const fn halve(n: i64) -> i64 {
     ((n as i32) >> 1) as i64
 }
 
-/// `(n, hi, lo)`, where the low 32 bits of n count, with `x = n ln(2) + hi - lo`, `|hi - lo| <= ln(2)/2`, for `|x| <= 2^20`.
+/// `(n, hi, lo)`, where the low 32 bits of n count, with `x = n ln(2) + hi - lo`, `|hi - lo| <= ln(2)/2`, for `|x| <=
+/// 2^20`.
 #[inline(always)]
 fn reduce_ln2<S: Isa>(x: f64) -> (i64, f64, f64) {
     let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC);
@@ -280,7 +281,8 @@ fn reduce_ln2<S: Isa>(x: f64) -> (i64, f64, f64) {
     (t.to_bits() as i64, S::mul_add(n, -LN2_HI, x), n * LN2_LO)
 }
 
-/// `(t, r, rest)` with `exp(x + lo) = 2^n (1 + r + rest)`, where the low 12 bits of t are those of `n + bias`. For fused multiply-adds.
+/// `(t, r, rest)` with `exp(x + lo) = 2^n (1 + r + rest)`, where the low 12 bits of t are those of `n + bias`. For
+/// fused multiply-adds.
 #[inline(always)]
 fn exp_parts<S: Isa>(x: f64, lo: f64, bias: f64) -> (u64, f64, f64) {
     let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC + bias);
@@ -366,7 +368,8 @@ fn split_log(x: f64) -> (i32, f64) {
     (k, m - 1.0)
 }
 
-/// `k ln(2) + log(1 + f) + c` for `1 + f` between the square roots of 1/2 and 2, tiny `c`. The scheme of FreeBSD's `log`.
+/// `k ln(2) + log(1 + f) + c` for `1 + f` between the square roots of 1/2 and 2, tiny `c`. The scheme of FreeBSD's
+/// `log`.
 #[inline(always)]
 fn log_sum<S: Isa>(k: f64, f: f64, c: f64) -> f64 {
     let s = f / (2.0 + f);

@@ -387,6 +387,7 @@ macro_rules! binary {
 
         impl Binary {
             pub const ALL: &[Binary] = &[$(Binary::$variant),*];
+            #[allow(clippy::needless_update, reason = "a row may state every field")]
             const ROWS: &[Function2] = &[$(Function2 { name: $name, $($row)*, ..OPERATOR }),*];
 
             pub fn from_name(name: &str) -> Option<Self> {

@@ -148,6 +148,6 @@ mod tests {
             }
         }
         let known = |name: &&str| MACHINES.iter().any(|m| m.name == *name);
-        assert!(InstructionSet::ALL.iter().all(|s| s.row().machines.iter().all(|m| known(&m))));
+        assert!(InstructionSet::ALL.iter().all(|s| s.row().machines.iter().all(&known)));
     }
 }

@@ -692,7 +692,8 @@ pub enum Machine {
     Scalar,
 }
 
-/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the same bits.
+/// The class of the target's baseline, by the conditions under which generated code holds its schedules. Both have the
+/// same bits.
 const BASELINE: Machine =
     if cfg!(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")) {
         Machine::Narrow
@@ -954,7 +955,8 @@ pub fn block<T, const N: usize, const C: usize>(from: &[[T; C]], at: usize, colu
     rows
 }
 
-/// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left in.
+/// As [`Isa::transpose`]. Loops, as a closure is inlined too late at the levels for size, with its bounds checks left
+/// in.
 #[inline(always)]
 fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
     let mut columns = [Lanes::ZERO; N];
@@ -1007,7 +1009,8 @@ pub fn fold<T: Real, const N: usize>(x: Lanes<T, N>, f: impl Fn(T, T) -> T) -> T
     x[0]
 }
 
-/// The instructions that every machine of the target has, arithmetic rounded after each operation: the same bits everywhere.
+/// The instructions that every machine of the target has, arithmetic rounded after each operation: the same bits
+/// everywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
@@ -1022,8 +1025,8 @@ impl Isa for Portable {
 /// A body and its dispatch for each number of arguments that travel in registers.
 macro_rules! bodies {
     ($($body:ident $dispatch:ident $native:ident($($a:ident: $A:ident),+);)+) => {$(
-        /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else its instructions are
-        /// the baseline's.
+        /// Work on arguments of these types, written for any instruction set. `run` must be `#[inline(always)]`, else
+        /// its instructions are the baseline's.
         pub trait $body<$($A),+> {
             /// For which of [`sets`] it may be run, besides the portable one.
             const SETS: u8 = sets::ALL;
@@ -1059,7 +1062,8 @@ bodies! {
     Body6 dispatch6 native6(a: A, b: A2, c: A3, d: A4, e: A5, f: A6);
 }
 
-/// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its instructions are the baseline's.
+/// Work written for any instruction set, with what it works on. `run` must be `#[inline(always)]`, else its
+/// instructions are the baseline's.
 pub trait Body {
     /// For which of [`sets`] it may be run, besides the portable one.
     const SETS: u8 = sets::ALL;
@@ -1101,6 +1105,7 @@ pub mod sets {
 }
 
 /// Whether what the build enables is among these sets; the portable one always is.
+#[allow(clippy::bad_bit_mask, reason = "the portable set has no bit; it is asked for first")]
 const fn native_is_of(sets: u8) -> bool {
     Native::SET == Portable::SET || sets & Native::SET != 0
 }
@@ -1217,8 +1222,8 @@ pub struct StepInfo {
     pub source: &'static str,
 }
 
-/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is scheduled for. What the compiler
-/// adds for registers is not counted.
+/// Bytes of locals and packed operands that a function keeps on the stack, by the class of machines that it is
+/// scheduled for. What the compiler adds for registers is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scratch {
     /// With vectors of 16 bytes: the portable instances of targets that have them, NEON.
@@ -1283,7 +1288,8 @@ pub struct FunctionInfo {
 }
 
 impl FunctionInfo {
-    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of arguments.
+    /// A function that stores its results, and needs nothing but its arguments: `flops` operations, `bytes` of
+    /// arguments.
     pub const fn new(
         name: &'static str,
         kind: Kind,
@@ -1415,7 +1421,8 @@ macro_rules! mapped {
                 if !self.moderate::<S>() {
                     return self.rarely(T::$tried::<S>);
                 }
-                // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the caller's instructions (measured: 14 times slower).
+                // A loop, not `map`: the shim of a function that is passed on may stay a call, compiled without the
+                // caller's instructions (measured: 14 times slower).
                 let mut out = self.0;
                 for x in &mut out {
                     *x = T::$moderate::<S>(*x);
@@ -1486,13 +1493,15 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
-    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as well.
+    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as
+    /// well.
     #[inline(always)]
     pub fn apart(self) -> Self {
         Lanes(black_box(self.0))
     }
 
-    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as [`Lanes::apart`].
+    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as
+    /// [`Lanes::apart`].
     #[inline(always)]
     pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
         if !self.moderate::<S>() {
@@ -1842,8 +1851,9 @@ fn reduce_ln2(x: f32) -> (i32, f32) {
     (t.to_bits() as i32, (x - n * LN2_HI) - n * LN2_LO)
 }
 
-/// `(t, p)` with `exp(sign x) = 2^n (1 + p)`, where the low 9 bits of t are those of `n + bias`, for `|x| <= 128` and a constant sign, 1 or
-/// -1. For fused multiply-adds, which make the first step of the reduction exact; the second is left to a correction of first order.
+/// `(t, p)` with `exp(sign x) = 2^n (1 + p)`, where the low 9 bits of t are those of `n + bias`, for `|x| <= 128` and a
+/// constant sign, 1 or -1. For fused multiply-adds, which make the first step of the reduction exact; the second is
+/// left to a correction of first order.
 #[inline(always)]
 fn exp_parts<S: Isa>(x: f32, sign: f32, bias: f32) -> (u32, f32) {
     let t = S::mul_add(x, sign * core::f32::consts::LOG2_E, MAGIC + bias);
@@ -1860,7 +1870,8 @@ fn exp_parts<S: Isa>(x: f32, sign: f32, bias: f32) -> (u32, f32) {
     (t.to_bits(), square + sign * r)
 }
 
-/// The exponential over `2^shift`, for x between `(-126 + shift) ln(2)` and `(127 + shift) ln(2)`: one factor is enough.
+/// The exponential over `2^shift`, for x between `(-126 + shift) ln(2)` and `(127 + shift) ln(2)`: one factor is
+/// enough.
 #[inline(always)]
 fn exp_over<S: Isa>(x: f32, shift: f32) -> f32 {
     let (t, p) = exp_parts::<S>(x, 1.0, 127.0 - shift);
@@ -2224,7 +2235,8 @@ fn tanh_near<S: Isa>(a: f32) -> f32 {
 #[inline(always)]
 fn tanh_far<S: Isa>(a: f32) -> f32 {
     if S::FUSED {
-        // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms will do.
+        // tanh(a) = 1 - 2 / (exp(2 a) + 1). At most half of an error of the quotient gets into the result: fewer terms
+        // will do.
         let b = a + a;
         let t = S::mul_add(b, core::f32::consts::LOG2_E, MAGIC + 127.0);
         let r = S::mul_add(t - (MAGIC + 127.0), -core::f32::consts::LN_2, b);
@@ -2636,7 +2648,8 @@ const fn halve(n: i64) -> i64 {
     ((n as i32) >> 1) as i64
 }
 
-/// `(n, hi, lo)`, where the low 32 bits of n count, with `x = n ln(2) + hi - lo`, `|hi - lo| <= ln(2)/2`, for `|x| <= 2^20`.
+/// `(n, hi, lo)`, where the low 32 bits of n count, with `x = n ln(2) + hi - lo`, `|hi - lo| <= ln(2)/2`, for `|x| <=
+/// 2^20`.
 #[inline(always)]
 fn reduce_ln2<S: Isa>(x: f64) -> (i64, f64, f64) {
     let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC);
@@ -2644,7 +2657,8 @@ fn reduce_ln2<S: Isa>(x: f64) -> (i64, f64, f64) {
     (t.to_bits() as i64, S::mul_add(n, -LN2_HI, x), n * LN2_LO)
 }
 
-/// `(t, r, rest)` with `exp(x + lo) = 2^n (1 + r + rest)`, where the low 12 bits of t are those of `n + bias`. For fused multiply-adds.
+/// `(t, r, rest)` with `exp(x + lo) = 2^n (1 + r + rest)`, where the low 12 bits of t are those of `n + bias`. For
+/// fused multiply-adds.
 #[inline(always)]
 fn exp_parts<S: Isa>(x: f64, lo: f64, bias: f64) -> (u64, f64, f64) {
     let t = S::mul_add(x, core::f64::consts::LOG2_E, MAGIC + bias);
@@ -2730,7 +2744,8 @@ fn split_log(x: f64) -> (i32, f64) {
     (k, m - 1.0)
 }
 
-/// `k ln(2) + log(1 + f) + c` for `1 + f` between the square roots of 1/2 and 2, tiny `c`. The scheme of FreeBSD's `log`.
+/// `k ln(2) + log(1 + f) + c` for `1 + f` between the square roots of 1/2 and 2, tiny `c`. The scheme of FreeBSD's
+/// `log`.
 #[inline(always)]
 fn log_sum<S: Isa>(k: f64, f: f64, c: f64) -> f64 {
     let s = f / (2.0 + f);
@@ -3569,11 +3584,13 @@ fn pick<T: Copy>(test: bool, yes: T, no: T) -> T {
     core::hint::select_unpredictable(test, yes, no)
 }
 
-/// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test after it.
+/// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test
+/// after it.
 macro_rules! trial {
     ($T:ident, $Bits:ident) => {
-        /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions themselves as long as no
-        /// argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that one was, all results are to be computed again.
+        /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions
+        /// themselves as long as no argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that
+        /// one was, all results are to be computed again.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Trial($Bits);
 
@@ -3588,7 +3605,8 @@ macro_rules! trial {
             pub const fn failed(self) -> bool {
                 self.0 & SIGN != 0
             }
-            /// Both are positive as integers, so the sign of their difference says which is larger; a union of signs needs no comparison.
+            /// Both are positive as integers, so the sign of their difference says which is larger; a union of signs
+            /// needs no comparison.
             #[inline(always)]
             const fn note(&mut self, x: $T) {
                 self.0 |= TRIG_LIMIT.to_bits().wrapping_sub(x.to_bits() & !SIGN);
@@ -3612,8 +3630,8 @@ macro_rules! tried {
 }
 pub(crate) use tried;
 
-/// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written out, lest a loop be
-/// left in the way of vectorising the caller's.
+/// Evaluates `c[0] + c[1] t + ...` by Horner's rule, in multiply-adds of an instruction set; the indices are written
+/// out, lest a loop be left in the way of vectorising the caller's.
 macro_rules! horner {
     ($S:ident, $t:ident, $c:expr, $last:literal) => { $c[$last] };
     ($S:ident, $t:ident, $c:expr, $first:literal $($rest:literal)+) => {
@@ -3869,8 +3887,8 @@ pub mod workspace {
 use crate::vendored::cotangent::real::Real;
 use crate::vendored::cotangent::tensor::Tensor;
 
-/// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or on the stack, and be used
-/// again by any call. Two calls cannot share one at the same time: each borrows it mutably.
+/// What a program keeps between its steps: `N` scalars, of whatever value. It may stand in a `static`, on the heap or
+/// on the stack, and be used again by any call. Two calls cannot share one at the same time: each borrows it mutably.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace<T, const N: usize>([T; N]);
@@ -3938,7 +3956,8 @@ fn place<V: Tensor>(rest: &mut [V::Scalar], skip: usize) -> Option<(&mut V, &mut
     Some((V::nested_slice_mut(own).first_mut()?, rest))
 }
 
-/// The tensors, each so many scalars behind the one before, and what is behind the last; `None` where that is too little.
+/// The tensors, each so many scalars behind the one before, and what is behind the last; `None` where that is too
+/// little.
 #[doc(hidden)]
 #[inline(always)]
 pub fn take<'a, V: Places<'a>>(rest: &'a mut [V::Scalar], skips: V::Skips) -> Option<(V, &'a mut [V::Scalar])> {

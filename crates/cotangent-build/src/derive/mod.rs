@@ -1,5 +1,5 @@
-//! Derivation: forward statements to tangent statements ([`tangent`]), linear statements to their transposes
-//! ([`transpose`]). Both keep the normal form ([`crate::index::normal`]).
+//! Derivation: forward statements to tangent statements (`tangent`), linear statements to their transposes
+//! (`transpose`). Both keep the normal form (`index/normal.rs`).
 //!
 //! The adjoint of an op is the transpose of its tangent, as the tangent is the transpose of its adjoint: one
 //! transposition serves both. Holds after each: statements of the index IR, reductions at the root, ready to be
