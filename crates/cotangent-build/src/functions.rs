@@ -317,7 +317,7 @@ unary! {
     }
     /// `1 - erf(x)`, accurate where that is tiny.
     Erfc "erfc" |x, y, d| c::<E>(-FRAC_2_SQRT_PI) * call(Unary::Exp, -x().powf(2.0)) * d; {
-        value: libm::erfc, sign: Sign::NeverNegative, ulp: [1.0, 3.0],
+        value: libm::erfc, sign: Sign::NeverNegative, ulp: [1.0, 4.0],
         range: |a| Range::new(0.0, 2.0).within(a, true)
     }
     /// The largest whole number not above x.
@@ -516,7 +516,9 @@ mod tests {
         }
         for f in Binary::ALL.iter().filter(|f| **f != Binary::Pow) {
             let value = f.row().value;
-            for (a, b) in points((0.3, 2.0)).zip(points((-1.9, 1.7))) {
+            // Not near zero, where a quotient is too steep for differences, nor near each other, where maxima bend.
+            let pairs = [(-1.9, -0.4), (0.4, 1.7)].map(|second| points((0.3, 2.0)).zip(points(second)));
+            for (a, b) in pairs.into_iter().flatten().filter(|(a, b)| (a - b).abs() > 0.01) {
                 let want = 0.7 * measured(|x| value(x, b), a) - 0.3 * measured(|y| value(a, y), b);
                 let got = f.slope(&a, &b, 0.7, -0.3);
                 assert!(
