@@ -210,7 +210,7 @@ fn a_wrong_command_line_is_told_so() {
         (&["check", "ops", "--after", "merge"], "error: --after is an option of show --stage plain\n"),
         (
             &["show", "ops", "--stage", "plain", "--after", "fuse"],
-            "error: no pass `fuse`: the passes are merge, split, gather, initialise, segment, gather-recurrences, \
+            "error: no pass `fuse`: the passes are lower, merge, split, gather, initialise, segment, gather-recurrences, \
              prune, inline, mask\n",
         ),
     ] {
