@@ -3209,7 +3209,7 @@ pub fn erf<S: Isa>(x: f64) -> f64 {
     with_sign(pick(a < 1.0, near, far), x)
 }
 
-/// The complement of the error function, `1 - erf(x)`, accurate where that is tiny. Error at most 3 ulp.
+/// The complement of the error function, `1 - erf(x)`, accurate where that is tiny. Error at most 4 ulp.
 #[inline(always)]
 pub fn erfc<S: Isa>(x: f64) -> f64 {
     // erf(x) = x + s; from 1/4 on the difference of x and 1/2 is exact.
