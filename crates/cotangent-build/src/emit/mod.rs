@@ -335,7 +335,7 @@ struct ArgumentContext {
 struct TestsContext<'a> {
     /// As in [`RootContext`].
     vendored: bool,
-    harness: &'static str,
+    harness: String,
     ops: &'a [Piece],
 }
 
@@ -390,7 +390,7 @@ pub fn files(pieces: &[Piece], options: &Options) -> Result<Files, String> {
         }
     }
     let root = root_context(&pieces, options);
-    let tests = TestsContext { vendored: options.self_contained, harness: reference::HARNESS, ops: &pieces };
+    let tests = TestsContext { vendored: options.self_contained, harness: reference::harness_text(), ops: &pieces };
     files.insert(REFERENCE.into(), render(&tera, "reference.rs.tera", &tests)?);
     files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
     if let Some(header) = &options.c_header {

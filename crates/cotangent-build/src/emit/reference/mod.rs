@@ -3,7 +3,7 @@
 //! and the signatures: no plain IR, no schedule, no body.
 //!
 //! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test
-//! does with them stands in `harness.rs`, which goes into the generated file as it is.
+//! does with them stands in `harness/`, whose text goes into the generated file as it is.
 
 use super::rust::{self, Expr as Value, Number, Path, Stmt as Rust};
 use super::{Compiled, place};
@@ -21,8 +21,13 @@ use serde::Serialize;
 #[allow(dead_code, reason = "generated tests use the rest")]
 mod harness;
 
-/// What compares, for the generated file.
-pub(super) const HARNESS: &str = include_str!("harness.rs");
+/// What compares, for the generated file: the files of `harness` as one module, without the lines that join them here.
+pub(super) fn harness_text() -> String {
+    let (loops, _) =
+        include_str!("harness/mod.rs").split_once("\n// Behind it in the generated file").expect("a joint");
+    let (_, check) = include_str!("harness/check.rs").split_once("use super::*;\n").expect("a joint");
+    format!("{loops}{check}")
+}
 
 /// What `reference.rs.tera` sees of a kernel.
 #[derive(Serialize)]
@@ -478,7 +483,7 @@ mod tests {
 
     #[test]
     fn every_function_is_there() {
-        let text = include_str!("harness.rs");
+        let text = super::harness_text();
         for name in Unary::ALL.iter().map(|f| f.name()) {
             assert!(text.contains(&format!("pub fn {name}(self) -> Self")), "{name}");
         }
