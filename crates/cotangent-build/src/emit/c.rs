@@ -2,7 +2,8 @@
 //!
 //! Holds after it: every name in the header is C's and C++'s and, by [`distinct`], the only one of its kind.
 
-use super::{ArgumentContext, Compiled, FunctionContext, KernelContext, LeftOutContext, OpContext, names};
+use super::context::{ArgumentContext, FunctionContext, KernelContext, LeftOutContext, OpContext};
+use super::{Compiled, names};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
 use crate::options::Options;

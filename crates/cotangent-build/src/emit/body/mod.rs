@@ -42,7 +42,7 @@ pub struct TileContext {
     pub name: String,
     /// The names of its constants: lanes, vectors, rows.
     pub sizes: Vec<String>,
-    pub arguments: Vec<super::ReferenceContext>,
+    pub arguments: Vec<super::context::ReferenceContext>,
     pub text: String,
     /// The lines around it, where only stages call it that other kernels may have too: see [`super::shared`].
     pub begin: String,
@@ -242,7 +242,7 @@ impl<'a> Writer<'a> {
             };
             key += &format!("{how}{whole}, ");
             let name = self.names.tensor(tensor);
-            arguments.push(super::ReferenceContext { name: name.into(), ty: format!("{how}{ty}") });
+            arguments.push(super::context::ReferenceContext { name: name.into(), ty: format!("{how}{ty}") });
             // A local number is no reference.
             let number = local.is_some_and(|l| l.shape.is_empty());
             passed.push(if number { Expr::name(name).unary(borrow) } else { Expr::name(name) });
@@ -254,12 +254,12 @@ impl<'a> Writer<'a> {
         order.sort_by_key(|n| declared.iter().position(|t| *t == own[*n]));
         for (var, value) in &t.params {
             order.push(arguments.len());
-            arguments.push(super::ReferenceContext { name: self.names.var(*var).into(), ty: "usize".into() });
+            arguments.push(super::context::ReferenceContext { name: self.names.var(*var).into(), ty: "usize".into() });
             passed.push(self.linear(value, false));
         }
         if self.either && self.n.writes.iter().any(|t| written.contains(t)) {
             order.push(arguments.len());
-            arguments.push(super::ReferenceContext { name: FLAG.into(), ty: "bool".into() });
+            arguments.push(super::context::ReferenceContext { name: FLAG.into(), ty: "bool".into() });
             passed.push(Expr::name(FLAG));
         }
         let sizes: Vec<String> = sizes.into_iter().map(|s| self.names.size(s).to_string()).collect();
