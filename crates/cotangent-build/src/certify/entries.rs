@@ -107,11 +107,7 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
         wide.iter().zip(narrow).map(|(a, b)| if agree(*a, *b) { *b } else { f64::NAN }).collect()
     };
     let compared = |tensor: TensorId, ours: &[f64], right: &[f64], tolerance: f64| {
-        let scale = right.iter().filter(|v| v.is_finite()).fold(1e-6, |m: f64, v| m.max(v.abs()));
-        // NaN is not near.
-        let near = |a: f64, b: f64| (a - b).abs() <= tolerance * scale;
-        let off = |n: &usize| right[*n].is_finite() && !near(ours[*n], right[*n]);
-        let element = (0..right.len()).find(off)?;
+        let element = first_off(ours, right, tolerance)?;
         Some(Broken { entry: f.entry, tensor, element, value: ours[element], right: right[element] })
     };
     // The product of a matrix of derivatives with the direction, over all that they are by.
@@ -145,6 +141,15 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
         },
         _ => None,
     })
+}
+
+/// The first element that is not near the right one, where that is known.
+fn first_off(ours: &[f64], right: &[f64], tolerance: f64) -> Option<usize> {
+    let scale = right.iter().filter(|v| v.is_finite()).fold(1e-6, |m: f64, v| m.max(v.abs()));
+    // NaN is not near.
+    let near = |a: f64, b: f64| (a - b).abs() <= tolerance * scale;
+    let off = |n: &usize| right[*n].is_finite() && !near(ours[*n], right[*n]);
+    (0..right.len()).find(off)
 }
 
 #[cfg(test)]

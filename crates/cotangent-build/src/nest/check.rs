@@ -83,45 +83,8 @@ impl Checker<'_> {
                     dims.iter().for_each(|v| _ = self.running.remove(v));
                     self.set.insert(*register);
                 }
-                Node::Update { place, value, .. } => {
-                    self.value(value)?;
-                    match place {
-                        Place::Element(a) => {
-                            self.written(a.tensor)?;
-                            self.access(a, 1)?;
-                            self.same(None, self.lanes(value))?;
-                        }
-                        Place::Lanes(a, lanes) => {
-                            self.written(a.tensor)?;
-                            // The lanes that are not written may lie outside.
-                            let mut first = a.clone();
-                            let last = first.positions.last_mut().ok_or("lanes of a scalar")?;
-                            last.numerator.constant += lanes.start as i64;
-                            self.access(&first, lanes.len())?;
-                            match self.lanes(value) {
-                                Some(width) if lanes.end <= width => {}
-                                _ => return Err("lanes written of what has fewer".into()),
-                            }
-                        }
-                        Place::Register(slot) => {
-                            self.slot(slot)?;
-                            self.same(self.n.registers[slot.register].lanes, self.lanes(value))?;
-                        }
-                    }
-                }
-                Node::Transpose(t) => {
-                    let [rows, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
-                    if rows != columns && rows != 2 * columns {
-                        return Err("a block that is turned is neither square nor two squares".into());
-                    }
-                    self.readable(&t.from)?;
-                    self.written(t.to.tensor)?;
-                    for (var, access, count) in [(t.row, &t.from, columns), (t.column, &t.to, rows)] {
-                        self.running.insert(var);
-                        self.access(access, count)?;
-                        self.running.remove(&var);
-                    }
-                }
+                Node::Update { place, value, .. } => self.update(place, value)?,
+                Node::Transpose(t) => self.transpose(t)?,
                 Node::Fold { into, from, .. } => {
                     self.slot(into)?;
                     self.slot(from)?;
@@ -141,6 +104,51 @@ impl Checker<'_> {
                 }
                 Node::Fill(t) => self.written(*t)?,
             }
+        }
+        Ok(())
+    }
+
+    /// A value, and the place that it goes to.
+    fn update(&mut self, place: &Place, value: &Value) -> Result<(), String> {
+        self.value(value)?;
+        match place {
+            Place::Element(a) => {
+                self.written(a.tensor)?;
+                self.access(a, 1)?;
+                self.same(None, self.lanes(value))?;
+            }
+            Place::Lanes(a, lanes) => {
+                self.written(a.tensor)?;
+                // The lanes that are not written may lie outside.
+                let mut first = a.clone();
+                let last = first.positions.last_mut().ok_or("lanes of a scalar")?;
+                last.numerator.constant += lanes.start as i64;
+                self.access(&first, lanes.len())?;
+                match self.lanes(value) {
+                    Some(width) if lanes.end <= width => {}
+                    _ => return Err("lanes written of what has fewer".into()),
+                }
+            }
+            Place::Register(slot) => {
+                self.slot(slot)?;
+                self.same(self.n.registers[slot.register].lanes, self.lanes(value))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A block that is turned, and its rows on both sides.
+    fn transpose(&mut self, t: &Turned) -> Result<(), String> {
+        let [rows, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
+        if rows != columns && rows != 2 * columns {
+            return Err("a block that is turned is neither square nor two squares".into());
+        }
+        self.readable(&t.from)?;
+        self.written(t.to.tensor)?;
+        for (var, access, count) in [(t.row, &t.from, columns), (t.column, &t.to, rows)] {
+            self.running.insert(var);
+            self.access(access, count)?;
+            self.running.remove(&var);
         }
         Ok(())
     }

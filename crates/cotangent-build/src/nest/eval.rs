@@ -205,25 +205,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                         }
                     }
                 }
-                Node::Transpose(t) => {
-                    let [count, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
-                    let at = |this: &mut Self, var: VarId, i: usize, a: &Access| {
-                        this.env[var] = Some(i as i64);
-                        this.locate(a)
-                    };
-                    let mut rows = Vec::new();
-                    for i in 0..count {
-                        let at = at(self, t.row, i, &t.from);
-                        rows.push((0..columns).map(|l| self.memory.read(t.from.tensor, at + l)).collect::<Vec<N>>());
-                    }
-                    for i in 0..columns {
-                        let at = at(self, t.column, i, &t.to);
-                        for (j, row) in rows.iter().enumerate() {
-                            self.memory.write(t.to.tensor, at + j, Update::Set, row[i]);
-                        }
-                    }
-                    [t.row, t.column].into_iter().for_each(|var| self.env[var] = None);
-                }
+                Node::Transpose(t) => self.transpose(t),
                 Node::Fold { into, from, op } => {
                     let folded = fold(*op, &self.slot(from));
                     let into = &mut self.slot_mut(into).values[0];
@@ -237,6 +219,26 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                 Node::Fill(t) => self.memory.fill(*t, N::from_f64(0.0)),
             }
         }
+    }
+    /// Rows that are read, and written as columns.
+    fn transpose(&mut self, t: &Turned) {
+        let [count, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
+        let at = |this: &mut Self, var: VarId, i: usize, a: &Access| {
+            this.env[var] = Some(i as i64);
+            this.locate(a)
+        };
+        let mut rows = Vec::new();
+        for i in 0..count {
+            let at = at(self, t.row, i, &t.from);
+            rows.push((0..columns).map(|l| self.memory.read(t.from.tensor, at + l)).collect::<Vec<N>>());
+        }
+        for i in 0..columns {
+            let at = at(self, t.column, i, &t.to);
+            for (j, row) in rows.iter().enumerate() {
+                self.memory.write(t.to.tensor, at + j, Update::Set, row[i]);
+            }
+        }
+        [t.row, t.column].into_iter().for_each(|var| self.env[var] = None);
     }
     /// A sum with a value added, its products fused, the last term first.
     fn sum(&mut self, sum: Lanes<N>, v: &Value) -> Lanes<N> {

@@ -374,15 +374,8 @@ fn divisors(op: &Op) -> BTreeSet<index::ParamId> {
     atoms.into_iter().filter_map(param).collect()
 }
 
-/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents, and theirs,
-/// are stored as their primals; dense derivatives have the declared order of both their tensors.
-pub(super) fn layout(
-    op: &Op,
-    instance: &InstanceSpec,
-    binding: &Binding,
-    out: &mut Diagnostics,
-) -> Option<Vec<Tensor>> {
-    let errors = out.errors();
+/// Every tensor in the order of its declaration.
+fn declared(op: &Op, binding: &Binding) -> Vec<Tensor> {
     let mut tensors: Vec<Tensor> = Vec::new();
     for t in &op.tensors {
         let mut dims = Vec::new();
@@ -398,6 +391,19 @@ pub(super) fn layout(
         let order = (0..dims.len()).collect();
         tensors.push(Tensor { name: t.name.clone(), role: t.role, shape, dims, order });
     }
+    tensors
+}
+
+/// Every tensor in its storage order: as declared, or as the instance lays it out. Tangents and cotangents, and theirs,
+/// are stored as their primals; dense derivatives have the declared order of both their tensors.
+pub(super) fn layout(
+    op: &Op,
+    instance: &InstanceSpec,
+    binding: &Binding,
+    out: &mut Diagnostics,
+) -> Option<Vec<Tensor>> {
+    let errors = out.errors();
+    let mut tensors = declared(op, binding);
     for (name, dims) in &instance.layout {
         let Some(t) = op.find(&name.value).filter(|t| matches!(op.tensor(*t).role, Role::Input | Role::Output)) else {
             let names: Vec<&str> =

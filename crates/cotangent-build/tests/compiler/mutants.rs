@@ -66,6 +66,81 @@ fn binary(op: BinaryOp, a: &Expr, b: &Expr) -> Expr {
     like(a, ExprKind::Binary(op, Box::new(a.clone()), Box::new(b.clone())))
 }
 
+/// Other operators, and one operand alone.
+fn other_operators(op: BinaryOp, a: &Expr, b: &Expr) -> Mutants<Expr> {
+    use BinaryOp::{Add, Div, Ge, Gt, Le, Lt, Mul, Ne, Pow, Sub};
+    let mut out = Vec::new();
+    let mut push = |kind, e: Expr| out.push((kind, e));
+    match op {
+        Add | Sub => {
+            push(Kind::DropTerm, a.clone());
+            push(Kind::DropTerm, if op == Add { b.clone() } else { like(b, ExprKind::Neg(Box::new(b.clone()))) });
+            push(Kind::FlipSign, binary(if op == Add { Sub } else { Add }, a, b));
+            push(Kind::OtherOperator, binary(Mul, a, b));
+            push(Kind::ExchangeOperands, binary(op, b, a));
+        }
+        Mul => {
+            push(Kind::DropFactor, a.clone());
+            push(Kind::DropFactor, b.clone());
+            push(Kind::OtherOperator, binary(Div, a, b));
+            push(Kind::OtherOperator, binary(Div, b, a));
+            push(Kind::OtherOperator, binary(Add, a, b));
+        }
+        Div => {
+            push(Kind::DropFactor, a.clone());
+            push(Kind::DropFactor, binary(Div, &number(a, 1.0), b));
+            push(Kind::OtherOperator, binary(Mul, a, b));
+            push(Kind::ExchangeOperands, binary(Div, b, a));
+        }
+        Pow => {
+            push(Kind::DropFactor, a.clone());
+            if let ExprKind::Number(n) = b.kind {
+                for n in [n + 1.0, n - 1.0, -n] {
+                    push(Kind::ChangeExponent, binary(Pow, a, &number(b, n)));
+                }
+            }
+        }
+        _ => {
+            let others = [Lt, Le, Gt, Ge, BinaryOp::Eq, Ne];
+            for other in others.into_iter().filter(|o| *o != op && others.contains(&op)) {
+                push(Kind::OtherComparison, binary(other, a, b));
+            }
+            push(Kind::ExchangeOperands, binary(op, b, a));
+        }
+    }
+    out
+}
+
+/// Other functions, and one argument alone.
+fn other_calls(e: &Expr, f: &At<String>, args: &[Expr]) -> Mutants<Expr> {
+    let mut out = Vec::new();
+    let mut push = |kind, e: Expr| out.push((kind, e));
+    let call =
+        |name: &str, args: Vec<Expr>| like(e, ExprKind::Call(At::new(name.to_owned(), f.span), args, Vec::new()));
+    match (f.value.as_str(), args) {
+        ("where", [c, a, b]) => {
+            push(Kind::DropBranch, a.clone());
+            push(Kind::DropBranch, b.clone());
+            push(Kind::ExchangeOperands, call("where", vec![c.clone(), b.clone(), a.clone()]));
+        }
+        (_, [a]) => {
+            push(Kind::DropFunction, a.clone());
+            for other in ["exp", "log", "sqrt", "rsqrt", "sin", "cos", "sinh", "cosh", "tanh", "logistic", "sign"] {
+                if other != f.value {
+                    push(Kind::OtherFunction, call(other, vec![a.clone()]));
+                }
+            }
+        }
+        (name, [a, b]) => {
+            push(Kind::DropFunction, a.clone());
+            push(Kind::DropFunction, b.clone());
+            push(Kind::ExchangeOperands, call(name, vec![b.clone(), a.clone()]));
+        }
+        _ => {}
+    }
+    out
+}
+
 impl Scope {
     /// Every expression that differs from `e` in one place, as a value.
     fn value(&self, e: &Expr) -> Mutants<Expr> {
@@ -115,7 +190,6 @@ impl Scope {
     }
 
     fn value_here(&self, e: &Expr) -> Mutants<Expr> {
-        use BinaryOp::{Add, Div, Ge, Gt, Le, Lt, Mul, Ne, Pow, Sub};
         let mut out = Vec::new();
         let mut push = |kind, e: Expr| out.push((kind, e));
         match &e.kind {
@@ -139,98 +213,38 @@ impl Scope {
                 push(Kind::FlipSign, like(e, ExprKind::Neg(Box::new(e.clone()))));
             }
             ExprKind::Neg(a) => push(Kind::FlipSign, a.as_ref().clone()),
-            ExprKind::Binary(op, a, b) => match op {
-                Add | Sub => {
-                    push(Kind::DropTerm, a.as_ref().clone());
-                    push(
-                        Kind::DropTerm,
-                        if *op == Add { b.as_ref().clone() } else { like(b, ExprKind::Neg(b.clone())) },
-                    );
-                    push(Kind::FlipSign, binary(if *op == Add { Sub } else { Add }, a, b));
-                    push(Kind::OtherOperator, binary(Mul, a, b));
-                    push(Kind::ExchangeOperands, binary(*op, b, a));
-                }
-                Mul => {
-                    push(Kind::DropFactor, a.as_ref().clone());
-                    push(Kind::DropFactor, b.as_ref().clone());
-                    push(Kind::OtherOperator, binary(Div, a, b));
-                    push(Kind::OtherOperator, binary(Div, b, a));
-                    push(Kind::OtherOperator, binary(Add, a, b));
-                }
-                Div => {
-                    push(Kind::DropFactor, a.as_ref().clone());
-                    push(Kind::DropFactor, binary(Div, &number(a, 1.0), b));
-                    push(Kind::OtherOperator, binary(Mul, a, b));
-                    push(Kind::ExchangeOperands, binary(Div, b, a));
-                }
-                Pow => {
-                    push(Kind::DropFactor, a.as_ref().clone());
-                    if let ExprKind::Number(n) = b.kind {
-                        for n in [n + 1.0, n - 1.0, -n] {
-                            push(Kind::ChangeExponent, binary(Pow, a, &number(b, n)));
-                        }
-                    }
-                }
-                _ => {
-                    let others = [Lt, Le, Gt, Ge, BinaryOp::Eq, Ne];
-                    for other in others.into_iter().filter(|o| o != op && others.contains(op)) {
-                        push(Kind::OtherComparison, binary(other, a, b));
-                    }
-                    push(Kind::ExchangeOperands, binary(*op, b, a));
-                }
-            },
+            ExprKind::Binary(op, a, b) => out.extend(other_operators(*op, a, b)),
             ExprKind::Not(a) => push(Kind::OtherComparison, a.as_ref().clone()),
-            ExprKind::Call(f, args, _) => {
-                let call = |name: &str, args: Vec<Expr>| {
-                    like(e, ExprKind::Call(At::new(name.to_owned(), f.span), args, Vec::new()))
-                };
-                match (f.value.as_str(), args.as_slice()) {
-                    ("where", [c, a, b]) => {
-                        push(Kind::DropBranch, a.clone());
-                        push(Kind::DropBranch, b.clone());
-                        push(Kind::ExchangeOperands, call("where", vec![c.clone(), b.clone(), a.clone()]));
-                    }
-                    (_, [a]) => {
-                        push(Kind::DropFunction, a.clone());
-                        for other in
-                            ["exp", "log", "sqrt", "rsqrt", "sin", "cos", "sinh", "cosh", "tanh", "logistic", "sign"]
-                        {
-                            if other != f.value {
-                                push(Kind::OtherFunction, call(other, vec![a.clone()]));
-                            }
-                        }
-                    }
-                    (name, [a, b]) => {
-                        push(Kind::DropFunction, a.clone());
-                        push(Kind::DropFunction, b.clone());
-                        push(Kind::ExchangeOperands, call(name, vec![b.clone(), a.clone()]));
-                    }
-                    _ => {}
-                }
+            ExprKind::Call(f, args, _) => out.extend(other_calls(e, f, args)),
+            ExprKind::Reduce { op, binders, body } => out.extend(self.other_reductions(e, op, binders, body)),
+        }
+        out
+    }
+
+    /// Other reductions, over fewer axes or others, and what is reduced alone.
+    fn other_reductions(&self, e: &Expr, op: &At<ReduceOp>, binders: &[Binder], body: &Expr) -> Mutants<Expr> {
+        let mut out = Vec::new();
+        let mut push = |kind, e: Expr| out.push((kind, e));
+        push(Kind::DropReduction, body.clone());
+        let reduce = |op: ReduceOp, binders: Vec<Binder>| {
+            let op = At::new(op, e.span);
+            like(e, ExprKind::Reduce { op, binders, body: Box::new(body.clone()) })
+        };
+        for n in (0..binders.len()).filter(|_| binders.len() > 1) {
+            let mut fewer = binders.to_vec();
+            fewer.remove(n);
+            push(Kind::DropReduction, reduce(op.value, fewer));
+        }
+        for other in [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Max, ReduceOp::Min, ReduceOp::Mean] {
+            if other != op.value {
+                push(Kind::OtherReduction, reduce(other, binders.to_vec()));
             }
-            ExprKind::Reduce { op, binders, body } => {
-                push(Kind::DropReduction, body.as_ref().clone());
-                let reduce = |op: ReduceOp, binders: Vec<Binder>| {
-                    let op = At::new(op, e.span);
-                    like(e, ExprKind::Reduce { op, binders, body: body.clone() })
-                };
-                for n in (0..binders.len()).filter(|_| binders.len() > 1) {
-                    let mut fewer = binders.clone();
-                    fewer.remove(n);
-                    push(Kind::DropReduction, reduce(op.value, fewer));
-                }
-                for other in [ReduceOp::Sum, ReduceOp::Prod, ReduceOp::Max, ReduceOp::Min, ReduceOp::Mean] {
-                    if other != op.value {
-                        push(Kind::OtherReduction, reduce(other, binders.clone()));
-                    }
-                }
-                for (n, (axis, _)) in binders.iter().flat_map(|_| &self.axes).enumerate() {
-                    let at = n / self.axes.len();
-                    let mut others = binders.clone();
-                    others[at].axis = Some(At::new(axis.clone(), e.span));
-                    push(Kind::OtherReduction, reduce(op.value, others));
-                }
-            }
+        }
+        for (n, (axis, _)) in binders.iter().flat_map(|_| &self.axes).enumerate() {
+            let at = n / self.axes.len();
+            let mut others = binders.to_vec();
+            others[at].axis = Some(At::new(axis.clone(), e.span));
+            push(Kind::OtherReduction, reduce(op.value, others));
         }
         out
     }

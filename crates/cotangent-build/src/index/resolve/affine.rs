@@ -151,134 +151,21 @@ impl Resolver<'_> {
 
     /// An index expression. `declare`: names of free indices are bound by standing here (a left side).
     pub(super) fn affine(&mut self, e: &syntax::Expr, scope: &mut Scope, declare: bool) -> Option<Affine> {
-        let overflow = |r: &mut Self| {
-            r.out.push(Diagnostic::error(
-                Code::NotAffine,
-                e.span,
-                "the coefficients of this index are too large",
-                "overflows",
-            ));
-        };
         match &e.kind {
             ExprKind::Number(n) => Some(Affine::constant(Poly::int(self.integer(*n, e.span)?))),
-            ExprKind::Name(name) => {
-                if let Some((_, v)) = scope.names.iter().rev().find(|(n, _)| n == name) {
-                    return Some(Affine::var(*v));
-                }
-                let is_index = self.op.axes.iter().any(|a| a.index == *name);
-                if is_index && declare {
-                    return self.bind(name, e.span, None, scope).map(Affine::var);
-                }
-                if is_index {
-                    if scope.unbound.contains(name) {
-                        return None;
-                    }
-                    scope.unbound.push(name.clone());
-                    let d = Diagnostic::error(
-                        Code::UnboundIndex,
-                        e.span,
-                        format!("index `{name}` stands on the right only"),
-                        "bound by neither the left side nor a reduction",
-                    );
-                    let was_bound = scope.vars.iter().any(|v| v.name == *name);
-                    self.out.push(d.help(match was_bound {
-                        true => format!(
-                            "a reduction extends over products, not over `+` and `-`: write `sum({name}) (...)` if it is meant to"
-                        ),
-                        false => format!("to reduce over it, write `sum({name}) ...`"),
-                    }));
-                    return None;
-                }
-                if self.axis_named(name).is_some() || self.op.params.iter().any(|p| p.name == *name) {
-                    return self.size_atom(name, e.span).map(|a| Affine::constant(Poly::atom(a)));
-                }
-                self.unknown_index(name, e.span, scope);
-                None
-            }
+            ExprKind::Name(name) => self.affine_name(name, e.span, scope, declare),
             ExprKind::Neg(a) => {
                 let a = self.affine(a, scope, declare)?;
-                scale(&a, &Poly::int(-1)).or_else(|| {
-                    overflow(self);
-                    None
-                })
+                self.fitting(scale(&a, &Poly::int(-1)), e.span)
             }
-            ExprKind::Binary(op @ (BinaryOp::Add | BinaryOp::Sub), a, b) => {
-                let (a, b) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
-                let (a, b) = (a?, b?);
-                if !a.divided_by_one() && !b.divided_by_one() {
-                    self.out.push(
-                        Diagnostic::error(
-                            Code::BadDivision,
-                            e.span,
-                            "an index position takes one division",
-                            "two divisions",
-                        )
-                        .help("bring both under one denominator"),
-                    );
-                    return None;
-                }
-                let b = if *op == BinaryOp::Sub { scale(&b, &Poly::int(-1)) } else { Some(b) };
-                b.and_then(|b| sum(&a, &b)).or_else(|| {
-                    overflow(self);
-                    None
-                })
-            }
-            ExprKind::Binary(BinaryOp::Mul, a, b) => {
+            ExprKind::Binary(op @ (BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div), a, b) => {
                 let (x, y) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
                 let (x, y) = (x?, y?);
-                let (map, factor) = if y.terms.is_empty() { (x, y) } else { (y, x) };
-                if !factor.terms.is_empty() {
-                    self.out.push(
-                        Diagnostic::error(
-                            Code::NotAffine,
-                            e.span,
-                            "a product of two indices is not affine",
-                            "index times index",
-                        )
-                        .help("an index may be multiplied by integers, parameters and sizes"),
-                    );
-                    return None;
+                match op {
+                    BinaryOp::Mul => self.affine_product(x, y, e.span),
+                    BinaryOp::Div => self.affine_quotient(x, y, e.span, b.span),
+                    _ => self.affine_sum(x, y, *op, e.span),
                 }
-                if !map.divided_by_one() || !factor.divided_by_one() {
-                    self.out.push(
-                        Diagnostic::error(
-                            Code::BadDivision,
-                            e.span,
-                            "a division in an index stands outermost",
-                            "multiplies a quotient",
-                        )
-                        .help("multiply the numerator instead"),
-                    );
-                    return None;
-                }
-                scale(&map, &factor.constant).or_else(|| {
-                    overflow(self);
-                    None
-                })
-            }
-            ExprKind::Binary(BinaryOp::Div, a, b) => {
-                let (x, y) = (self.affine(a, scope, declare), self.affine(b, scope, declare));
-                let (x, y) = (x?, y?);
-                let why = match () {
-                    () if !y.terms.is_empty() => Some("an index"),
-                    () if !y.divided_by_one() => Some("a quotient"),
-                    () if y.constant.as_int().is_some_and(|n| n <= 0) => Some("not above zero"),
-                    () => None,
-                };
-                if let Some(why) = why {
-                    self.out.push(Diagnostic::error(
-                        Code::BadDivision,
-                        b.span,
-                        "an index is divided by a whole number above zero, a parameter or a size",
-                        why,
-                    ));
-                    return None;
-                }
-                let divisor = x.divisor.mul(&y.constant);
-                divisor.and_then(|divisor| bounded(Affine { divisor, ..x })).or_else(|| {
-                    overflow(self);
-                    None
-                })
             }
             _ => {
                 let help = "an index is a sum of indices with integers, parameters and sizes as coefficients";
@@ -289,6 +176,112 @@ impl Resolver<'_> {
                 None
             }
         }
+    }
+
+    /// A map that was computed. `None` is told: its coefficients do not fit.
+    fn fitting(&mut self, map: Option<Affine>, span: Span) -> Option<Affine> {
+        if map.is_none() {
+            self.out.push(Diagnostic::error(
+                Code::NotAffine,
+                span,
+                "the coefficients of this index are too large",
+                "overflows",
+            ));
+        }
+        map
+    }
+
+    /// A name in an index: an index that is bound, one that is bound by standing here, or a size.
+    fn affine_name(&mut self, name: &str, span: Span, scope: &mut Scope, declare: bool) -> Option<Affine> {
+        if let Some((_, v)) = scope.names.iter().rev().find(|(n, _)| n == name) {
+            return Some(Affine::var(*v));
+        }
+        let is_index = self.op.axes.iter().any(|a| a.index == *name);
+        if is_index && declare {
+            return self.bind(name, span, None, scope).map(Affine::var);
+        }
+        if is_index {
+            if scope.unbound.iter().any(|n| n == name) {
+                return None;
+            }
+            scope.unbound.push(name.to_owned());
+            let d = Diagnostic::error(
+                Code::UnboundIndex,
+                span,
+                format!("index `{name}` stands on the right only"),
+                "bound by neither the left side nor a reduction",
+            );
+            let was_bound = scope.vars.iter().any(|v| v.name == *name);
+            self.out.push(d.help(match was_bound {
+                true => format!(
+                    "a reduction extends over products, not over `+` and `-`: write `sum({name}) (...)` if it is meant to"
+                ),
+                false => format!("to reduce over it, write `sum({name}) ...`"),
+            }));
+            return None;
+        }
+        if self.axis_named(name).is_some() || self.op.params.iter().any(|p| p.name == *name) {
+            return self.size_atom(name, span).map(|a| Affine::constant(Poly::atom(a)));
+        }
+        self.unknown_index(name, span, scope);
+        None
+    }
+
+    fn affine_sum(&mut self, a: Affine, b: Affine, op: BinaryOp, span: Span) -> Option<Affine> {
+        if !a.divided_by_one() && !b.divided_by_one() {
+            self.out.push(
+                Diagnostic::error(Code::BadDivision, span, "an index position takes one division", "two divisions")
+                    .help("bring both under one denominator"),
+            );
+            return None;
+        }
+        let b = if op == BinaryOp::Sub { scale(&b, &Poly::int(-1)) } else { Some(b) };
+        self.fitting(b.and_then(|b| sum(&a, &b)), span)
+    }
+
+    fn affine_product(&mut self, x: Affine, y: Affine, span: Span) -> Option<Affine> {
+        let (map, factor) = if y.terms.is_empty() { (x, y) } else { (y, x) };
+        if !factor.terms.is_empty() {
+            self.out.push(
+                Diagnostic::error(Code::NotAffine, span, "a product of two indices is not affine", "index times index")
+                    .help("an index may be multiplied by integers, parameters and sizes"),
+            );
+            return None;
+        }
+        if !map.divided_by_one() || !factor.divided_by_one() {
+            self.out.push(
+                Diagnostic::error(
+                    Code::BadDivision,
+                    span,
+                    "a division in an index stands outermost",
+                    "multiplies a quotient",
+                )
+                .help("multiply the numerator instead"),
+            );
+            return None;
+        }
+        self.fitting(scale(&map, &factor.constant), span)
+    }
+
+    /// `by`: where the divisor stands.
+    fn affine_quotient(&mut self, x: Affine, y: Affine, span: Span, by: Span) -> Option<Affine> {
+        let why = match () {
+            () if !y.terms.is_empty() => Some("an index"),
+            () if !y.divided_by_one() => Some("a quotient"),
+            () if y.constant.as_int().is_some_and(|n| n <= 0) => Some("not above zero"),
+            () => None,
+        };
+        if let Some(why) = why {
+            self.out.push(Diagnostic::error(
+                Code::BadDivision,
+                by,
+                "an index is divided by a whole number above zero, a parameter or a size",
+                why,
+            ));
+            return None;
+        }
+        let divisor = x.divisor.mul(&y.constant);
+        self.fitting(divisor.and_then(|divisor| bounded(Affine { divisor, ..x })), span)
     }
 
     /// Every axis that meets in a position has the same rank.

@@ -21,6 +21,14 @@ impl Resolver<'_> {
             self.declare_axes_of(tree);
         }
         self.free_axes = declared..self.op.axes.len();
+        self.declare_params(spec);
+        self.declare_tensors(spec);
+        for (axis, formula, tree) in sizes {
+            self.declare_size(axis, formula, &tree);
+        }
+    }
+
+    fn declare_params(&mut self, spec: &Spec) {
         for (name, kind) in &spec.params {
             let resolved = match kind.value.as_str() {
                 "int" => ParamKind::Int,
@@ -52,6 +60,10 @@ impl Resolver<'_> {
             }
             self.op.params.push(Param { name: name.value.clone(), kind: resolved, span: name.span });
         }
+    }
+
+    /// Tensors with their domains, and the duals of each.
+    fn declare_tensors(&mut self, spec: &Spec) {
         for (decls, role) in [(&spec.inputs, Role::Input), (&spec.outputs, Role::Output)] {
             for decl in decls {
                 let axes = decl.axes.iter().filter_map(|a| self.axis_named(&a.value)).collect();
@@ -83,38 +95,40 @@ impl Resolver<'_> {
             self.op.dual(t, Role::Tangent);
             self.op.dual(t, Role::Cotangent);
         }
-        for (axis, formula, tree) in sizes {
-            let Some(id) = self.axis_named(&axis.value) else { continue };
-            if let Some(size) = self.size(&tree) {
-                let mut bad = None;
-                size.visit_atoms(&mut |atom| match atom {
-                    Atom::Axis(a) if a == id || self.op.axis(a).size.is_some() => bad = Some(a),
-                    Atom::Axis(a) => {
+    }
+
+    /// The size of an axis. It meets the axes that it is derived from in one rank.
+    fn declare_size(&mut self, axis: &At<String>, formula: &Formula, tree: &syntax::Expr) {
+        let Some(id) = self.axis_named(&axis.value) else { return };
+        if let Some(size) = self.size(tree) {
+            let mut bad = None;
+            size.visit_atoms(&mut |atom| match atom {
+                Atom::Axis(a) if a == id || self.op.axis(a).size.is_some() => bad = Some(a),
+                Atom::Axis(a) => {
+                    let (x, y) = (find(&mut self.ranks, id.0), find(&mut self.ranks, a.0));
+                    self.ranks[x] = y;
+                }
+                Atom::Param(p) => {
+                    if let ParamKind::PerDim(a) = self.op.params[p.0].kind {
                         let (x, y) = (find(&mut self.ranks, id.0), find(&mut self.ranks, a.0));
                         self.ranks[x] = y;
                     }
-                    Atom::Param(p) => {
-                        if let ParamKind::PerDim(a) = self.op.params[p.0].kind {
-                            let (x, y) = (find(&mut self.ranks, id.0), find(&mut self.ranks, a.0));
-                            self.ranks[x] = y;
-                        }
-                    }
-                });
-                if let Some(a) = bad {
-                    let d = Diagnostic::error(
-                        Code::UnknownAxis,
-                        formula.whole(),
-                        format!(
-                            "the size of `{}` is derived from `{}`, which is derived itself",
-                            axis.value,
-                            self.op.axis(a).name
-                        ),
-                        "may name given sizes and parameters only",
-                    );
-                    self.out.push(d.help("write the formula out in sizes that the instance gives"));
                 }
-                self.op.axes[id.0].size = Some(size);
+            });
+            if let Some(a) = bad {
+                let d = Diagnostic::error(
+                    Code::UnknownAxis,
+                    formula.whole(),
+                    format!(
+                        "the size of `{}` is derived from `{}`, which is derived itself",
+                        axis.value,
+                        self.op.axis(a).name
+                    ),
+                    "may name given sizes and parameters only",
+                );
+                self.out.push(d.help("write the formula out in sizes that the instance gives"));
             }
+            self.op.axes[id.0].size = Some(size);
         }
     }
 
