@@ -1,6 +1,6 @@
 //! The elementary functions as one list: takes the name of a macro and what else it shall be given, calls it with all
-//! of them. The scalar trait, the lanes, the functions of a trial and the tests are made from it: a new function is a
-//! row here and a body in `math` for each scalar type.
+//! of them. The scalar trait, the lanes, the functions of a speculative block and the tests are made from it: a new
+//! function is a row here and a body in `math` for each scalar type.
 
 /// Calls a macro with what it is given and three groups: functions of one argument; those with a branch for rare
 /// arguments, and their form without it; functions of two arguments.

@@ -125,15 +125,15 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
-    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as
-    /// well.
+    /// Passes the lanes through `black_box`. It is for lanes that are read one by one afterwards: without it, LLVM
+    /// computes them one by one as well.
     #[inline(always)]
     pub fn apart(self) -> Self {
         Lanes(black_box(self.0))
     }
 
-    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as
-    /// [`Lanes::apart`].
+    /// The sine and the cosine of each lane, which share most of their work. The results pass through `black_box`, as
+    /// those of [`Lanes::apart`].
     #[inline(always)]
     pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
         if !self.moderate::<S>() {
@@ -157,7 +157,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         Lanes(out)
     }
 
-    /// The same out of line: where it is rare, callers stay small and keep their registers.
+    /// [`Lanes::map`], never inlined: the slow path leaves callers small, and their registers alone.
     #[cold]
     #[inline(never)]
     fn rarely(self, f: impl Fn(T) -> T) -> Self {

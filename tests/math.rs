@@ -105,11 +105,11 @@ macro_rules! tried {
                 #[inline(always)]
                 fn run<S: Isa>(self) {
                     for (x, y) in self.0.chunks(256).zip(self.1.chunks_mut(256)) {
-                        let mut trial = cotangent::math::$T::Trial::new();
+                        let mut speculation = cotangent::math::$T::Speculation::new();
                         for (y, &x) in y.iter_mut().zip(x) {
-                            *y = trial.$name::<S>(x);
+                            *y = speculation.$name::<S>(x);
                         }
-                        if trial.failed() {
+                        if speculation.failed() {
                             for (y, &x) in y.iter_mut().zip(x) {
                                 *y = cotangent::math::$T::$name::<S>(x);
                             }

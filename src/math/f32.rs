@@ -62,7 +62,7 @@ const PIO2_FUSED: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f32 = 6000.0;
 
-super::trial! { f32, u32 }
+super::speculation! { f32, u32 }
 
 /// The absolute value. Exact.
 #[inline(always)]

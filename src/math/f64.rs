@@ -162,7 +162,7 @@ const PIO2: [f64; 4] = [1.5707963267341256, 6.077100506303966e-11, 2.02226624871
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f64 = 1_000_000.0;
 
-super::trial! { f64, u64 }
+super::speculation! { f64, u64 }
 
 /// The absolute value. Exact.
 #[inline(always)]

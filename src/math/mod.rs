@@ -3,7 +3,7 @@
 //! Takes plain numbers, gives plain numbers; nothing can panic. Every function is generic over an instruction set,
 //! whose multiply-add and square root it uses, and is a straight line of arithmetic and selects, so that a loop over an
 //! array turns into vector code. The only branch is in `sin`, `cos` and `tan`, for arguments beyond `TRIG_LIMIT`; the
-//! lane types test it once for a whole vector, a `Trial` once for a whole loop.
+//! lane types test it once for a whole vector, a `Speculation` once for a whole loop.
 //!
 //! Under [`Portable`](crate::isa::Portable) no fused multiply-add is used: results are the same bits on every IEEE
 //! machine in round-to-nearest mode, with and without `std`. Where a target has no square root and there is no `std`,
@@ -26,19 +26,19 @@ fn pick<T: Copy>(test: bool, yes: T, no: T) -> T {
 
 /// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test
 /// after it.
-macro_rules! trial {
+macro_rules! speculation {
     ($T:ident, $Bits:ident) => {
         /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions
-        /// themselves as long as no argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that
-        /// one was, all results are to be computed again.
+        /// themselves as long as no argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Speculation::failed) says
+        /// that one was, all results are to be computed again.
         #[derive(Clone, Copy, Debug, Default)]
-        pub struct Trial($Bits);
+        pub struct Speculation($Bits);
 
-        impl Trial {
+        impl Speculation {
             /// Before the first argument.
             #[inline(always)]
             pub const fn new() -> Self {
-                Trial(0)
+                Speculation(0)
             }
             /// Whether some argument was beyond the limit.
             #[inline(always)]
@@ -55,9 +55,9 @@ macro_rules! trial {
         }
     };
 }
-pub(crate) use trial;
+pub(crate) use speculation;
 
-/// The functions of a trial.
+/// The functions of a speculation.
 macro_rules! tried {
     ($T:ident $unary:tt {$($(#[$doc:meta])* $name:ident $moderate:ident)*} $binary:tt) => {$(
         $(#[$doc])*

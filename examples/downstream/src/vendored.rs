@@ -1493,15 +1493,15 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
-    /// The same, by way of memory: so that lanes whose values go on one by one are computed together, not one by one as
-    /// well.
+    /// Passes the lanes through `black_box`. It is for lanes that are read one by one afterwards: without it, LLVM
+    /// computes them one by one as well.
     #[inline(always)]
     pub fn apart(self) -> Self {
         Lanes(black_box(self.0))
     }
 
-    /// The sine and the cosine of each lane, which have most of their work in common, by way of memory as
-    /// [`Lanes::apart`].
+    /// The sine and the cosine of each lane, which share most of their work. The results pass through `black_box`, as
+    /// those of [`Lanes::apart`].
     #[inline(always)]
     pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
         if !self.moderate::<S>() {
@@ -1525,7 +1525,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         Lanes(out)
     }
 
-    /// The same out of line: where it is rare, callers stay small and keep their registers.
+    /// [`Lanes::map`], never inlined: the slow path leaves callers small, and their registers alone.
     #[cold]
     #[inline(never)]
     fn rarely(self, f: impl Fn(T) -> T) -> Self {
@@ -1791,7 +1791,7 @@ const PIO2_FUSED: [f32; 3] = [1.570_796_4, -4.371_139e-8, -1.715_124_5e-15];
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f32 = 6000.0;
 
-super::trial! { f32, u32 }
+super::speculation! { f32, u32 }
 
 /// The absolute value. Exact.
 #[inline(always)]
@@ -2538,7 +2538,7 @@ const PIO2: [f64; 4] = [1.5707963267341256, 6.077100506303966e-11, 2.02226624871
 /// The largest magnitude that `sin`, `cos` and `tan` reduce without the branch for huge arguments.
 pub const TRIG_LIMIT: f64 = 1_000_000.0;
 
-super::trial! { f64, u64 }
+super::speculation! { f64, u64 }
 
 /// The absolute value. Exact.
 #[inline(always)]
@@ -3586,19 +3586,19 @@ fn pick<T: Copy>(test: bool, yes: T, no: T) -> T {
 
 /// The functions with a branch, without it: for a loop over an array, which then turns into vector code, and a test
 /// after it.
-macro_rules! trial {
+macro_rules! speculation {
     ($T:ident, $Bits:ident) => {
         /// `sin`, `cos` and `tan` for a loop over many arguments: without a branch, the same bits as the functions
-        /// themselves as long as no argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Trial::failed) says that
-        /// one was, all results are to be computed again.
+        /// themselves as long as no argument is beyond [`TRIG_LIMIT`] or a NaN. If [`failed`](Speculation::failed) says
+        /// that one was, all results are to be computed again.
         #[derive(Clone, Copy, Debug, Default)]
-        pub struct Trial($Bits);
+        pub struct Speculation($Bits);
 
-        impl Trial {
+        impl Speculation {
             /// Before the first argument.
             #[inline(always)]
             pub const fn new() -> Self {
-                Trial(0)
+                Speculation(0)
             }
             /// Whether some argument was beyond the limit.
             #[inline(always)]
@@ -3615,9 +3615,9 @@ macro_rules! trial {
         }
     };
 }
-pub(crate) use trial;
+pub(crate) use speculation;
 
-/// The functions of a trial.
+/// The functions of a speculation.
 macro_rules! tried {
     ($T:ident $unary:tt {$($(#[$doc:meta])* $name:ident $moderate:ident)*} $binary:tt) => {$(
         $(#[$doc])*

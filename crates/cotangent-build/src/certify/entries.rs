@@ -6,7 +6,7 @@ use super::Sampler;
 use super::kinks::{Point, Values};
 use super::shapes;
 use crate::index::bind::Binding;
-use crate::index::eval::{Machine, Prepared};
+use crate::index::eval::{Interpreter, Prepared};
 use crate::index::*;
 use std::cell::LazyCell;
 
@@ -58,12 +58,12 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
         }
     }
     let run = |inputs: &Values, lists: &[&[Stmt]]| -> Values {
-        let mut machine = Machine::new(op, binding);
-        machine.tensors = inputs.clone();
-        machine.tensors.extend(point.duals.clone());
+        let mut interpreter = Interpreter::new(op, binding);
+        interpreter.tensors = inputs.clone();
+        interpreter.tensors.extend(point.duals.clone());
         // Double writes are reported before.
-        lists.iter().for_each(|stmts| _ = machine.run(stmts));
-        machine.tensors
+        lists.iter().for_each(|stmts| _ = interpreter.run(stmts));
+        interpreter.tensors
     };
     let zeros = |t: TensorId| vec![0.0; binding.elements(op, t)];
     let value = |from: &Values, t: TensorId| from.get(&t).cloned().unwrap_or_else(|| zeros(t));
@@ -80,11 +80,11 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
             let by = direction(*x);
             (*x, v.iter().enumerate().map(|(n, v)| v + step * by.get(n).unwrap_or(&0.0)).collect())
         };
-        let mut machine = Machine::new(op, binding);
-        machine.tensors = point.inputs.iter().map(moved).collect();
-        machine.tensors.extend(point.duals.clone());
-        rules.iter().for_each(|stmts| _ = machine.execute(stmts));
-        machine.tensors
+        let mut interpreter = Interpreter::new(op, binding);
+        interpreter.tensors = point.inputs.iter().map(moved).collect();
+        interpreter.tensors.extend(point.duals.clone());
+        rules.iter().for_each(|stmts| _ = interpreter.execute(stmts));
+        interpreter.tensors
     };
     let gradients = LazyCell::new(|| {
         let around = |width: f64| [1.0, 2.0, 3.0].map(|n| n * width).map(|h| (h, gradient_at(h), gradient_at(-h)));
@@ -187,11 +187,11 @@ mod tests {
                 for s in 0..f.stmts.len() {
                     let mut dropped = f.clone();
                     dropped.stmts.remove(s);
-                    let mut turned = f.clone();
-                    let value = turned.stmts[s].value.clone();
+                    let mut flipped = f.clone();
+                    let value = flipped.stmts[s].value.clone();
                     // Of a product the opposite sign may be none.
-                    turned.stmts[s].value = Expr::Binary(Binary::Mul, Box::new(Expr::Const(-1.25)), Box::new(value));
-                    for wrong in [dropped, turned] {
+                    flipped.stmts[s].value = Expr::Binary(Binary::Mul, Box::new(Expr::Const(-1.25)), Box::new(value));
+                    for wrong in [dropped, flipped] {
                         let mut op = op.clone();
                         let text = print::stmt(&op, &f.stmts[s]);
                         if let Some(p) = &mut op.program {

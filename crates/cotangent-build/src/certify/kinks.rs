@@ -9,7 +9,7 @@
 use super::rounded::Rounded;
 use super::{Sampler, Side};
 use crate::index::bind::Binding;
-use crate::index::eval::{Machine, Number, Prepared};
+use crate::index::eval::{Interpreter, Number, Prepared};
 use crate::index::*;
 use crate::types::Domain;
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ const SEEDS: [u64; 6] = [8, 9, 10, 11, 12, 13];
 
 /// A place at which a rule is no convention.
 #[derive(Clone, Debug)]
-pub struct Unfit {
+pub struct Disagreement {
     pub tensor: TensorId,
     pub element: usize,
     pub declared: f64,
@@ -179,33 +179,33 @@ impl<'a> Rules<'a> {
         Rules { op, binding, targets, stmts, forward, declared, derived, floors: BTreeMap::new(), corners }
     }
 
-    fn results<N: Number>(&self, machine: &mut Machine<N>) -> BTreeMap<TensorId, Vec<N>> {
+    fn results<N: Number>(&self, interpreter: &mut Interpreter<N>) -> BTreeMap<TensorId, Vec<N>> {
         let zeros = |t: &TensorId| vec![N::from_f64(0.0); self.binding.elements(self.op, *t)];
-        self.targets.iter().map(|t| (*t, machine.tensors.remove(t).unwrap_or_else(|| zeros(t)))).collect()
+        self.targets.iter().map(|t| (*t, interpreter.tensors.remove(t).unwrap_or_else(|| zeros(t)))).collect()
     }
 
-    /// Both rules at a point; `more` is run behind the declared one, and leaves what it writes in the machine.
-    pub fn run(&self, point: &Point, more: Option<&Prepared<f64>>) -> (Run, Machine<'a, f64>) {
-        let mut machine = Machine::new(self.op, self.binding);
-        machine.tensors = point.inputs.clone();
-        machine.tensors.extend(point.duals.iter().map(|(t, v)| (*t, v.clone())));
+    /// Both rules at a point; `more` is run behind the declared one, and leaves what it writes in the interpreter.
+    pub fn run(&self, point: &Point, more: Option<&Prepared<f64>>) -> (Run, Interpreter<'a, f64>) {
+        let mut interpreter = Interpreter::new(self.op, self.binding);
+        interpreter.tensors = point.inputs.clone();
+        interpreter.tensors.extend(point.duals.iter().map(|(t, v)| (*t, v.clone())));
         // Double writes are reported before rules are compared.
-        let _ = (machine.execute(&self.forward), machine.execute(&self.declared));
-        let ours = self.results(&mut machine);
-        let _ = (more.map(|more| machine.execute(more)), machine.execute(&self.derived));
-        let standard = self.results(&mut machine);
+        let _ = (interpreter.execute(&self.forward), interpreter.execute(&self.declared));
+        let ours = self.results(&mut interpreter);
+        let _ = (more.map(|more| interpreter.execute(more)), interpreter.execute(&self.derived));
+        let standard = self.results(&mut interpreter);
         let is_output = |t: &TensorId| self.op.tensor(*t).role == Role::Output;
-        let mut outputs = machine.tensors.iter().filter(|(t, _)| is_output(t)).flat_map(|(_, v)| v);
-        (Run { finite: outputs.all(|v| v.is_finite()), ours, standard }, machine)
+        let mut outputs = interpreter.tensors.iter().filter(|(t, _)| is_output(t)).flat_map(|(_, v)| v);
+        (Run { finite: outputs.all(|v| v.is_finite()), ours, standard }, interpreter)
     }
 
     /// The derived rule alone.
     fn standard(&self, inputs: &Values, duals: &Values) -> Values {
-        let mut machine = Machine::new(self.op, self.binding);
-        machine.tensors = inputs.clone();
-        machine.tensors.extend(duals.clone());
-        let _ = (machine.execute(&self.forward), machine.execute(&self.derived));
-        self.results(&mut machine)
+        let mut interpreter = Interpreter::new(self.op, self.binding);
+        interpreter.tensors = inputs.clone();
+        interpreter.tensors.extend(duals.clone());
+        let _ = (interpreter.execute(&self.forward), interpreter.execute(&self.derived));
+        self.results(&mut interpreter)
     }
 
     /// How far rounding may have carried each element of both rules.
@@ -214,10 +214,10 @@ impl<'a> Rules<'a> {
         let given: BTreeMap<_, _> = point.inputs.iter().chain(&point.duals).map(|(t, v)| (*t, rounded(v))).collect();
         let mut errors: Values = Values::new();
         for rule in &self.stmts[1..] {
-            let mut machine = Machine::<Rounded>::new(self.op, self.binding);
-            machine.tensors = given.clone();
-            let _ = (machine.run(self.stmts[0]), machine.run(rule));
-            for (t, v) in self.results(&mut machine) {
+            let mut interpreter = Interpreter::<Rounded>::new(self.op, self.binding);
+            interpreter.tensors = given.clone();
+            let _ = (interpreter.run(self.stmts[0]), interpreter.run(rule));
+            for (t, v) in self.results(&mut interpreter) {
                 let sum = errors.entry(t).or_insert_with(|| vec![0.0; v.len()]);
                 // What is not finite is compared with what is around, whose rounding is that of the other rule.
                 let finite = sum.iter_mut().zip(&v).filter(|(_, v)| v.value.is_finite());
@@ -253,7 +253,7 @@ impl<'a> Rules<'a> {
 
     /// What is wrong with the declared rule at a point. `pole`: something that it divides by, or takes a logarithm of,
     /// is zero there.
-    pub fn judge(&self, point: &Point, run: &Run, pole: bool) -> Option<Unfit> {
+    pub fn judge(&self, point: &Point, run: &Run, pole: bool) -> Option<Disagreement> {
         let (ours, standard) = (&run.ours, &run.standard);
         let all = || self.targets.iter().flat_map(|t| (0..self.size(t)).map(move |e| (*t, e)));
         if !run.finite || all().all(|(t, e)| self.same(&t, ours[&t][e], standard[&t][e], 0.0)) {
@@ -278,11 +278,12 @@ impl<'a> Rules<'a> {
         let mut doubtful = None;
         for (t, e) in &differing {
             let (value, right) = (ours[t][*e], standard[t][*e]);
-            let unfit = |around, what| Some(Unfit { tensor: *t, element: *e, declared: value, around, what });
+            let disagreement =
+                |around, what| Some(Disagreement { tensor: *t, element: *e, declared: value, around, what });
             let of = |v: &Values| v[t][*e];
             let (Some((lo, hi)), Some((low, high))) = (range(&near, &of), range(&far, &of)) else {
                 if !value.is_finite() && right.is_finite() {
-                    doubtful = doubtful.or(unfit((right, right), What::NotFinite));
+                    doubtful = doubtful.or(disagreement((right, right), What::NotFinite));
                 }
                 continue;
             };
@@ -295,14 +296,14 @@ impl<'a> Rules<'a> {
             if value.is_finite() {
                 if !(lo - slack..=hi + slack).contains(&value) {
                     let middle = if right.is_finite() { (right, right) } else { (0.5 * (lo + hi), 0.5 * (lo + hi)) };
-                    return if smooth { unfit(middle, What::Value) } else { unfit((lo, hi), What::Kink) };
+                    return if smooth { disagreement(middle, What::Value) } else { disagreement((lo, hi), What::Kink) };
                 }
             } else if right.is_finite() && (smooth && pole) {
-                return unfit((right, right), What::Value);
+                return disagreement((right, right), What::Value);
             } else if right.is_finite() && !smooth && !diverges && self.corners {
-                return unfit((lo, hi), What::Kink);
+                return disagreement((lo, hi), What::Kink);
             } else if right.is_finite() && !diverges {
-                doubtful = doubtful.or(unfit((right, right), What::NotFinite));
+                doubtful = doubtful.or(disagreement((right, right), What::NotFinite));
             }
         }
         // Totals: of each tensor, and of all.
@@ -320,15 +321,20 @@ impl<'a> Rules<'a> {
                 && let Some((tensor, element)) = at
             {
                 let (tensor, element) = (*tensor, *element);
-                return Some(Unfit { tensor, element, declared: value, around: (lo, hi), what: What::Total });
+                return Some(Disagreement { tensor, element, declared: value, around: (lo, hi), what: What::Total });
             }
         }
         doubtful
     }
 
     /// The same fault at a point of simpler numbers: zeros, ones, few digits. `judge` says what is wrong at one.
-    pub fn simple(&self, point: Point, unfit: Unfit, judge: &dyn Fn(&Point) -> Option<Unfit>) -> (Point, Unfit) {
-        let (mut point, mut unfit) = (point, unfit);
+    pub fn simple(
+        &self,
+        point: Point,
+        disagreement: Disagreement,
+        judge: &dyn Fn(&Point) -> Option<Disagreement>,
+    ) -> (Point, Disagreement) {
+        let (mut point, mut disagreement) = (point, disagreement);
         let places = |values: &Values| -> Vec<(TensorId, usize)> {
             values.iter().flat_map(|(t, v)| (0..v.len()).map(|e| (*t, e))).collect()
         };
@@ -351,18 +357,18 @@ impl<'a> Rules<'a> {
                         slot[e] = v;
                     }
                     // What a NaN should be is not made nothing by a dual that is.
-                    let same = |u: &Unfit| {
-                        let lost = u.around.1 == 0.0 && unfit.around.1 != 0.0;
-                        u.tensor == unfit.tensor && u.what == unfit.what && !(dual && lost)
+                    let same = |u: &Disagreement| {
+                        let lost = u.around.1 == 0.0 && disagreement.around.1 != 0.0;
+                        u.tensor == disagreement.tensor && u.what == disagreement.what && !(dual && lost)
                     };
                     if let Some(found) = judge(&trial).filter(same) {
-                        (point, unfit) = (trial, found);
+                        (point, disagreement) = (trial, found);
                         break;
                     }
                 }
             }
         }
-        (point, unfit)
+        (point, disagreement)
     }
 }
 
@@ -414,7 +420,7 @@ pub(super) fn check(
     declared: &[Stmt],
     derived: &[Stmt],
     binding: &Binding,
-) -> Option<(Point, Unfit)> {
+) -> Option<(Point, Disagreement)> {
     let size = |t: &TensorId| binding.elements(op, *t);
     if op.inputs().iter().map(size).sum::<usize>() > MAX_INPUTS {
         return None;
@@ -426,8 +432,8 @@ pub(super) fn check(
     };
     SEEDS.into_iter().find_map(|seed| {
         let point = Point::on_grid(op, &[side], binding, seed);
-        let unfit = judge(&point)?;
-        Some(rules.simple(point, unfit, &judge))
+        let disagreement = judge(&point)?;
+        Some(rules.simple(point, disagreement, &judge))
     })
 }
 

@@ -17,7 +17,7 @@ mod shapes;
 use crate::derive::Derived;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::bind::{Binding, ParamValue};
-use crate::index::eval::{DoubleWrite, Machine, Number};
+use crate::index::eval::{DoubleWrite, Interpreter, Number};
 use crate::index::*;
 use crate::spec::Spec;
 use crate::types::Domain;
@@ -166,7 +166,7 @@ fn rule(
         }
         if wrong.is_empty() && kinks {
             let found = kinks::check(op, side, declared, derived, binding);
-            wrong.extend(found.map(|(point, unfit)| Wrong::at(op, &point, &unfit)));
+            wrong.extend(found.map(|(point, disagreement)| Wrong::at(op, &point, &disagreement)));
         }
         wrong
     };
@@ -227,13 +227,13 @@ impl Comparison<'_> {
                 continue;
             }
             match probe.search(binding) {
-                Some(found) if found.unfit.what == kinks::What::NotFinite => {
+                Some(found) if found.disagreement.what == kinks::What::NotFinite => {
                     doubtful = doubtful.or(Some((binding, found.wrong(op))));
                 }
                 Some(_) => {
                     let again = |b: &Binding| {
                         let found = Probe::new(op, side, declared, derived).search(b);
-                        let found = found.filter(|f| f.unfit.what != kinks::What::NotFinite);
+                        let found = found.filter(|f| f.disagreement.what != kinks::What::NotFinite);
                         found.map(|f| f.wrong(op)).into_iter().collect()
                     };
                     return !self.told(binding, &again, out);
@@ -371,9 +371,9 @@ fn point<'a, N: Number>(
     binding: &'a Binding,
     seed: u64,
     draw: Draw<N>,
-) -> (Machine<'a, N>, Result<(), DoubleWrite>) {
+) -> (Interpreter<'a, N>, Result<(), DoubleWrite>) {
     let mut sampler = Sampler::new(seed);
-    let mut machine = Machine::new(op, binding);
+    let mut interpreter = Interpreter::new(op, binding);
     for (n, t) in op.tensors.iter().enumerate() {
         let of_interface = |u: TensorId| matches!(op.tensor(u).role, Role::Input | Role::Output);
         let domain = match t.role {
@@ -384,10 +384,10 @@ fn point<'a, N: Number>(
         };
         let id = TensorId(n);
         let data = (0..binding.elements(op, id)).map(|_| draw(&mut sampler, domain)).collect();
-        machine.tensors.insert(id, data);
+        interpreter.tensors.insert(id, data);
     }
-    let result = machine.run(&op.forward);
-    (machine, result)
+    let result = interpreter.run(&op.forward);
+    (interpreter, result)
 }
 
 /// Where two rules differ.
@@ -404,11 +404,11 @@ struct Wrong {
 
 impl Wrong {
     /// At a point of few elements the point is told.
-    fn at(op: &Op, point: &kinks::Point, unfit: &kinks::Unfit) -> Self {
+    fn at(op: &Op, point: &kinks::Point, disagreement: &kinks::Disagreement) -> Self {
         let number = |v: f64| if v.is_nan() { "NaN".to_string() } else { print::number(v).to_string() };
-        let (lo, hi) = (number(unfit.around.0), number(unfit.around.1));
-        let declared = number(unfit.declared);
-        let (text, note) = match unfit.what {
+        let (lo, hi) = (number(disagreement.around.0), number(disagreement.around.1));
+        let declared = number(disagreement.declared);
+        let (text, note) = match disagreement.what {
             kinks::What::Value | kinks::What::NotFinite => (format!("comes to {declared}, it should be {hi}"), None),
             kinks::What::Total => (
                 format!("is wrong: the sum of all elements comes to {declared}, around this point it is {hi}"),
@@ -430,7 +430,7 @@ impl Wrong {
             let all: Vec<String> = point.inputs.iter().chain(&point.duals).filter_map(values).collect();
             notes.push(format!("at {}", all.join(", ")));
         }
-        Wrong { tensor: unfit.tensor, element: unfit.element, text, notes, params: Vec::new() }
+        Wrong { tensor: disagreement.tensor, element: disagreement.element, text, notes, params: Vec::new() }
     }
 }
 
@@ -500,7 +500,7 @@ fn compare<N: Close>(
     draw: Draw<N>,
 ) -> Vec<Wrong> {
     let (mut a, _) = point::<N>(op, binding, seed, draw);
-    let mut b = Machine::new(op, binding);
+    let mut b = Interpreter::new(op, binding);
     b.tensors = a.tensors.clone();
     // Rules accumulate, so a double write cannot be in them; in their locals it would show as a difference.
     let _ = (a.run(declared), b.run(derived));

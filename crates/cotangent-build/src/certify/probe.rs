@@ -6,7 +6,7 @@
 //! its sign between two points of a line, bisection finds neighbours among the floating point numbers with the change
 //! between them. Every point on the way is compared, so large and small inputs are too.
 
-use super::kinks::{MAX_INPUTS, Point, Rules, Unfit, What, within};
+use super::kinks::{Disagreement, MAX_INPUTS, Point, Rules, What, within};
 use super::{Sampler, Side, Wrong};
 use crate::functions::Bends;
 use crate::index::bind::Binding;
@@ -64,14 +64,14 @@ pub(super) struct Probe {
 /// A point at which a rule is wrong.
 pub(super) struct Found {
     point: Point,
-    pub unfit: Unfit,
+    pub disagreement: Disagreement,
     params: Vec<(ParamId, f64)>,
 }
 
 impl Found {
     /// For a message.
     pub fn wrong(self, op: &Op) -> Wrong {
-        Wrong { params: self.params, ..Wrong::at(op, &self.point, &self.unfit) }
+        Wrong { params: self.params, ..Wrong::at(op, &self.point, &self.disagreement) }
     }
 }
 
@@ -489,9 +489,9 @@ impl<'a> Search<'a> {
         let tiny = point.inputs.values().flatten().any(|v| *v != 0.0 && v.abs() < TINY);
         if self.found.is_none() && !tiny {
             let pole = self.probe.sites.iter().zip(&g).any(|(s, g)| s.pole && g.contains(&0.0));
-            if let Some(unfit) = self.rules.judge(point, &run, pole) {
-                let found = Found { point: point.clone(), unfit, params: Vec::new() };
-                match found.unfit.what {
+            if let Some(disagreement) = self.rules.judge(point, &run, pole) {
+                let found = Found { point: point.clone(), disagreement, params: Vec::new() };
+                match found.disagreement.what {
                     What::NotFinite => self.doubtful = self.doubtful.take().or(Some(found)),
                     _ => self.found = Some(found),
                 }
@@ -623,10 +623,10 @@ impl<'a> Search<'a> {
             let pole = self.probe.sites.iter().any(&mut zero);
             self.rules.judge(point, &run, pole)
         };
-        let (point, unfit) = self.rules.simple(found.point, found.unfit, &again);
+        let (point, disagreement) = self.rules.simple(found.point, found.disagreement, &again);
         let real = |(p, t): (&ParamId, &TensorId)| Some((*p, *point.inputs.get(t)?.first()?));
         let params = self.probe.params.iter().filter_map(real).collect();
-        Found { point, unfit, params }
+        Found { point, disagreement, params }
     }
 }
 

@@ -107,7 +107,7 @@ enum Zero {
 
 /// Where an access stands along an axis of its tensor.
 #[derive(Clone, Copy, PartialEq)]
-enum Place {
+enum Coordinate {
     Every,
     /// As far as another axis goes.
     Along(AxisId),
@@ -115,13 +115,13 @@ enum Place {
     Some,
 }
 
-impl Place {
+impl Coordinate {
     /// Whether what is written here is read there. An element by number counts as within an axis that shares its
     /// tensor's.
-    fn reaches(self, read: Place) -> bool {
+    fn reaches(self, read: Coordinate) -> bool {
         match (self, read) {
-            (_, Place::Some) | (Place::Some, _) => false,
-            (Place::Every, _) | (Place::Along(_), Place::Number(_)) => true,
+            (_, Coordinate::Some) | (Coordinate::Some, _) => false,
+            (Coordinate::Every, _) | (Coordinate::Along(_), Coordinate::Number(_)) => true,
             (w, r) => w == r,
         }
     }
@@ -150,7 +150,7 @@ struct Facts<'a> {
     ranges: Ranges<'a>,
     sides: BTreeMap<TensorId, Side>,
     /// What is added to each, statement by statement, and where it is zero.
-    zeros: BTreeMap<TensorId, Vec<(Vec<Place>, Zero)>>,
+    zeros: BTreeMap<TensorId, Vec<(Vec<Coordinate>, Zero)>>,
     /// Tangents and cotangents with the slope of a root in them.
     steep: BTreeSet<TensorId>,
     roots: BTreeMap<TensorId, Expr>,
@@ -191,7 +191,7 @@ impl Facts<'_> {
 
     /// Where an access stands along each axis; along those of a batch, in every row: what a row does not depend on is
     /// zero there as it would be alone.
-    fn places(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Vec<Place> {
+    fn places(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Vec<Coordinate> {
         let axes = &self.op.tensor(t).axes;
         let own = match self.op.batches.get(&t).map(|of| &self.op.tensor(*of).axes) {
             Some(of) if axes.starts_with(of) => 0..of.len(),
@@ -201,13 +201,13 @@ impl Facts<'_> {
         let vars_of = || index[own.clone()].iter().filter_map(Affine::as_var);
         if vars_of().collect::<BTreeSet<_>>().len() < vars_of().count() {
             // A diagonal.
-            return vec![Place::Some; own.len()];
+            return vec![Coordinate::Some; own.len()];
         }
         let place = |(a, own): (&Affine, &AxisId)| match (a.as_var(), a.as_int()) {
-            (Some(v), _) if vars[v.0].axis == *own => Place::Every,
-            (Some(v), _) => Place::Along(vars[v.0].axis),
-            (_, Some(n)) => Place::Number(n),
-            _ => Place::Some,
+            (Some(v), _) if vars[v.0].axis == *own => Coordinate::Every,
+            (Some(v), _) => Coordinate::Along(vars[v.0].axis),
+            (_, Some(n)) => Coordinate::Number(n),
+            _ => Coordinate::Some,
         };
         index[own.clone()].iter().zip(&axes[own.clone()]).map(place).collect()
     }
@@ -216,7 +216,7 @@ impl Facts<'_> {
     fn read(&self, t: TensorId, index: &[Affine], vars: &[Var]) -> Zero {
         let Some(written) = self.zeros.get(&t) else { return Zero::Nowhere };
         let places = self.places(t, index, vars);
-        let reached = |w: &[Place]| w.iter().zip(&places).all(|(w, r)| w.reaches(*r));
+        let reached = |w: &[Coordinate]| w.iter().zip(&places).all(|(w, r)| w.reaches(*r));
         written
             .iter()
             .map(|(w, zero)| if reached(w) { *zero } else { Zero::Unread.max(*zero) })

@@ -132,7 +132,7 @@ fn differentiate(
     if value.is_zero() {
         return;
     }
-    // In a recurrence what a step has computed is read, not computed again in each turn.
+    // In a recurrence what a step has computed is read, not computed again in each iteration.
     let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
     let value = match s.scan {
         Some(_) if alone && s.reduce.is_none() => value.map(&mut |e| {
@@ -290,14 +290,14 @@ impl Derive<'_> {
 
     /// `e` at the coordinates that a product, maximum or minimum over `body` does not pass over, else 0.
     fn where_inside(&self, body: &Expr, e: Expr) -> Expr {
-        match self.met(body) {
+        match self.evaluated(body) {
             Some(c) => Expr::select(c, e, Expr::zero()),
             None => e,
         }
     }
 
     /// That no read which the evaluation of `e` meets falls outside; `None` where none can.
-    fn met(&self, e: &Expr) -> Option<Cond> {
+    fn evaluated(&self, e: &Expr) -> Option<Cond> {
         match e {
             Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) => None,
             Expr::Read(t, index) => {
@@ -306,28 +306,28 @@ impl Derive<'_> {
                     index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| self.vars[v.0].axis == *axis));
                 (!surely).then(|| Cond::Inside(*t, index.clone()))
             }
-            Expr::Unary(_, a) | Expr::Powf(a, _) => self.met(a),
-            Expr::Binary(_, a, b) => both(self.met(a), self.met(b)),
+            Expr::Unary(_, a) | Expr::Powf(a, _) => self.evaluated(a),
+            Expr::Binary(_, a, b) => both(self.evaluated(a), self.evaluated(b)),
             Expr::Where(c, a, b) => {
                 let not = Cond::Not(c.clone());
-                let yes = self.met(a).map(|m| Cond::Or(Box::new(not), Box::new(m)));
-                let no = self.met(b).map(|m| Cond::Or(c.clone(), Box::new(m)));
-                both(self.met_in_test(c), both(yes, no))
+                let yes = self.evaluated(a).map(|m| Cond::Or(Box::new(not), Box::new(m)));
+                let no = self.evaluated(b).map(|m| Cond::Or(c.clone(), Box::new(m)));
+                both(self.evaluated_in_test(c), both(yes, no))
             }
             Expr::Reduce(..) => unreachable!("reductions stand at the root"),
         }
     }
 
-    /// As [`Self::met`], of a condition: its second side is met only where the first does not decide, `inside` is no
-    /// read.
-    fn met_in_test(&self, c: &Cond) -> Option<Cond> {
+    /// As [`Self::evaluated`], of a condition: its second side is evaluated only where the first does not decide,
+    /// `inside` is no read.
+    fn evaluated_in_test(&self, c: &Cond) -> Option<Cond> {
         let unless = |decided: Cond, rest: Option<Cond>| rest.map(|m| Cond::Or(Box::new(decided), Box::new(m)));
         match c {
             Cond::Index(..) | Cond::Inside(..) => None,
-            Cond::Value(_, a, b) => both(self.met(a), self.met(b)),
-            Cond::And(a, b) => both(self.met_in_test(a), unless(Cond::Not(a.clone()), self.met_in_test(b))),
-            Cond::Or(a, b) => both(self.met_in_test(a), unless(a.as_ref().clone(), self.met_in_test(b))),
-            Cond::Not(a) => self.met_in_test(a),
+            Cond::Value(_, a, b) => both(self.evaluated(a), self.evaluated(b)),
+            Cond::And(a, b) => both(self.evaluated_in_test(a), unless(Cond::Not(a.clone()), self.evaluated_in_test(b))),
+            Cond::Or(a, b) => both(self.evaluated_in_test(a), unless(a.as_ref().clone(), self.evaluated_in_test(b))),
+            Cond::Not(a) => self.evaluated_in_test(a),
         }
     }
 

@@ -140,7 +140,7 @@ fn scatter(
             reduce: None,
             value,
             span: s.span,
-            scan: s.scan.map(|t| Turn { backwards: !t.backwards, ..t }),
+            scan: s.scan.map(|t| Recurrence { backwards: !t.backwards, ..t }),
         };
         hoist(op, raw, Role::RuleLocal, out);
     }

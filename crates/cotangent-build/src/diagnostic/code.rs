@@ -1,7 +1,8 @@
-//! The codes of diagnostics: a kind of finding each, with its number, a few words, and an explanation with a wrong and a
-//! right example.
+//! The codes of diagnostics: a kind of finding each, with its number, a few words, and an explanation with a wrong and
+//! a right example.
 //!
-//! Holds for them: numbers run from E001 without a gap, and none changes its meaning. A new one stands at the end of `codes!`.
+//! Holds for them: numbers run from E001 without a gap, and none changes its meaning. A new one stands at the end of
+//! `codes!`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -496,9 +497,9 @@ Right:
     inputs: {x: [B, D]}
     forward: [\"y = softmax(x; J = [D])\"]"
 
-BadRecurrence "E040" "steps that need each other and cannot run in turns"
+BadRecurrence "E040" "steps that need each other and cannot run one iteration after the other"
 "A step may read what it writes itself, or a later step writes, at a constant distance along an axis: `h[t - 1]`. The steps from there to the one that \
-writes are a recurrence: they run in turn for each `t`. So each has `t` on its left, all read in one direction, and none reads what is not there \
+writes are a recurrence: they run together for each `t`. So each has `t` on its left, all read in one direction, and none reads what is not there \
 yet, such as a sum over all `t`.
 
 Wrong:

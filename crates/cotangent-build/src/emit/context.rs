@@ -148,7 +148,7 @@ pub(super) struct FunctionContext {
     /// Their names alone, and as many `_` for types that are inferred.
     pub(super) passed: Vec<String>,
     pub(super) holes: Vec<&'static str>,
-    /// The last of them, of a function that adds or stores as it says.
+    /// The name of the last argument, if it says whether the function adds or stores.
     pub(super) flag: Option<&'static str>,
     /// They are few enough to travel in registers.
     pub(super) registers: bool,

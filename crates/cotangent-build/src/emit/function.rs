@@ -355,8 +355,8 @@ fn stored(nodes: &[Node], writes: &[TensorId], by: Update) -> Option<Vec<Node>> 
     Some(out)
 }
 
-/// The functions that do the same together: with one input that has a derivative, the whole `vjp` is its own; with
-/// several that share no step, each of theirs in turn.
+/// The functions that an adjoint can forward to: if one input alone has a derivative, the one of that input; if several
+/// have, and share no step, the one of each.
 fn same_as<'a>(kernel: &'a Kernel, f: &Function) -> Vec<&'a Function> {
     let Kind::Vjp { input, store } = f.kind else { return Vec::new() };
     let is_part = |g: &&Function| matches!(g.kind, Kind::Vjp { input: Some(_), store: s } if s == store);

@@ -12,11 +12,11 @@ use crate::plain::Kernel;
 use crate::words::is_keyword;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The variable of a trial.
-pub const TRIAL: &str = "_trial";
+/// The variable of a speculative block.
+pub const SPECULATION: &str = "_speculation";
 /// The blocks of a transpose: the first rows, and the others.
-pub const BLOCKS: [&str; 2] = ["_turned", "_beside"];
-/// The rows of a block that is turned.
+pub const BLOCKS: [&str; 2] = ["_transposed", "_beside"];
+/// The rows of a block that is transposed.
 pub const ROWS: &str = "_rows";
 /// What small functions and blocks within an expression name their values.
 pub const ANY: [&str; 2] = ["_a", "_b"];
@@ -118,7 +118,7 @@ impl Names {
 
     /// With names for the arguments, and for the locals and the variables: those of the nest, or their numbers.
     fn of(k: &Kernel, n: &Nest, argument: &dyn Fn(TensorId) -> String, inner: &dyn Fn(&str, usize) -> String) -> Self {
-        let own = [TRIAL, FLAG, ROWS].into_iter().chain(BLOCKS).chain(ANY);
+        let own = [SPECULATION, FLAG, ROWS].into_iter().chain(BLOCKS).chain(ANY);
         let mut taken: BTreeSet<String> = own.map(str::to_string).collect();
         let arguments: BTreeSet<TensorId> = n.reads.iter().chain(&n.writes).copied().collect();
         taken.extend(arguments.iter().map(|t| argument(*t)));

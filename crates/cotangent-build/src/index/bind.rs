@@ -51,7 +51,7 @@ pub enum BindError {
     /// A tensor with more than [`MAX_ELEMENTS`] elements.
     TooLarge(TensorId),
     /// A recurrence along an axis that has not one dimension.
-    Turns(AxisId, Span),
+    Iterations(AxisId, Span),
     /// A recurrence that reads a tensor at this distance, which is in the other direction or nowhere.
     Distance(TensorId, Span, i64),
 }
@@ -130,12 +130,12 @@ impl Binding {
         if errors.is_empty() { Ok(binding) } else { Err(errors) }
     }
 
-    /// What stands against running a recurrence in turns at these numbers.
+    /// What stands against running a recurrence iteration by iteration at these numbers.
     fn recurrence(&self, op: &Op, unit: &[Stmt], errors: &mut Vec<BindError>) {
-        let Some(turn) = unit[0].scan else { return };
-        let axis = unit[0].vars[turn.var.0].axis;
+        let Some(recurrence) = unit[0].scan else { return };
+        let axis = unit[0].vars[recurrence.var.0].axis;
         if self.rank(axis) != 1 {
-            let error = BindError::Turns(axis, unit[0].span);
+            let error = BindError::Iterations(axis, unit[0].span);
             if !errors.contains(&error) {
                 errors.push(error);
             }

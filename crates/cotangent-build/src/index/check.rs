@@ -25,8 +25,8 @@ pub fn check(op: &Op) -> Result<(), String> {
             }
         }
         for (n, s) in stmts.iter().enumerate() {
-            if let Some(turn) = s.scan {
-                let others = stmts[n..].iter().take_while(|o| o.scan.is_some_and(|t| t.scan == turn.scan));
+            if let Some(recurrence) = s.scan {
+                let others = stmts[n..].iter().take_while(|o| o.scan.is_some_and(|t| t.scan == recurrence.scan));
                 written.extend(others.map(|o| o.target));
             }
             let fail = |what: String| Err(format!("{}: {rule}: {what} in `{}`", op.name, print::stmt(op, s)));

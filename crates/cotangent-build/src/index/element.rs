@@ -1,6 +1,6 @@
 //! The meaning of single elements: takes statements, a binding and what is given, gives the value of any element of any
-//! tensor, computed from just what it depends on. A read finds what a tensor holds in the end, as statements and turns
-//! of recurrences read nothing that is written later.
+//! tensor, computed from just what it depends on. A read finds what a tensor holds in the end, as statements and
+//! iterations of recurrences read nothing that is written later.
 //!
 //! Holds after it: the values are those of [`super::eval`], up to the order of sums.
 

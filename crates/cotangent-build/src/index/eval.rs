@@ -56,7 +56,7 @@ impl Number for f64 {
 }
 
 /// Tensors by id, each once it has a value.
-pub struct Machine<'a, N> {
+pub struct Interpreter<'a, N> {
     op: &'a Op,
     binding: &'a Binding,
     pub tensors: BTreeMap<TensorId, Vec<N>>,
@@ -70,9 +70,9 @@ pub struct DoubleWrite {
     pub element: usize,
 }
 
-impl<'a, N: Number> Machine<'a, N> {
+impl<'a, N: Number> Interpreter<'a, N> {
     pub fn new(op: &'a Op, binding: &'a Binding) -> Self {
-        Machine { op, binding, tensors: BTreeMap::new() }
+        Interpreter { op, binding, tensors: BTreeMap::new() }
     }
 
     /// Runs statements in order. A tensor without a value is zero before its first write.
@@ -82,12 +82,12 @@ impl<'a, N: Number> Machine<'a, N> {
 
     /// The same of statements that are run many times.
     pub fn execute(&mut self, prepared: &Prepared<N>) -> Result<(), DoubleWrite> {
-        for Unit { turns, steps } in &prepared.units {
-            match turns {
+        for Unit { iterations, steps } in &prepared.units {
+            match iterations {
                 None => self.step(&steps[0], None)?,
-                Some((turns, backwards)) => {
-                    for n in 0..*turns {
-                        let at = if *backwards { turns - 1 - n } else { n };
+                Some((iterations, backwards)) => {
+                    for n in 0..*iterations {
+                        let at = if *backwards { iterations - 1 - n } else { n };
                         steps.iter().try_for_each(|s| self.step(s, Some(at)))?;
                     }
                 }
@@ -135,9 +135,9 @@ pub struct Prepared<N> {
     units: Vec<Unit<N>>,
 }
 
-/// A statement alone, or those of one recurrence with the number of its turns and whether it runs backwards.
+/// A statement alone, or those of one recurrence with the number of its iterations and whether it runs backwards.
 struct Unit<N> {
-    turns: Option<(i64, bool)>,
+    iterations: Option<(i64, bool)>,
     steps: Vec<Step<N>>,
 }
 
@@ -162,8 +162,8 @@ impl<N: Number> Prepared<N> {
     pub fn new(op: &Op, binding: &Binding, stmts: &[Stmt]) -> Self {
         let units = scan::units(stmts).into_iter().map(|unit| {
             let unit = &stmts[unit];
-            let turns = unit[0].scan.map(|t| (binding.count(unit[0].vars[t.var.0].axis) as i64, t.backwards));
-            Unit { turns, steps: unit.iter().map(|s| Step::new(op, binding, s)).collect() }
+            let iterations = unit[0].scan.map(|t| (binding.count(unit[0].vars[t.var.0].axis) as i64, t.backwards));
+            Unit { iterations, steps: unit.iter().map(|s| Step::new(op, binding, s)).collect() }
         });
         Prepared { units: units.collect() }
     }

@@ -245,7 +245,7 @@ pub struct Stmt {
     pub value: Expr,
     pub span: Span,
     /// The recurrence that it stands in.
-    pub scan: Option<Turn>,
+    pub scan: Option<Recurrence>,
 }
 
 impl Stmt {
@@ -260,10 +260,10 @@ impl Stmt {
 /// A statement's part in a recurrence: statements that follow each other with one number run in turn for each
 /// coordinate along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
+pub struct Recurrence {
     /// The number of the recurrence, in no other list of statements that may come to stand beside this one.
     pub scan: usize,
-    /// The variable of the statement that stands still in each turn: a free one, of an axis of one dimension.
+    /// The variable of the statement that stands still in each iteration: a free one, of an axis of one dimension.
     pub var: VarId,
     /// From the last coordinate to the first.
     pub backwards: bool,

@@ -49,10 +49,10 @@ fn free_vars(index: &[Affine]) -> Vec<VarId> {
 
 /// The part in a recurrence of a statement that [`build`] makes of others' variables, where it has the one along the
 /// axis on its left.
-pub fn part(scan: Option<Turn>, index: &[Affine]) -> Option<Turn> {
-    let turn = scan?;
-    let var = free_vars(index).iter().position(|v| *v == turn.var)?;
-    Some(Turn { var: VarId(var), ..turn })
+pub fn part(scan: Option<Recurrence>, index: &[Affine]) -> Option<Recurrence> {
+    let recurrence = scan?;
+    let var = free_vars(index).iter().position(|v| *v == recurrence.var)?;
+    Some(Recurrence { var: VarId(var), ..recurrence })
 }
 
 /// Brings a statement whose value may hold reductions anywhere to normal form and appends it to `out`: sums at the top

@@ -112,9 +112,9 @@ pub fn list(op: &Op, stmts: &[Stmt]) -> String {
     for unit in scan::units(stmts) {
         let unit = &stmts[unit];
         let mut margin = "  ";
-        if let Some(turn) = unit[0].scan {
-            let direction = if turn.backwards { ", backwards" } else { "" };
-            let _ = writeln!(out, "  along {}{direction}", unit[0].vars[turn.var.0].name);
+        if let Some(recurrence) = unit[0].scan {
+            let direction = if recurrence.backwards { ", backwards" } else { "" };
+            let _ = writeln!(out, "  along {}{direction}", unit[0].vars[recurrence.var.0].name);
             margin = "    ";
         }
         for s in unit {

@@ -1,10 +1,9 @@
-//! Recurrences: takes statements of which some need what others, or they themselves, wrote at other coordinates along
-//! an axis; gives them as lists in which just those that stand in a cycle are a recurrence, everything else before or
-//! behind it.
+//! Recurrences: takes statements along an axis, some of which depend on what others wrote at other coordinates. Gives
+//! them in order: the statements of each cycle of dependences are one recurrence; all others stand before or behind it.
 //!
 //! Holds after [`arrange`]: the statements of a recurrence follow each other; each has the variable along the axis in
-//! one position of its target, alone, with a constant beside; what a turn reads of the recurrence, an earlier turn
-//! wrote, or an earlier statement of the same turn.
+//! one position of its target, alone, with a constant beside; what an iteration reads of the recurrence, an earlier
+//! iteration wrote, or an earlier statement of the same iteration.
 
 use super::*;
 use std::cmp::Ordering;
@@ -13,7 +12,7 @@ use std::ops::Range;
 
 /// Why statements are no recurrence: which of them, and what it reads there.
 #[derive(Clone, Debug)]
-pub struct Unfit {
+pub struct NoRecurrence {
     pub span: Span,
     pub tensor: TensorId,
     pub why: Why,
@@ -25,13 +24,13 @@ pub enum Why {
     Still,
     /// It reads the tensor at other positions than at a constant distance along the axis.
     Elsewhere,
-    /// It reads what is written in the same turn, after it or by itself.
-    SameTurn,
-    /// It reads what a later turn writes.
+    /// It reads what is written in the same iteration, after it or by itself.
+    SameIteration,
+    /// It reads what a later iteration writes.
     Later,
 }
 
-/// The distance of a read from what is written in the same turn: above zero where it lies ahead.
+/// The distance of a read from what is written in the same iteration: above zero where it lies ahead.
 #[derive(Clone, Debug)]
 pub struct Shift {
     pub span: Span,
@@ -80,43 +79,43 @@ pub fn along(index: &[Affine], v: VarId) -> Option<(usize, &Poly)> {
 }
 
 /// Every distance at which statements of a recurrence, in their order, read what they write.
-pub fn shifts(op: &Op, members: &[Stmt]) -> Result<Vec<Shift>, Unfit> {
+pub fn shifts(op: &Op, members: &[Stmt]) -> Result<Vec<Shift>, NoRecurrence> {
     let mut written: BTreeMap<TensorId, Vec<(usize, usize, &Poly)>> = BTreeMap::new();
     for (n, s) in members.iter().enumerate() {
-        let unfit = || Unfit { span: s.span, tensor: s.target, why: Why::Still };
-        let (at, offset) = s.scan.and_then(|t| along(&s.index, t.var)).ok_or_else(unfit)?;
+        let fail = || NoRecurrence { span: s.span, tensor: s.target, why: Why::Still };
+        let (at, offset) = s.scan.and_then(|t| along(&s.index, t.var)).ok_or_else(fail)?;
         written.entry(s.target).or_default().push((n, at, offset));
     }
     let mut all = Vec::new();
     for (n, s) in members.iter().enumerate() {
-        let Some(turn) = s.scan else { continue };
+        let Some(recurrence) = s.scan else { continue };
         let mut problem = None;
         s.value.reads(&mut |t, index| {
-            let unfit = |why| Unfit { span: s.span, tensor: t, why };
+            let fail = |why| NoRecurrence { span: s.span, tensor: t, why };
             for (writer, place, offset) in written.get(&t).into_iter().flatten() {
-                let distance = along(index, turn.var).filter(|(at, _)| at == place);
+                let distance = along(index, recurrence.var).filter(|(at, _)| at == place);
                 let distance = distance.and_then(|(_, read)| read.add(&offset.neg()?));
                 let why = match distance.as_ref().and_then(sign) {
                     None => Some(Why::Elsewhere),
-                    Some(Ordering::Equal) => (*writer >= n).then_some(Why::SameTurn),
-                    Some(Ordering::Less) => turn.backwards.then_some(Why::Later),
-                    Some(Ordering::Greater) => (!turn.backwards).then_some(Why::Later),
+                    Some(Ordering::Equal) => (*writer >= n).then_some(Why::SameIteration),
+                    Some(Ordering::Less) => recurrence.backwards.then_some(Why::Later),
+                    Some(Ordering::Greater) => (!recurrence.backwards).then_some(Why::Later),
                 };
-                problem = problem.take().or(why.map(unfit));
+                problem = problem.take().or(why.map(fail));
                 let axis = op.tensor(t).axes[*place];
                 all.extend(distance.map(|distance| Shift { span: s.span, tensor: t, axis, distance }));
             }
         });
-        if let Some(unfit) = problem {
-            return Err(unfit);
+        if let Some(reason) = problem {
+            return Err(reason);
         }
     }
     Ok(all)
 }
 
 /// Appends the statements of a recurrence to `out`, those that stand in a cycle as recurrences with numbers from `next`
-/// on. An error tells of one in a cycle that cannot be run in turns.
-pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<Stmt>) -> Result<(), Unfit> {
+/// on. An error tells of one in a cycle that cannot run one iteration after the other.
+pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<Stmt>) -> Result<(), NoRecurrence> {
     let after = dependences(op, &group);
     let reach: Vec<BTreeSet<usize>> = (0..group.len()).map(|n| reachable(&after, n)).collect();
     let cycle = |n: usize| -> Vec<usize> {
@@ -154,7 +153,7 @@ pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<St
             out.push(Stmt { scan: None, ..group[*n].clone() });
             continue;
         }
-        let number = |s: &Stmt| Stmt { scan: s.scan.map(|t| Turn { scan: *next, ..t }), ..s.clone() };
+        let number = |s: &Stmt| Stmt { scan: s.scan.map(|t| Recurrence { scan: *next, ..t }), ..s.clone() };
         let scan: Vec<Stmt> = members.iter().map(|n| number(&group[*n])).collect();
         let scan: Vec<Stmt> = in_turn(&scan).into_iter().map(|n| scan[n].clone()).collect();
         *next += 1;
@@ -164,11 +163,11 @@ pub fn arrange(op: &Op, next: &mut usize, mut group: Vec<Stmt>, out: &mut Vec<St
     Ok(())
 }
 
-/// The order of statements within a turn: sums as late as can be, so that those over the same variables stand together
-/// and share their loads.
+/// The order of statements within an iteration: sums as late as can be, so that those over the same variables stand
+/// together and share their loads.
 fn in_turn(members: &[Stmt]) -> Vec<usize> {
     let place = |s: &Stmt, index: &[Affine]| s.scan.and_then(|t| along(index, t.var).map(|(at, c)| (at, c.clone())));
-    // What stands before in the list and writes what is read in the same turn, or is added to.
+    // What stands before in the list and writes what is read in the same iteration, or is added to.
     let needs = |n: usize, m: usize| {
         let (s, before) = (&members[n], &members[m]);
         let mut found = s.target == before.target;

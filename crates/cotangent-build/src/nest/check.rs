@@ -24,7 +24,7 @@ fn repeatable<'a>(nodes: &'a [Node], set: &mut Vec<&'a Access>) -> Result<(), St
             Node::Loop { body, .. } | Node::If { body, .. } => repeatable(body, set)?,
             Node::Update { place: Place::Element(a), how: Update::Set, .. } => set.push(a),
             Node::Update { place: Place::Element(a), .. } if set.contains(&a) => {}
-            _ => return Err("a trial that cannot run again".into()),
+            _ => return Err("a speculative block that cannot run again".into()),
         }
     }
     Ok(())
@@ -52,7 +52,7 @@ impl Checker<'_> {
                     self.running.remove(var);
                 }
                 Node::Tile(t) => self.tile(t)?,
-                // Until the loop around it turns.
+                // Until the next iteration of the loop around it.
                 Node::Let { var, value, most } => {
                     self.linear(value)?;
                     if value.range(&|v| self.n.vars[v].extent).0 < 0 || self.n.vars[*var].extent != most + 1 {
@@ -69,7 +69,7 @@ impl Checker<'_> {
                     self.nodes(body)?;
                     self.tests.truncate(known);
                 }
-                Node::Trial { body } => {
+                Node::Speculative { body } => {
                     repeatable(body, &mut Vec::new())?;
                     self.nodes(body)?;
                 }
@@ -137,11 +137,11 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// A block that is turned, and its rows on both sides.
-    fn transpose(&mut self, t: &Turned) -> Result<(), String> {
+    /// A block that is transposed, and its rows on both sides.
+    fn transpose(&mut self, t: &BlockTranspose) -> Result<(), String> {
         let [rows, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
         if rows != columns && rows != 2 * columns {
-            return Err("a block that is turned is neither square nor two squares".into());
+            return Err("a block that is transposed is neither square nor two squares".into());
         }
         self.readable(&t.from)?;
         self.written(t.to.tensor)?;

@@ -1,5 +1,5 @@
 //! Decided tests: takes nodes, gives them without the tests that the ranges of their variables decide, and without what
-//! never runs: at a border a read may be outside for every turn.
+//! never runs: at a border a read may be outside for every iteration.
 //!
 //! Holds after it: no test around nodes is decided by the loops that it stands in; no loop is empty.
 
@@ -78,7 +78,7 @@ fn several(all: &[Test], vars: &[Var], decisive: bool) -> Option<bool> {
 mod tests {
     use super::*;
 
-    /// A node under the test that `i + by` is in `0..4`, in a loop over `i` of four turns.
+    /// A node under the test that `i + by` is in `0..4`, in a loop over `i` of four iterations.
     fn decided_at(by: i64) -> Vec<Node> {
         let numerator = Linear::new([(0, 1)], by);
         let inner = vec![Node::Fill(crate::index::TensorId(0))];

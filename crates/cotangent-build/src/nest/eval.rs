@@ -38,8 +38,8 @@ pub trait Memory<N> {
     fn write(&mut self, t: TensorId, at: usize, how: Update, value: N);
     /// Sets every element.
     fn fill(&mut self, t: TensorId, value: N);
-    /// Which turns of a loop run, given where the loops around it stand; `None`: all.
-    fn turns(&mut self, _var: VarId, _body: &[Node], _env: &[Option<i64>]) -> Option<Vec<i64>> {
+    /// Which iterations of a loop run, given where the loops around it stand; `None`: all.
+    fn iterations(&mut self, _var: VarId, _body: &[Node], _env: &[Option<i64>]) -> Option<Vec<i64>> {
         None
     }
 }
@@ -141,9 +141,9 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
             match node {
                 Node::Comment(..) => {}
                 Node::Loop { var, body } => {
-                    match self.memory.turns(*var, body, &self.env) {
-                        Some(turns) => turns.into_iter().for_each(|i| self.turn(*var, i, body)),
-                        None => (0..self.n.vars[*var].extent).for_each(|i| self.turn(*var, i as i64, body)),
+                    match self.memory.iterations(*var, body, &self.env) {
+                        Some(iterations) => iterations.into_iter().for_each(|i| self.iteration(*var, i, body)),
+                        None => (0..self.n.vars[*var].extent).for_each(|i| self.iteration(*var, i as i64, body)),
                     }
                     self.env[*var] = None;
                 }
@@ -160,7 +160,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
                     }
                 }
                 // Twice, as it may have to.
-                Node::Trial { body } => {
+                Node::Speculative { body } => {
                     self.nodes(body);
                     self.nodes(body);
                 }
@@ -221,7 +221,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
         }
     }
     /// Rows that are read, and written as columns.
-    fn transpose(&mut self, t: &Turned) {
+    fn transpose(&mut self, t: &BlockTranspose) {
         let [count, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
         let at = |this: &mut Self, var: VarId, i: usize, a: &Access| {
             this.env[var] = Some(i as i64);
@@ -269,7 +269,7 @@ impl<N: Number, M: Memory<N>> Interpreter<'_, N, M> {
         let at = self.place(slot);
         &mut self.registers[slot.register][at]
     }
-    fn turn(&mut self, var: VarId, i: i64, body: &[Node]) {
+    fn iteration(&mut self, var: VarId, i: i64, body: &[Node]) {
         self.env[var] = Some(i);
         self.nodes(body);
     }

@@ -61,7 +61,7 @@ impl<'p> Schedule<'p> {
         let body = b.work(work, &mut self.decisions.into_iter());
         let body = decide(body, &b.nest.vars);
         // after this: what stands there runs
-        b.nest.body = b.trials(body);
+        b.nest.body = b.speculate(body);
         b.nest
     }
 }
@@ -85,7 +85,7 @@ pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, scratch: usize) -> 
     let mut chosen: Vec<(&Machine, Vec<Option<Candidate>>)> = Vec::new();
     for machine in MACHINES {
         let like = |model: &Machine| chosen.iter().find(|(m, _)| *m == model).map(|(_, all)| all.as_slice());
-        let model = machine.keeps.map(|m| like(m).expect("classes stand behind those whose order they keep"));
+        let model = machine.same_order_as.map(|m| like(m).expect("classes stand behind those whose order they keep"));
         let demands = BTreeMap::new();
         let request = Request { machine, asked: prepared.asked(), model, demands: &demands };
         let mut space = prepared.space.clone();

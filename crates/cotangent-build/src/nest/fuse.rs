@@ -1,9 +1,9 @@
 //! Fusion: takes the steps of a function, gives them as a tree in which steps that follow each other share outer loops
-//! where that is legal: a local that lives in one turn of a loop then loses that dimension (a softmax keeps rows, not
-//! matrices).
+//! where that is legal: a local that lives in one iteration of a loop then loses that dimension (a softmax keeps rows,
+//! not matrices).
 
 use crate::index::TensorId;
-use crate::plain::{Access, Part, Position, Scan, Step, Stmt, written_once};
+use crate::plain::{Access, Member, Position, Scan, Step, Stmt, written_once};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many elements of a local stay in the first-level cache, whatever else does.
@@ -44,35 +44,35 @@ pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
     let locals = locals.iter().copied().collect();
     let mut f = Fuser { locals, touched, loops: 0, dropped: BTreeMap::new(), in_turn: false };
     let mut trees = Vec::new();
-    let mut straight: Vec<Item> = Vec::new();
+    let mut before: Vec<Placed> = Vec::new();
     for step in steps {
         let Step::Scan(scan) = step else {
-            straight.push(Item::new(step, BTreeMap::new()));
+            before.push(Placed::new(step, BTreeMap::new()));
             continue;
         };
-        trees.extend(f.run(&std::mem::take(&mut straight)));
+        trees.extend(f.run(&std::mem::take(&mut before)));
         trees.extend(f.recurrence(scan));
     }
-    trees.extend(f.run(&straight));
+    trees.extend(f.run(&before));
     Fused { trees, dropped: f.dropped }
 }
 
 /// A step to place, and what it touches.
-struct Item {
+struct Placed {
     step: Step,
     fixed: BTreeMap<usize, usize>,
     reads: BTreeSet<TensorId>,
     writes: TensorId,
 }
 
-impl Item {
-    fn new(step: &Step, fixed: BTreeMap<usize, usize>) -> Item {
+impl Placed {
+    fn new(step: &Step, fixed: BTreeMap<usize, usize>) -> Placed {
         let (reads, writes) = match step {
             Step::Fill(t) => (BTreeSet::new(), *t),
             Step::Stmt(s) => (accesses(s)[1..].iter().map(|a| a.tensor).collect(), s.target.tensor),
             Step::Scan(_) => unreachable!("recurrences have loops of their own"),
         };
-        Item { step: step.clone(), fixed, reads, writes }
+        Placed { step: step.clone(), fixed, reads, writes }
     }
     fn tensors(&self) -> BTreeSet<TensorId> {
         self.reads.iter().copied().chain([self.writes]).collect()
@@ -85,7 +85,7 @@ struct Fuser {
     touched: BTreeMap<TensorId, usize>,
     loops: usize,
     dropped: BTreeMap<TensorId, BTreeSet<usize>>,
-    /// Whether the steps are those of one turn of a recurrence: there a sum has no other rows than its own.
+    /// Whether the steps are those of one iteration of a recurrence: there a sum has no other rows than its own.
     in_turn: bool,
 }
 
@@ -97,8 +97,8 @@ struct Run {
 }
 
 impl Fuser {
-    /// A loop for each segment. What a turn reads of another keeps all its dimensions; a local that lives in one turn
-    /// loses that of the turns.
+    /// A loop for each segment. What an iteration reads of another keeps all its dimensions; a local that lives in one
+    /// iteration loses that of the iterations.
     fn recurrence(&mut self, scan: &Scan) -> Vec<Tree> {
         // How many statements touch each local, and the places of its accesses.
         let mut places: BTreeMap<TensorId, Vec<Vec<usize>>> = BTreeMap::new();
@@ -129,13 +129,14 @@ impl Fuser {
         for segment in &scan.segments {
             let id = self.loops;
             self.loops += 1;
-            let item =
-                |part: &Part| Item::new(&Step::Stmt(part.stmt.clone()), part.turn.iter().map(|v| (*v, id)).collect());
+            let item = |part: &Member| {
+                Placed::new(&Step::Stmt(part.stmt.clone()), part.iteration.iter().map(|v| (*v, id)).collect())
+            };
             let body = self.run(&segment.body.iter().map(item).collect::<Vec<_>>());
-            if segment.turns == 1 {
+            if segment.iterations == 1 {
                 trees.extend(body);
             } else {
-                trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.turns, body });
+                trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.iterations, body });
             }
         }
         self.in_turn = false;
@@ -143,7 +144,7 @@ impl Fuser {
         trees
     }
 
-    fn run(&mut self, items: &[Item]) -> Vec<Tree> {
+    fn run(&mut self, items: &[Placed]) -> Vec<Tree> {
         let may_share = self.may_share(items);
         let mut out = Vec::new();
         let mut at = 0;
@@ -160,7 +161,7 @@ impl Fuser {
             let var = &first.vars[run.vars[0]];
             let (name, extent) = (var.name.clone(), var.extent);
             let mut here: BTreeMap<TensorId, usize> = BTreeMap::new();
-            members.iter().flat_map(Item::tensors).for_each(|t| *here.entry(t).or_insert(0) += 1);
+            members.iter().flat_map(Placed::tensors).for_each(|t| *here.entry(t).or_insert(0) += 1);
             for (t, dim) in &run.dims {
                 if self.locals.contains(t) && self.touched[t] == here[t] {
                     self.dropped.entry(*t).or_default().insert(*dim);
@@ -169,7 +170,7 @@ impl Fuser {
             let inner = members.iter().zip(&run.vars).map(|(item, v)| {
                 let mut fixed = item.fixed.clone();
                 fixed.insert(*v, id);
-                Item::new(&item.step, fixed)
+                Placed::new(&item.step, fixed)
             });
             let body = self.run(&inner.collect::<Vec<_>>());
             at += run.vars.len();
@@ -179,7 +180,7 @@ impl Fuser {
     }
 
     /// For each item, whether a local that it or a later one writes is touched once more before the statements end.
-    fn may_share(&self, items: &[Item]) -> Vec<bool> {
+    fn may_share(&self, items: &[Placed]) -> Vec<bool> {
         let mut later: BTreeSet<TensorId> = BTreeSet::new();
         let mut shares = vec![false; items.len()];
         for (n, item) in items.iter().enumerate().rev() {
@@ -197,7 +198,7 @@ impl Fuser {
     /// The longest run from the start that shares a local, over any free variable of the first statement; outermost
     /// dimensions first. A loop that leaves the ones inside it to jump over memory is the last resort, and none where
     /// what it saves is small.
-    fn best(&self, items: &[Item]) -> Option<Run> {
+    fn best(&self, items: &[Placed]) -> Option<Run> {
         let Step::Stmt(first) = &items[0].step else { return None };
         let mut best: Option<((bool, usize), Run)> = None;
         let order: Vec<usize> = first.target.positions.iter().filter_map(|p| p.as_var()).collect();
@@ -220,13 +221,13 @@ impl Fuser {
         best.map(|(_, run)| run)
     }
 
-    fn extend(&self, items: &[Item], v: usize) -> Option<Run> {
+    fn extend(&self, items: &[Placed], v: usize) -> Option<Run> {
         let Step::Stmt(first) = &items[0].step else { return None };
         let extent = first.vars[v].extent;
         let mut run = Run { vars: Vec::new(), dims: BTreeMap::new() };
         let mut written: BTreeSet<TensorId> = BTreeSet::new();
         // Of these the variable is but a digit of a position: no other step of the run may touch them.
-        let mut digits: BTreeSet<TensorId> = BTreeSet::new();
+        let mut mixed_radix: BTreeSet<TensorId> = BTreeSet::new();
         let mut shares_local = false;
         // What the run reads before it writes it.
         let mut reads: BTreeSet<TensorId> = BTreeSet::new();
@@ -246,7 +247,7 @@ impl Fuser {
                 let moving: Vec<usize> =
                     (0..a.positions.len()).filter(|d| a.positions[*d].numerator.coefficient(var) != 0).collect();
                 let [dim] = moving.as_slice() else { return false };
-                if a.positions[*dim].guard.any() || digits.contains(&a.tensor) {
+                if a.positions[*dim].guard.any() || mixed_radix.contains(&a.tensor) {
                     return false;
                 }
                 let first = !written.contains(&a.tensor) && a.positions == s.target.positions;
@@ -255,15 +256,15 @@ impl Fuser {
                     Some(_) => *dims.entry(a.tensor).or_insert(*dim) == *dim,
                 }
             });
-            // What adds to an element in several turns keeps the order of its own loops.
+            // What adds to an element in several iterations keeps the order of its own loops.
             let scatters = s.accumulate && written_once(&[s]).is_none();
-            // Nor may it overwrite what an earlier step of the run reads in another turn.
+            // Nor may it overwrite what an earlier step of the run reads in another iteration.
             if scatters || !consistent || reads.contains(&s.target.tensor) {
                 break;
             }
             shares_local |= touched_written.iter().any(|t| written.contains(t) && self.locals.contains(t));
             if !dims.contains_key(&s.target.tensor) {
-                digits.insert(s.target.tensor);
+                mixed_radix.insert(s.target.tensor);
             }
             run.dims.extend(dims);
             reads.extend(item.reads.iter().filter(|t| !written.contains(t) && **t != s.target.tensor));
@@ -276,7 +277,7 @@ impl Fuser {
 
 /// Whether a loop over `v` leaves none to the others that runs along memory: where `v` selects what is contiguous, and
 /// others run across.
-fn jumps(item: &Item, v: usize) -> bool {
+fn jumps(item: &Placed, v: usize) -> bool {
     let Step::Stmt(s) = &item.step else { return false };
     accesses(s).into_iter().any(|a| {
         let last = a.positions.last().is_some_and(|p| p.numerator.coefficient(v) != 0);
@@ -284,8 +285,8 @@ fn jumps(item: &Item, v: usize) -> bool {
     })
 }
 
-/// The storage dimension along which a tensor lives in one turn of a recurrence: each turn sets it before it reads it,
-/// and touches no other turn's. `places`: the statements of each segment that touch it.
+/// The storage dimension along which a tensor lives in one iteration of a recurrence: each iteration sets it before it
+/// reads it, and touches no other iteration's. `places`: the statements of each segment that touch it.
 fn turn_dimension(scan: &Scan, t: TensorId, places: &[Vec<usize>]) -> Option<usize> {
     let mut dim = None;
     for (segment, places) in scan.segments.iter().zip(places) {
@@ -299,14 +300,15 @@ fn turn_dimension(scan: &Scan, t: TensorId, places: &[Vec<usize>]) -> Option<usi
             }
             first = false;
             for a in own {
-                let at = match part.turn {
+                let at = match part.iteration {
                     Some(v) => a.positions.iter().position(|p| p.numerator.coefficient(v) != 0)?,
                     None => a.positions.iter().position(|p| p.numerator.terms.is_empty())?,
                 };
-                // Variables are numbered by statement: the number of the turn is the same in all.
-                let numerator = a.positions[at].numerator.renamed(&|v| if Some(v) == part.turn { 0 } else { v + 1 });
+                // Variables are numbered by statement: the number of the iteration is the same in all.
+                let numerator =
+                    a.positions[at].numerator.renamed(&|v| if Some(v) == part.iteration { 0 } else { v + 1 });
                 let position = Position { numerator, ..a.positions[at].clone() };
-                let alone = part.turn.is_none() || position.numerator.terms.iter().all(|(v, _)| *v == 0);
+                let alone = part.iteration.is_none() || position.numerator.terms.iter().all(|(v, _)| *v == 0);
                 let known = *dim.get_or_insert(at) == at && *place.get_or_insert_with(|| position.clone()) == position;
                 if !alone || !known || position.guard.any() {
                     return None;

@@ -235,7 +235,7 @@ impl Builder<'_> {
         let name = if matches!(value, Value::Splat(..)) { "a" } else { "b" };
         let moving = step.moving(&value);
         let outside = moving.iter().enumerate().take_while(|(n, at)| n == *at).count();
-        // Within all loops it is a register of one turn. So it is where a loop begins with more than a value: the
+        // Within all loops it is a register of one iteration. So it is where a loop begins with more than a value: the
         // compiler of the output takes it out.
         let begins = moving.iter().any(|n| !step.loops[*n].1.is_empty());
         let innermost = begins || moving.len() == step.loops.len();

@@ -20,11 +20,11 @@ pub struct Machine {
     pub issue: f64,
     /// The first- and the second-level cache.
     pub caches: [Cache; 2],
-    /// Operands of a statement of fewer turns are not packed beyond 64 bytes, which are registers: such kernels need no
-    /// scratch where memory is scarce.
+    /// A statement with fewer iterations packs at most 64 bytes, which fit in registers. So its kernel needs no scratch
+    /// where memory is scarce.
     pub packs_from: usize,
-    /// The class whose order of summation it keeps, so that the two give the same bits.
-    pub keeps: Option<&'static Machine>,
+    /// The class whose order of summation it has, so that the two give the same bits.
+    pub same_order_as: Option<&'static Machine>,
     /// The architectures that have it, as `CARGO_CFG_TARGET_ARCH` calls them; empty for all but those of other classes.
     /// The runtime chooses by the same (`cotangent::isa::Portable`).
     pub archs: &'static [&'static str],
@@ -53,7 +53,7 @@ pub const NARROW: Machine = Machine {
     issue: 5.0,
     caches: CACHES,
     packs_from: 4097,
-    keeps: None,
+    same_order_as: None,
     archs: &["x86", "x86_64", "aarch64", "wasm32", "wasm64"],
 };
 /// AVX2 with FMA.
@@ -71,7 +71,7 @@ pub const SCALAR: Machine = Machine {
     latency: 1.0,
     full: 1.0,
     issue: 1.0,
-    keeps: Some(&NARROW),
+    same_order_as: Some(&NARROW),
     archs: &[],
     ..NARROW
 };

@@ -20,10 +20,10 @@ pub mod plan;
 mod prepare;
 pub mod print;
 pub mod schedule;
+pub(crate) mod speculate;
 mod statement;
-pub mod straight;
 mod tile;
-pub(crate) mod trial;
+pub mod unrolled;
 pub mod walk;
 
 use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
@@ -127,7 +127,7 @@ pub enum Node {
     },
     /// Runs without the branches that functions have for rare arguments, and again with them if one of the arguments
     /// was rare.
-    Trial {
+    Speculative {
         body: Vec<Node>,
     },
     /// A register's first value, of its width: of every one of an array, whose variables the value may depend on.
@@ -151,16 +151,16 @@ pub enum Node {
         into: RegisterId,
         from: Vec<Slot>,
     },
-    /// Turns a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or twice as
-    /// many.
-    Transpose(Turned),
+    /// Transposes a block: column `i` of the rows that are read goes to the place `i`. As many rows as columns, or
+    /// twice as many.
+    Transpose(BlockTranspose),
     /// Sets every element to zero.
     Fill(TensorId),
 }
 
-/// A block that is turned.
+/// A block that is transposed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turned {
+pub struct BlockTranspose {
     /// The variable that counts the rows, and the first of each row.
     pub row: VarId,
     pub from: Access,
@@ -204,7 +204,8 @@ pub struct Position {
 pub enum Value {
     Const(f64),
     Load(Access),
-    /// A vector of so many lanes; so many elements that follow each other fill the first, zeros the rest.
+    /// First element, lanes, count: a vector whose first `count` lanes are elements that follow each other, the rest
+    /// zeros.
     Lanes(Access, usize, usize),
     /// A scalar in every one of so many lanes.
     Splat(Box<Value>, usize),
@@ -214,7 +215,7 @@ pub enum Value {
     Powf(Box<Value>, f64),
     /// `a * b + c` of scalars, rounded once where the instruction set does that.
     Fused(Box<Value>, Box<Value>, Box<Value>),
-    /// Lanes that are a function of scalars, one each, for their lanes to be taken one by one.
+    /// A function applied to several scalars at once, one a lane. [`Value::Lane`] reads the results.
     Each(Unary, Vec<Value>),
     /// One lane of a register.
     Lane(Slot, usize),

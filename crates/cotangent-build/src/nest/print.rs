@@ -56,7 +56,7 @@ impl Printer<'_> {
                     self.nodes(body, depth + 1, out);
                     done
                 }
-                Node::Trial { body } => {
+                Node::Speculative { body } => {
                     let done = writeln!(out, "{pad}try");
                     self.nodes(body, depth + 1, out);
                     done

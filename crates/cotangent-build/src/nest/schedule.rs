@@ -44,21 +44,21 @@ pub fn schedule(planned: &Planned, target: &Target) -> Scheduled {
     let Planned { kernel, plans } = planned;
     let functions = || kernel.functions.iter().zip(plans);
     let mut unmet = Vec::new();
-    if let Some(graphs) = straight::graphs(kernel) {
+    if let Some(graphs) = unrolled::graphs(kernel) {
         let nests = graphs.iter().zip(plans).map(|(g, plan)| match plan {
             Plan::Nest { .. } => distinct(target.machines.iter().map(|m| g.nest(m))),
             Plan::Stages { .. } => Vec::new(),
         });
         return Scheduled { nests: nests.collect(), unmet };
     }
-    let straight: Vec<_> = kernel.functions.iter().map(|f| straight::dense(kernel, f)).collect();
-    let looped = functions().zip(&straight).map(|((f, plan), graph)| match plan {
+    let unrolled: Vec<_> = kernel.functions.iter().map(|f| unrolled::dense(kernel, f)).collect();
+    let looped = functions().zip(&unrolled).map(|((f, plan), graph)| match plan {
         Plan::Nest { tiled } if graph.is_none() => Some(Prepared::new(kernel, f, *tiled)),
         _ => None,
     });
     let looped: Vec<Option<Prepared>> = looped.collect();
     let mut classes = schedules(&looped, target);
-    let nests = functions().zip(straight).enumerate().map(|(n, ((f, plan), graph))| match (plan, graph) {
+    let nests = functions().zip(unrolled).enumerate().map(|(n, ((f, plan), graph))| match (plan, graph) {
         (Plan::Stages { .. }, _) => Vec::new(),
         (Plan::Nest { .. }, Some(g)) => distinct(target.machines.iter().map(|m| g.nest(m))),
         (Plan::Nest { .. }, None) => {
@@ -97,7 +97,7 @@ fn variants(
         distinct_names(&nest.body, &mut nest.vars, &mut Vec::new());
         nest
     }));
-    // What was planned with an epilogue has one, but for a class that keeps the order of a schedule asked for.
+    // A planned epilogue is run on every class, unless `schedule:` asks for another tile.
     assert!(asked || !missing, "{}::{}::{}: a tile does not run its epilogue", kernel.op, kernel.name, f.name);
     if !met || missing {
         let mut candidates: Vec<String> = out.iter().flat_map(|n| n.notes.iter()).map(|n| text_of(n)).collect();
@@ -113,8 +113,8 @@ pub fn most_on_stack(kernel: &Kernel, limit: usize) -> Option<(&str, usize)> {
     let size = kernel.dtype.bytes();
     let whole = |f: &&Function| f.locals.iter().map(|t| kernel.tensor(*t).elements() * size).sum::<usize>() > limit;
     let large: Vec<&Function> = kernel.functions.iter().filter(whole).collect();
-    // Straight lines keep numbers, no tensors.
-    if large.is_empty() || straight::graphs(kernel).is_some() {
+    // Unrolled graphs keep numbers, no tensors.
+    if large.is_empty() || unrolled::graphs(kernel).is_some() {
         return None;
     }
     let kept = |f: &&Function| {
@@ -129,7 +129,7 @@ pub fn most_on_stack(kernel: &Kernel, limit: usize) -> Option<(&str, usize)> {
 fn schedules<'p>(functions: &'p [Option<Prepared<'p>>], target: &Target) -> Vec<Vec<Option<Schedule<'p>>>> {
     let mut out: Vec<Vec<Option<Schedule>>> = Vec::new();
     for (n, machine) in target.machines.iter().copied().enumerate() {
-        let class = match machine.keeps {
+        let class = match machine.same_order_as {
             None => agreed(functions, machine, target.scratch_limit),
             Some(model) => {
                 // The schedules of the class whose order of summation this one keeps.
@@ -235,7 +235,7 @@ fn distinct_names(nodes: &[Node], vars: &mut [Var], outer: &mut Vec<String>) {
                 distinct_names(body, vars, outer);
                 outer.pop();
             }
-            Node::If { body, .. } | Node::Trial { body } => distinct_names(body, vars, outer),
+            Node::If { body, .. } | Node::Speculative { body } => distinct_names(body, vars, outer),
             // A function of its own.
             Node::Tile(t) => {
                 let mut own = Vec::new();

@@ -65,7 +65,7 @@ macro_rules! below {
             fn in_node(n: &'a $($mutable)? Node, f: &mut dyn FnMut($part<'a>)) {
                 match n {
                     Node::Comment(..) => {}
-                    Node::Loop { body, .. } | Node::Trial { body } => {
+                    Node::Loop { body, .. } | Node::Speculative { body } => {
                         for n in body {
                             f($part::Node(n));
                         }
@@ -104,7 +104,7 @@ macro_rules! below {
                             f($part::Slot(slot));
                         }
                     }
-                    Node::Transpose(Turned { from, to, .. }) => {
+                    Node::Transpose(BlockTranspose { from, to, .. }) => {
                         f($part::Read(from));
                         f($part::Written(to));
                     }
@@ -253,7 +253,7 @@ impl Node {
     /// The nodes within.
     pub fn body(&self) -> &[Node] {
         match self {
-            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => body,
+            Node::Loop { body, .. } | Node::If { body, .. } | Node::Speculative { body } => body,
             Node::Tile(t) => &t.body,
             Node::Comment(..) | Node::Let { .. } | Node::Init { .. } | Node::Update { .. } => &[],
             Node::Fold { .. } | Node::Sums { .. } | Node::Transpose(_) | Node::Fill(_) => &[],
@@ -262,7 +262,7 @@ impl Node {
     /// Those of the nodes within; none of a node that has none.
     pub fn body_mut(&mut self) -> Option<&mut Vec<Node>> {
         match self {
-            Node::Loop { body, .. } | Node::If { body, .. } | Node::Trial { body } => Some(body),
+            Node::Loop { body, .. } | Node::If { body, .. } | Node::Speculative { body } => Some(body),
             Node::Tile(t) => Some(&mut t.body),
             Node::Comment(..) | Node::Let { .. } | Node::Init { .. } | Node::Update { .. } => None,
             Node::Fold { .. } | Node::Sums { .. } | Node::Transpose(_) | Node::Fill(_) => None,
@@ -273,7 +273,9 @@ impl Node {
         match self {
             Node::Init { register, .. } | Node::Sums { into: register, .. } => Some(*register),
             Node::Comment(..) | Node::Loop { .. } | Node::Tile(_) | Node::Let { .. } | Node::If { .. } => None,
-            Node::Trial { .. } | Node::Update { .. } | Node::Fold { .. } | Node::Transpose(_) | Node::Fill(_) => None,
+            Node::Speculative { .. } | Node::Update { .. } | Node::Fold { .. } | Node::Transpose(_) | Node::Fill(_) => {
+                None
+            }
         }
     }
     /// Its parts, the nodes within and theirs aside.

@@ -14,7 +14,7 @@ pub fn check(k: &Kernel) -> Result<(), String> {
 pub fn function(k: &Kernel, f: &Function) -> Result<(), String> {
     signature::check(k, f)?;
     let mut begun: BTreeSet<TensorId> = f.reads.iter().copied().collect();
-    begun.extend(&f.held);
+    begun.extend(&f.accumulated);
     // Statements that store the parts of a tensor, until nothing of it is missing.
     let mut parts: BTreeMap<TensorId, Vec<&Stmt>> = BTreeMap::new();
     for step in &f.steps {
@@ -47,13 +47,13 @@ pub fn function(k: &Kernel, f: &Function) -> Result<(), String> {
             }
             Step::Scan(scan) => {
                 let written: BTreeSet<TensorId> = step.stmts().iter().map(|s| s.target.tensor).collect();
-                // What turns read of each other, the checker of the index IR has seen.
+                // What iterations read of each other, the checker of the index IR has seen.
                 let known: BTreeSet<TensorId> = begun.union(&written).copied().collect();
                 for (segment, part) in scan.segments.iter().flat_map(|s| s.body.iter().map(move |part| (s, part))) {
                     let s = &part.stmt;
-                    let moves = |v: usize| v < s.free && s.vars[v].extent == segment.turns;
-                    if !part.turn.map_or(segment.turns == 1, moves) {
-                        return fail(s, "a statement of a recurrence has not one coordinate a turn");
+                    let moves = |v: usize| v < s.free && s.vars[v].extent == segment.iterations;
+                    if !part.iteration.map_or(segment.iterations == 1, moves) {
+                        return fail(s, "a statement of a recurrence has not one coordinate an iteration");
                     }
                     if unbegun(k, s, &known) {
                         return fail(s, "a tensor is read before it is written");
@@ -104,7 +104,7 @@ fn unbegun(k: &Kernel, s: &Stmt, begun: &BTreeSet<TensorId>) -> bool {
 /// What holds for a statement wherever it stands.
 fn sound(k: &Kernel, s: &Stmt) -> Result<(), &'static str> {
     if s.vars.iter().any(|v| v.extent < 2) {
-        return Err("a loop of one turn");
+        return Err("a loop of one iteration");
     }
     if s.reduce.is_none() && s.vars.len() != s.free {
         return Err("bound variables without a reduction");

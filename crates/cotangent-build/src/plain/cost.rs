@@ -9,10 +9,11 @@ pub fn steps(all: &[Step]) -> u64 {
 }
 
 fn stmt(s: &Stmt) -> u64 {
-    let turns = |from: usize, to: usize| s.vars[from..to].iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
-    let reduced = if s.reduce.is_some() { turns(0, s.vars.len()) } else { 0 };
-    let added = if s.accumulate { turns(0, s.free) } else { 0 };
-    turns(0, s.vars.len()).saturating_mul(value(&s.value)).saturating_add(reduced).saturating_add(added)
+    let iterations =
+        |from: usize, to: usize| s.vars[from..to].iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
+    let reduced = if s.reduce.is_some() { iterations(0, s.vars.len()) } else { 0 };
+    let added = if s.accumulate { iterations(0, s.free) } else { 0 };
+    iterations(0, s.vars.len()).saturating_mul(value(&s.value)).saturating_add(reduced).saturating_add(added)
 }
 
 fn value(e: &Expr) -> u64 {

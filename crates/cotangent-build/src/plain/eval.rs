@@ -20,9 +20,9 @@ pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>)
             Step::Stmt(s) => run_stmt(&k.tensors, s, None, tensors),
             Step::Scan(scan) => {
                 for segment in &scan.segments {
-                    for n in 0..segment.turns {
+                    for n in 0..segment.iterations {
                         for part in &segment.body {
-                            run_stmt(&k.tensors, &part.stmt, part.turn.map(|v| (v, n)), tensors);
+                            run_stmt(&k.tensors, &part.stmt, part.iteration.map(|v| (v, n)), tensors);
                         }
                     }
                 }
@@ -31,16 +31,21 @@ pub fn run(k: &Kernel, f: &Function, tensors: &mut BTreeMap<TensorId, Vec<f64>>)
     }
 }
 
-/// Runs one statement; of a recurrence, in the turn whose number a variable has.
-pub fn run_stmt(shapes: &[Tensor], s: &Stmt, turn: Option<(usize, usize)>, tensors: &mut BTreeMap<TensorId, Vec<f64>>) {
+/// Runs one statement; of a recurrence, in the iteration whose number a variable has.
+pub fn run_stmt(
+    shapes: &[Tensor],
+    s: &Stmt,
+    iteration: Option<(usize, usize)>,
+    tensors: &mut BTreeMap<TensorId, Vec<f64>>,
+) {
     // What was written before, and what is to be: a statement of a recurrence may read its own target.
     tensors.entry(s.target.tensor).or_insert_with(|| vec![f64::NAN; shapes[s.target.tensor.0].elements()]);
     let mut results = Vec::new();
     let frame = Frame { shapes, tensors };
     let mut env = vec![0i64; s.vars.len()];
     let mut vars = s.vars.clone();
-    if let Some((v, n)) = turn {
-        // One turn of its loop, further on.
+    if let Some((v, n)) = iteration {
+        // One iteration of its loop, further on.
         (vars[v].extent, env[v]) = (1, n as i64);
     }
     each(&vars, 0..s.free, &mut env, &mut |env| {

@@ -12,41 +12,41 @@ use super::*;
 const MAX_PHASES: usize = 16;
 
 /// The gather form; `None` where no solution keeps the iteration domain implicit in the reads, or where it would loop
-/// much longer. `turn` is the variable that is the number of a recurrence's turn: it stays, and so does the position
-/// that it has alone.
-pub fn gather(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+/// much longer. `iteration` is the variable that is the number of a recurrence's iteration: it stays, and so does the
+/// position that it has alone.
+pub fn gather(s: &Stmt, iteration: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     if s.reduce.is_some_and(|r| r != ReduceOp::Sum) || !s.accumulate {
         return None;
     }
-    let all = match shifted(s, turn, tensors) {
+    let all = match shifted(s, iteration, tensors) {
         Some(whole) => vec![whole],
-        None => phases(s, turn, tensors)?,
+        None => phases(s, iteration, tensors)?,
     };
     // A position without a variable is a fixed coordinate: it must be inside. Two positions with the same variable
     // would write a diagonal: fine, but not a gather.
-    let guarded = |s: &Stmt| s.target.positions.iter().any(|p| p.guard.any() && !still(p, turn));
+    let guarded = |s: &Stmt| s.target.positions.iter().any(|p| p.guard.any() && !still(p, iteration));
     all.iter()
         .all(|s| !guarded(s) && s.target.vars().all(|v| once(s, v)))
         .then(|| all.into_iter().map(reorder).collect())
 }
 
-/// Whether a position moves with the turns of a recurrence alone.
-fn still(p: &Position, turn: Option<usize>) -> bool {
-    p.divisor == 1 && matches!(p.numerator.terms.as_slice(), [(v, _)] if Some(*v) == turn)
+/// Whether a position moves with the iterations of a recurrence alone.
+fn still(p: &Position, iteration: Option<usize>) -> bool {
+    p.divisor == 1 && matches!(p.numerator.terms.as_slice(), [(v, _)] if Some(*v) == iteration)
 }
 
 /// Every target position solved for one variable.
-fn shifted(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
+fn shifted(s: &Stmt, iteration: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
     let mut s = s.clone();
-    let moves = |p: &Position| p.as_var().is_none() && !p.numerator.terms.is_empty() && !still(p, turn);
+    let moves = |p: &Position| p.as_var().is_none() && !p.numerator.terms.is_empty() && !still(p, iteration);
     while let Some(at) = s.target.positions.iter().position(moves) {
-        s = solve(&s, at, turn, tensors)?;
+        s = solve(&s, at, iteration, tensors)?;
     }
     Some(s)
 }
 
 /// One statement for each combination of the phases of the target's positions.
-fn phases(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+fn phases(s: &Stmt, iteration: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let mut all = vec![s.clone()];
     for (at, position) in s.target.positions.iter().enumerate() {
         if position.divisor != 1 {
@@ -55,23 +55,23 @@ fn phases(s: &Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>
         // What happens at one position changes no other: each of its variables stands there alone.
         let split = |s: &Stmt| match position.numerator.terms.as_slice() {
             [] => Some(vec![s.clone()]),
-            [_] if still(position, turn) => Some(vec![s.clone()]),
+            [_] if still(position, iteration) => Some(vec![s.clone()]),
             [_] if !position.guard.any() => Some(vec![s.clone()]),
             [(v, c)] => narrow(s, at, (*v, *c), tensors),
-            _ => solve(s, at, turn, tensors).map(|s| vec![s]).or_else(|| stride(s, at, turn, tensors)),
+            _ => solve(s, at, iteration, tensors).map(|s| vec![s]).or_else(|| stride(s, at, iteration, tensors)),
         };
         all = all.iter().map(split).collect::<Option<Vec<_>>>()?.concat();
         if all.len() > MAX_PHASES {
             return None;
         }
     }
-    // Phases that nothing reaches cost nothing; turns at the border at which nothing arrives may cost as much again as
-    // the scatter.
-    (!all.is_empty() && turns(&all) <= 2 * turns(std::slice::from_ref(s))).then_some(all)
+    // Phases that nothing reaches cost nothing; iterations at the border at which nothing arrives may cost as much
+    // again as the scatter.
+    (!all.is_empty() && iterations(&all) <= 2 * iterations(std::slice::from_ref(s))).then_some(all)
 }
 
 /// How often the innermost loops run.
-fn turns(all: &[Stmt]) -> u128 {
+fn iterations(all: &[Stmt]) -> u128 {
     all.iter().map(|s| s.vars.iter().map(|v| v.extent as u128).product::<u128>()).sum()
 }
 
@@ -81,13 +81,16 @@ fn once(s: &Stmt, v: usize) -> bool {
 }
 
 /// Solves one position for a variable with the coefficient ±1 that no other position has.
-fn solve(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
+fn solve(s: &Stmt, at: usize, iteration: Option<usize>, tensors: &[Tensor]) -> Option<Stmt> {
     let position = &s.target.positions[at];
     if position.divisor != 1 {
         return None;
     }
-    let candidates =
-        position.numerator.terms.iter().filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v) && Some(*v) != turn);
+    let candidates = position
+        .numerator
+        .terms
+        .iter()
+        .filter(|(v, c)| c.abs() == 1 && *v < s.free && once(s, *v) && Some(*v) != iteration);
     let size = tensors[s.target.tensor.0].shape[at];
     // A target of one element there leaves no loop to gather over.
     if size < 2 {
@@ -133,16 +136,16 @@ fn narrow(s: &Stmt, at: usize, (v, c): (usize, i64), tensors: &[Tensor]) -> Opti
 
 /// One statement for each phase of a position `stride * v + d * t` and a constant that something reaches; `v` the
 /// variable that makes the loops shortest.
-fn stride(s: &Stmt, at: usize, turn: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
+fn stride(s: &Stmt, at: usize, iteration: Option<usize>, tensors: &[Tensor]) -> Option<Vec<Stmt>> {
     let [a, b] = s.target.positions[at].numerator.terms.as_slice() else { return None };
-    if !once(s, a.0) || !once(s, b.0) || turn.is_some_and(|t| t == a.0 || t == b.0) {
+    if !once(s, a.0) || !once(s, b.0) || iteration.is_some_and(|t| t == a.0 || t == b.0) {
         return None;
     }
     [(a, b), (b, a)]
         .into_iter()
         .filter(|((v, c), _)| c.abs() > 1 && bounded(&s.value, *v, s.vars[*v].extent, tensors))
         .filter_map(|(v, t)| Some((s.vars[v.0].extent, split(s, at, *v, *t, tensors)?)))
-        .min_by_key(|(extent, all)| (turns(all), std::cmp::Reverse(*extent)))
+        .min_by_key(|(extent, all)| (iterations(all), std::cmp::Reverse(*extent)))
         .map(|(_, all)| all)
 }
 
@@ -209,7 +212,7 @@ fn next_within(start: i64, step: i64, m: i64, size: i64) -> Option<i64> {
         if n * step <= high {
             return Some(n);
         }
-        // No multiple lies within before the first turn: after k turns, `m * k` modulo step has to.
+        // No multiple lies within before the first iteration: after k iterations, `m * k` modulo step has to.
         let k = least(m % step, step, (-high).rem_euclid(step), (-low).rem_euclid(step))?;
         Some((low + m * k + step - 1) / step)
     }
@@ -279,7 +282,7 @@ fn bounded(e: &Expr, v: usize, extent: usize, tensors: &[Tensor]) -> bool {
     }
 }
 
-/// Free variables are those of the target; the others join the sum, those of one turn go.
+/// Free variables are those of the target; the others join the sum, those of one iteration go.
 fn reorder(s: Stmt) -> Stmt {
     let mut order: Vec<usize> = s.target.vars().collect();
     let free = order.len();

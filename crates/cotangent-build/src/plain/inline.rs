@@ -58,9 +58,9 @@ fn into(steps: &[Step], at: usize, locals: &[TensorId], tensors: &[Tensor]) -> O
 fn substituted(s: &Stmt, r: &Stmt, access: &Access, tensors: &[Tensor]) -> Option<Stmt> {
     let mut vars = s.vars.clone();
     let mut map: Vec<Option<Linear>> = vec![None; r.vars.len()];
-    for (own, digits) in access.positions.iter().zip(&s.target.positions) {
+    for (own, mixed_radix) in access.positions.iter().zip(&s.target.positions) {
         match own.as_var().filter(|_| !own.guard.any()) {
-            Some(v) if map[v].is_none() => map[v] = Some(digits.numerator.clone()),
+            Some(v) if map[v].is_none() => map[v] = Some(mixed_radix.numerator.clone()),
             _ => return None,
         }
     }

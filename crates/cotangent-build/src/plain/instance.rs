@@ -261,7 +261,7 @@ impl<'a> Reader<'a> {
                 self.bad_extent(a, dim, value, &what);
             }
             BindError::Zero(a, dim) => self.bad_extent(a, dim, None, "is a division by zero"),
-            BindError::Turns(a, place) => {
+            BindError::Iterations(a, place) => {
                 let axis = &op.axis(a).name;
                 let message = format!("a recurrence runs along `{axis}`, which has one dimension then");
                 let span = self.spans[a.0].unwrap_or(at);
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
             }
             BindError::Distance(t, place, n) => {
                 let name = &op.tensor(t).name;
-                let what = if n == 0 { "in the same turn".to_string() } else { format!("{} further on", n.abs()) };
+                let what = if n == 0 { "in the same iteration".to_string() } else { format!("{} further on", n.abs()) };
                 let message = format!("a recurrence of this instance reads `{name}` {what}, before it is written");
                 let d = Diagnostic::error(Code::BadParam, at, message, "at the numbers of this instance");
                 self.out.push(d.label(place, "in this step").help("the distance of a recurrence is above zero"));

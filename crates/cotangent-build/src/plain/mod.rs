@@ -16,9 +16,9 @@ pub mod merge;
 mod number;
 pub mod passes;
 pub mod print;
+mod segments;
 pub mod signature;
 pub mod specialise;
-mod turns;
 pub mod walk;
 mod written;
 
@@ -112,7 +112,7 @@ pub struct Function {
     /// Arguments that are written, in order.
     pub writes: Vec<TensorId>,
     /// Those of them that hold values to add to.
-    pub held: Vec<TensorId>,
+    pub accumulated: Vec<TensorId>,
     /// Scratch tensors.
     pub locals: Vec<TensorId>,
     pub steps: Vec<Step>,
@@ -137,7 +137,7 @@ impl Kind {
 impl Function {
     /// Whether it adds to its results.
     pub fn accumulates(&self) -> bool {
-        self.kind != Kind::Stage && !self.held.is_empty()
+        self.kind != Kind::Stage && !self.accumulated.is_empty()
     }
 }
 
@@ -149,8 +149,8 @@ pub enum Step {
     Scan(Scan),
 }
 
-/// A recurrence: statements in order, again in each turn. What a turn reads of the tensors that are written here, an
-/// earlier turn wrote, or an earlier statement of the same turn.
+/// A recurrence: statements in order, again in each iteration. What an iteration reads of the tensors that are written
+/// here, an earlier iteration wrote, or an earlier statement of the same iteration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scan {
     /// Of the index along the axis.
@@ -158,19 +158,19 @@ pub struct Scan {
     pub segments: Vec<Segment>,
 }
 
-/// Turns that differ in nothing but their number, which counts from zero in each segment, whichever way the recurrence
-/// runs.
+/// Iterations that differ in nothing but their number, which counts from zero in each segment, whichever way the
+/// recurrence runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Segment {
-    pub turns: usize,
-    pub body: Vec<Part>,
+    pub iterations: usize,
+    pub body: Vec<Member>,
 }
 
 /// A statement of a recurrence.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// The free variable that is the number of the turn; none in a single turn.
-    pub turn: Option<usize>,
+pub struct Member {
+    /// The free variable that is the number of the iteration; none in a single iteration.
+    pub iteration: Option<usize>,
     pub stmt: Stmt,
 }
 

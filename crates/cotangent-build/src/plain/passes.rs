@@ -50,7 +50,7 @@ pub(super) struct Draft<'a> {
     pub lowered: Vec<usize>,
     pub results: Vec<TensorId>,
     /// The results hold values to add to.
-    pub held: bool,
+    pub accumulated: bool,
     pub locals: Vec<TensorId>,
     pub items: Vec<Item>,
 }
@@ -64,9 +64,9 @@ pub(super) enum Item {
     /// A recurrence over its coordinates, from the first on or from the last.
     Scan {
         name: String,
-        turns: usize,
+        iterations: usize,
         backwards: bool,
-        body: Vec<Part>,
+        body: Vec<Member>,
     },
     /// A recurrence in segments.
     Segments(Scan),
@@ -87,9 +87,9 @@ impl Item {
         match self {
             Item::Fill(t) => vec![Step::Fill(t)],
             Item::Stmts(all) => all.into_iter().map(Step::Stmt).collect(),
-            Item::Scan { name, turns, backwards, body } => {
+            Item::Scan { name, iterations, backwards, body } => {
                 let name = if backwards { format!("{name} backwards") } else { name };
-                vec![Step::Scan(Scan { name, segments: vec![Segment { turns, body }] })]
+                vec![Step::Scan(Scan { name, segments: vec![Segment { iterations, body }] })]
             }
             Item::Segments(scan) => vec![Step::Scan(scan)],
         }
@@ -154,14 +154,14 @@ fn merged(d: &mut Draft) {
     let mut items: Vec<Item> = Vec::new();
     for item in std::mem::take(&mut d.items) {
         match item {
-            Item::Scan { name, turns, backwards, body } => {
-                let mut own: Vec<Part> = Vec::new();
+            Item::Scan { name, iterations, backwards, body } => {
+                let mut own: Vec<Member> = Vec::new();
                 for part in body {
                     if !onto(own.last_mut().map(|p| &mut p.stmt), &part.stmt) {
                         own.push(part);
                     }
                 }
-                items.push(Item::Scan { name, turns, backwards, body: own });
+                items.push(Item::Scan { name, iterations, backwards, body: own });
             }
             Item::Stmts(all) => {
                 for s in all {
@@ -184,7 +184,7 @@ fn split(d: &mut Draft) {
     let tensors = d.tensors;
     d.replace(|item| {
         let Item::Stmts(all) = &item else { return vec![item] };
-        match turns::parts(&all[0], tensors) {
+        match segments::parts(&all[0], tensors) {
             Some((v, parts)) if v < all[0].free => {
                 if parts.is_empty() {
                     return vec![item];
@@ -218,23 +218,24 @@ fn gathered_in_recurrences(d: &mut Draft) {
 }
 
 /// A statement in gather form, where it has one.
-fn gathered_stmt(s: Stmt, turn: Option<usize>, tensors: &[Tensor]) -> Vec<Stmt> {
+fn gathered_stmt(s: Stmt, iteration: Option<usize>, tensors: &[Tensor]) -> Vec<Stmt> {
     let moves = s.accumulate && s.target.positions.iter().any(|p| p.as_var().is_none());
-    let gathered = if moves { gather::gather(&s, turn, tensors) } else { None };
+    let gathered = if moves { gather::gather(&s, iteration, tensors) } else { None };
     gathered.unwrap_or_else(|| vec![s])
 }
 
 /// A statement of a recurrence in gather form; the position that moves with the iterations stays.
-fn gathered_part(Part { turn, stmt }: Part, tensors: &[Tensor]) -> Vec<Part> {
+fn gathered_part(Member { iteration, stmt }: Member, tensors: &[Tensor]) -> Vec<Member> {
     let own = |s: &Stmt, v: usize| s.target.positions.iter().position(|p| p.numerator.coefficient(v) != 0);
-    let place = turn.and_then(|v| own(&stmt, v));
+    let place = iteration.and_then(|v| own(&stmt, v));
     let number = |s: &Stmt| place.map(|at| s.target.positions[at].numerator.terms[0].0);
-    gathered_stmt(stmt, turn, tensors).into_iter().map(|stmt| Part { turn: number(&stmt), stmt }).collect()
+    gathered_stmt(stmt, iteration, tensors).into_iter().map(|stmt| Member { iteration: number(&stmt), stmt }).collect()
 }
 
 fn initialised(d: &mut Draft) {
     let before = std::mem::take(&mut d.items);
-    let mut begun: BTreeSet<TensorId> = if d.held { d.results.iter().copied().collect() } else { BTreeSet::new() };
+    let mut begun: BTreeSet<TensorId> =
+        if d.accumulated { d.results.iter().copied().collect() } else { BTreeSet::new() };
     for (n, item) in before.iter().enumerate() {
         match item.clone() {
             Item::Stmts(mut group) => {
@@ -253,9 +254,9 @@ fn initialised(d: &mut Draft) {
                 }
                 d.items.push(Item::Stmts(group));
             }
-            Item::Scan { name, turns, backwards, mut body } => {
+            Item::Scan { name, iterations, backwards, mut body } => {
                 d.items.extend(begin(&mut body, &mut begun, d.tensors).into_iter().map(Item::Fill));
-                d.items.push(Item::Scan { name, turns, backwards, body });
+                d.items.push(Item::Scan { name, iterations, backwards, body });
             }
             item => d.items.push(item),
         }
@@ -278,19 +279,20 @@ fn filled(t: TensorId, elements: u128, items: &[Item]) -> bool {
 
 /// Makes the first writes of a recurrence store, where each element is stored before anything is added to it; gives the
 /// tensors that start at zero instead.
-fn begin(body: &mut [Part], begun: &mut BTreeSet<TensorId>, tensors: &[Tensor]) -> Vec<TensorId> {
+fn begin(body: &mut [Member], begun: &mut BTreeSet<TensorId>, tensors: &[Tensor]) -> Vec<TensorId> {
     let mut fills = Vec::new();
     for n in 0..body.len() {
-        let Part { turn, stmt: first } = &body[n];
+        let Member { iteration, stmt: first } = &body[n];
         let target = first.target.tensor;
         if !begun.insert(target) {
             continue;
         }
         // Every other statement writes in the same iteration, after it.
         let at = |v: Option<usize>, s: &Stmt| s.target.positions.iter().position(|p| v.is_some() && p.as_var() == v);
-        let place = at(*turn, first);
+        let place = at(*iteration, first);
         let mut writers = body.iter().filter(|p| p.stmt.target.tensor == target);
-        let same = writers.clone().count() == 1 || place.is_some() && writers.all(|p| at(p.turn, &p.stmt) == place);
+        let same =
+            writers.clone().count() == 1 || place.is_some() && writers.all(|p| at(p.iteration, &p.stmt) == place);
         if same && first.covers(&tensors[target.0].shape) {
             body[n].stmt.accumulate = false;
         } else {
@@ -303,8 +305,8 @@ fn begin(body: &mut [Part], begun: &mut BTreeSet<TensorId>, tensors: &[Tensor]) 
 fn segmented(d: &mut Draft) {
     let tensors = d.tensors;
     d.replace(|item| match item {
-        Item::Scan { name, turns, backwards, body } => {
-            let segments = turns::segments(&body, turns, backwards, tensors);
+        Item::Scan { name, iterations, backwards, body } => {
+            let segments = segments::segments(&body, iterations, backwards, tensors);
             vec![Item::Segments(Scan { name, segments })]
         }
         item => vec![item],

@@ -28,7 +28,7 @@ pub fn kernel(k: &Kernel) -> String {
                 }
                 Step::Scan(scan) => {
                     for segment in &scan.segments {
-                        let _ = writeln!(out, "  along {}: {} in turn", scan.name, segment.turns);
+                        let _ = writeln!(out, "  along {}: {} iterations", scan.name, segment.iterations);
                         for part in &segment.body {
                             let _ = writeln!(out, "    {}", stmt(&k.tensors, &part.stmt));
                         }

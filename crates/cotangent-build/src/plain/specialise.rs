@@ -234,7 +234,7 @@ impl Specialiser<'_> {
         let locals: Vec<TensorId> = written.iter().copied().filter(|t| !results.contains(t)).collect();
         let (items, lowered) = self.items(&stmts)?;
         let (tensors, numbers, results) = (self.tensors, &mut self.numbers, results.to_vec());
-        let mut draft = Draft { tensors, numbers, lowered, results, held: !fresh, locals, items };
+        let mut draft = Draft { tensors, numbers, lowered, results, accumulated: !fresh, locals, items };
         draft.run(self.after);
         let results = draft.results.clone();
         let (steps, locals) = draft.finished();
@@ -247,8 +247,8 @@ impl Specialiser<'_> {
             Role::Cotangent(of) => (3, of.0),
             Role::Local | Role::RuleLocal | Role::Partial(..) => (4, t.0),
         });
-        let held = if fresh { Vec::new() } else { results.clone() };
-        Some(Function { name, kind, reads, writes: results, held, locals, steps })
+        let accumulated = if fresh { Vec::new() } else { results.clone() };
+        Some(Function { name, kind, reads, writes: results, accumulated, locals, steps })
     }
 
     /// Plain statements one by one, and recurrences whole; and when each statement was lowered.
@@ -271,21 +271,21 @@ impl Specialiser<'_> {
                 body.push(self.stmt(s)?);
                 lowered.push(self.numbers.lowered());
             }
-            let Some(turn) = unit[0].scan else {
+            let Some(recurrence) = unit[0].scan else {
                 items.extend(body.into_iter().map(|s| Item::Stmts(vec![s])));
                 continue;
             };
-            let var = &unit[0].vars[turn.var.0];
-            let turns = self.binding.count(var.axis);
-            let part = |(s, stmt)| Part { turn: (turns > 1).then(|| self.turn(s)), stmt };
+            let var = &unit[0].vars[recurrence.var.0];
+            let iterations = self.binding.count(var.axis);
+            let part = |(s, stmt)| Member { iteration: (iterations > 1).then(|| self.iteration(s)), stmt };
             let body = unit.iter().zip(body).map(part).collect();
-            items.push(Item::Scan { name: var.name.clone(), turns, backwards: turn.backwards, body });
+            items.push(Item::Scan { name: var.name.clone(), iterations, backwards: recurrence.backwards, body });
         }
         Some((items, lowered))
     }
 
-    /// The plain variable that is the coordinate of a recurrence of more than one turn.
-    fn turn(&self, s: &index::Stmt) -> usize {
+    /// The plain variable that is the coordinate of a recurrence of more than one iteration.
+    fn iteration(&self, s: &index::Stmt) -> usize {
         let before = s.scan.map_or(0, |t| t.var.0);
         let loops = |v: &index::Var| self.binding.extents[v.axis.0].iter().filter(|n| **n > 1).count();
         s.vars[..before].iter().map(loops).sum()
@@ -317,7 +317,8 @@ impl Specialiser<'_> {
         if s.free == s.vars.len() {
             free = vars.len();
         }
-        let scope = Scope { op: self.op, binding: self.binding, tensors: self.tensors, vars: &vars, slots: &slots };
+        let scope =
+            Coordinates { op: self.op, binding: self.binding, tensors: self.tensors, vars: &vars, slots: &slots };
         let target = scope.access(s.target, &s.index);
         let value = scope.expr(&s.value);
         // A reduction over nothing but skipped coordinates still has its identity: it stays one where a guard can fail.
@@ -360,7 +361,7 @@ impl Specialiser<'_> {
         // A position tells the coordinates of its variables apart where each coefficient exceeds what the smaller ones
         // reach together, as digits do; a single variable is the plainest case. Distinct coordinates then have distinct
         // targets.
-        let digits = |p: &Position| {
+        let mixed_radix = |p: &Position| {
             let mut terms = p.numerator.terms.clone();
             terms.sort_by_key(|(_, c)| c.unsigned_abs());
             let mut reach = 0i128;
@@ -375,7 +376,7 @@ impl Specialiser<'_> {
             .target
             .positions
             .iter()
-            .filter(|p| digits(p))
+            .filter(|p| mixed_radix(p))
             .flat_map(|p| p.numerator.terms.iter().map(|(v, _)| *v))
             .collect();
         if (0..plain.free).all(|v| told.contains(&v)) {
@@ -417,7 +418,7 @@ impl Specialiser<'_> {
     }
 }
 
-struct Scope<'a> {
+struct Coordinates<'a> {
     op: &'a Op,
     binding: &'a Binding,
     tensors: &'a [Tensor],
@@ -425,7 +426,7 @@ struct Scope<'a> {
     slots: &'a [Vec<Option<usize>>],
 }
 
-impl Scope<'_> {
+impl Coordinates<'_> {
     fn linear(&self, a: &Affine, dim: usize) -> Linear {
         let number = |p: &index::Poly| self.binding.poly(p, dim);
         Linear::new(

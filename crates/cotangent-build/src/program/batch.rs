@@ -114,7 +114,7 @@ impl Batch {
         {
             let same = |v: VarId| pairs.iter().find(|(_, b)| *b == v).map_or(v, |(own, _)| *own);
             let kept = |v: VarId| pairs.iter().find(|(own, _)| *own == v).map_or(v, |(_, batch)| *batch);
-            // Of a bound variable the batch's stays, of a free one its own.
+            // The batch's variable stays if the equated one is summed over, else the statement's.
             let all_bound = pairs.iter().all(|(own, _)| bound.contains(own));
             let rename = |v: VarId| if all_bound { kept(v) } else { same(v) };
             if all_bound || pairs.iter().all(|(own, _)| !bound.contains(own)) {

@@ -37,23 +37,23 @@ pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
                 let tangents = tangents(op, &program.wrt);
                 let dots = outputs.iter().map(|z| op.dual(*z, Role::Tangent));
                 let results = outputs.iter().copied().chain(dots.collect::<Vec<_>>()).collect();
-                let stmts = woven(op, &op.forward, &tangents);
+                let stmts = interleaved(op, &op.forward, &tangents);
                 functions.push(function(op, params, entry, stmts, results));
             }
             Entry::Vjp => {
-                let (stmts, results) = there_and_back(op, &program, None);
+                let (stmts, results) = forward_and_reverse(op, &program, None);
                 functions.push(function(op, params, entry, stmts, results));
             }
             Entry::ValueAndGrad => {
-                let (stmts, bars) = there_and_back(op, &program, scalar);
+                let (stmts, bars) = forward_and_reverse(op, &program, scalar);
                 let results = outputs.iter().copied().chain(bars).collect();
                 functions.push(function(op, params, entry, stmts, results));
             }
             Entry::Hvp => {
-                let (stmts, bars) = there_and_back(op, &program, scalar);
+                let (stmts, bars) = forward_and_reverse(op, &program, scalar);
                 let tangents = second(op, &stmts, &program.wrt);
                 let results = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
-                functions.push(function(op, params, entry, woven(op, &stmts, &tangents), results));
+                functions.push(function(op, params, entry, interleaved(op, &stmts, &tangents), results));
             }
             Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, params, &program, reverse))),
             Entry::Hessian => {
@@ -99,7 +99,7 @@ fn second(op: &mut Op, stmts: &[Stmt], wrt: &[TensorId]) -> Vec<Stmt> {
 
 /// The forward formula and the way back from the cotangents of the outputs, or from that of `scalar`, which is 1; and
 /// the cotangents of the inputs that derivatives are taken by.
-fn there_and_back(op: &mut Op, program: &Program, scalar: Option<TensorId>) -> (Vec<Stmt>, Vec<TensorId>) {
+fn forward_and_reverse(op: &mut Op, program: &Program, scalar: Option<TensorId>) -> (Vec<Stmt>, Vec<TensorId>) {
     let mut back = adjoint(op, &program.wrt);
     if let Some(z) = scalar {
         let seed = op.dual(z, Role::Cotangent);
@@ -131,7 +131,7 @@ fn adjoint(op: &mut Op, wrt: &[TensorId]) -> Vec<Stmt> {
 
 /// Statements and their tangents in one list, each tangent behind its primal as soon as what it reads is there: both
 /// share loads, and less is alive.
-fn woven(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
+fn interleaved(op: &Op, stmts: &[Stmt], tangents: &[Stmt]) -> Vec<Stmt> {
     if stmts.iter().chain(tangents).any(|s| s.scan.is_some()) {
         // A recurrence stays together.
         return [stmts, tangents].concat();
@@ -203,7 +203,7 @@ fn partial(op: &mut Op, value: TensorId, of: TensorId, by: TensorId) -> TensorId
 
 /// The value, the gradient, and the gradient's derivatives.
 fn hessian(op: &mut Op, params: &Params, program: &Program, z: TensorId) -> ProgramFunction {
-    let (gradient, bars) = there_and_back(op, program, Some(z));
+    let (gradient, bars) = forward_and_reverse(op, program, Some(z));
     let mut stmts = gradient.clone();
     for x in &program.wrt {
         let forward = second(op, &gradient, &[*x]);

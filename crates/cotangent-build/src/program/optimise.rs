@@ -267,13 +267,13 @@ pub(super) fn recomputed(op: &mut Op, back: Vec<Stmt>, checkpoints: &BTreeMap<Te
 
 /// A few instructions.
 fn cheap(e: &Expr) -> bool {
-    let (mut operations, mut dear) = (0, false);
+    let (mut operations, mut expensive) = (0, false);
     e.visit(&mut |e| match e {
         Expr::Const(_) | Expr::Param(_) | Expr::Extent(_) | Expr::Read(..) => {}
         // Computed again it must cost less than the element that would be loaded.
         Expr::Unary(f, _) if f.cost() <= Cost::Extremum => operations += 1,
         Expr::Binary(f, ..) if f.cost() <= Cost::Extremum => operations += 1,
-        _ => dear = true,
+        _ => expensive = true,
     });
-    !dear && operations <= 3
+    !expensive && operations <= 3
 }

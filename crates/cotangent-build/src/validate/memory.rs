@@ -1,8 +1,8 @@
 //! The memory of a function that is validated: takes its nests, keeps what they write, all of it or what stands at the
 //! corners, and gives what they read.
 //!
-//! Holds for it: what is not kept reads as the index IR says; where no turn of a loop needs another, only those turns
-//! run that write what is kept.
+//! Holds for it: what is not kept reads as the index IR says; where no iteration of a loop needs another, only those
+//! iterations run that write what is kept.
 
 use super::reach::{Corner, Write, coordinates, corner, inside, is_scratch, reach, reaching, writes};
 use super::{MOST, Subject, work};
@@ -58,7 +58,7 @@ pub(super) struct Tensors<'a, N> {
     steps: u64,
 }
 
-/// What the turns of a loop write for good, where no turn needs another.
+/// What the iterations of a loop write for good, where no iteration needs another.
 type Apart = Option<Vec<Write>>;
 
 impl<'a, N: Close> Tensors<'a, N> {
@@ -190,25 +190,25 @@ impl<N: Close> Memory<N> for Tensors<'_, N> {
             }
         }
     }
-    fn turns(&mut self, var: VarId, body: &[Node], env: &[Option<i64>]) -> Option<Vec<i64>> {
+    fn iterations(&mut self, var: VarId, body: &[Node], env: &[Option<i64>]) -> Option<Vec<i64>> {
         if self.whole {
             return None;
         }
         let (kernel, nest) = (self.kernel, self.nest?);
-        let turns = self.needed(kernel, nest, var, body, env);
+        let iterations = self.needed(kernel, nest, var, body, env);
         // What would take more than is run is not begun.
-        let count = turns.as_ref().map_or(nest.vars[var].extent, Vec::len) as u64;
+        let count = iterations.as_ref().map_or(nest.vars[var].extent, Vec::len) as u64;
         let more = if has_loop(body) { count } else { count.saturating_mul(work(nest, body)) };
         if self.spent() || self.steps.saturating_add(more) > MOST {
             self.steps = MOST + 1;
             return Some(Vec::new());
         }
-        turns
+        iterations
     }
 }
 
 impl<N: Close> Tensors<'_, N> {
-    /// The turns of a loop that write what is kept; `None` where all are needed.
+    /// The iterations of a loop that write what is kept; `None` where all are needed.
     fn needed(
         &mut self,
         kernel: &Kernel,
@@ -219,7 +219,7 @@ impl<N: Close> Tensors<'_, N> {
     ) -> Option<Vec<i64>> {
         let writes =
             self.loops.entry(body.as_ptr()).or_insert_with(|| apart(kernel, nest, body, &self.touches)).as_ref()?;
-        let mut turns: BTreeSet<i64> = BTreeSet::new();
+        let mut iterations: BTreeSet<i64> = BTreeSet::new();
         for w in writes {
             let Some(Store::Corners { corners, .. }) = self.stores.get(&w.tensor) else { return None };
             for c in corners {
@@ -227,10 +227,10 @@ impl<N: Close> Tensors<'_, N> {
                 if to - from > MOST as i64 {
                     return None;
                 }
-                turns.extend(from..=to);
+                iterations.extend(from..=to);
             }
         }
-        Some(turns.into_iter().collect())
+        Some(iterations.into_iter().collect())
     }
 }
 
@@ -238,8 +238,8 @@ fn has_loop(nodes: &[Node]) -> bool {
     nodes.iter().any(|n| matches!(n, Node::Loop { .. }) || has_loop(n.body()))
 }
 
-/// What the turns of a loop write, if a turn may be left out without another noticing, but for what it writes itself.
-/// `all`: how many accesses each tensor has in the whole nest.
+/// What the iterations of a loop write, if an iteration may be left out without another noticing, but for what it
+/// writes itself. `all`: how many accesses each tensor has in the whole nest.
 fn apart(kernel: &Kernel, n: &Nest, body: &[Node], all: &BTreeMap<TensorId, usize>) -> Apart {
     let (mut begun, mut updated, mut filled) = (BTreeSet::new(), BTreeSet::new(), false);
     walk::parts(body, &mut |part| match part {

@@ -3,9 +3,9 @@
 //! kernel's documentation.
 //!
 //! Numbers are integers modulo 2^61 - 1 where the statements are rational, and `f64` else. A function of little work
-//! runs whole. Of another only the turns of loops run that write the elements at the corners of what each write covers,
-//! so that each piece of the schedule (tiles, tails, borders, phases) runs at the instance's own extents; what they
-//! read besides, the index IR computes.
+//! runs whole. Of another only the iterations of loops run that write the elements at the corners of what each write
+//! covers, so that each piece of the schedule (tiles, tails, borders, phases) runs at the instance's own extents; what
+//! they read besides, the index IR computes.
 //!
 //! Holds after it: the nests compute what the certificate is about. Where one does not, by more than rounding can
 //! explain, the compiler is wrong, and panics.
@@ -28,7 +28,7 @@ use crate::nest::{Nest, Node, Position, inline};
 use crate::plain::{self, Function, Kernel, Kind};
 use crate::types::{DType, Domain};
 use memory::Tensors;
-use reach::{Corner, count, is_scratch, joined, reached, turned, volume, writes};
+use reach::{Corner, count, is_scratch, joined, reached, transposed_elements, volume, writes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
@@ -88,7 +88,7 @@ pub fn function(certified: &Certified, compiled: &Compiled, n: usize) -> (Reache
     let parts = compiled.plans[n].parts(n);
     let meaning = Meaning::of(&certified.op, f);
     // What runs without loops has constants that were computed in `f64`.
-    let exact = rational(&meaning.stmts) && !straight(compiled, f, &parts);
+    let exact = rational(&meaning.stmts) && !unrolled(compiled, f, &parts);
     let binding = binding(&compiled.kernel);
     let over = compiled.plans[n].workspace().map_or(&[][..], |w| &w.over);
     let subject = Subject { op: &certified.op, binding: &binding, compiled, f, parts: &parts, over, meaning: &meaning };
@@ -106,7 +106,7 @@ fn binding(kernel: &Kernel) -> Binding {
 }
 
 /// Whether some nest of the function has no loops where its statements have.
-fn straight(compiled: &Compiled, f: &Function, parts: &[usize]) -> bool {
+fn unrolled(compiled: &Compiled, f: &Function, parts: &[usize]) -> bool {
     let loops = f.steps.iter().flat_map(|s| s.stmts()).any(|s| !s.vars.is_empty());
     let unrolled = |n: &Nest| !n.body.iter().any(|node| matches!(node, Node::Loop { .. }));
     parts.iter().flat_map(|n| &compiled.nests[*n]).any(unrolled) && loops
@@ -193,7 +193,7 @@ impl Subject<'_> {
             let given = |t: TensorId, at: usize| self.given(draw, t, at);
             let elements = Elements::new(self.op, self.binding, &self.meaning.stmts, &given, MOST_TERMS);
             let v = elements.value(t, at);
-            let v = if self.f.held.contains(&t) { self.initial(draw, t, at).add(v) } else { v };
+            let v = if self.f.accumulated.contains(&t) { self.initial(draw, t, at).add(v) } else { v };
             if elements.beyond() { Bounded { error: f64::INFINITY, ..v } } else { v }
         });
         if doubt { f64::INFINITY } else { ROUNDING * bounded.error }
@@ -220,7 +220,7 @@ impl Subject<'_> {
             let mut tensors = Tensors::new(kernel, self, &elements, whole, &nests);
             let garbage = draw(&mut Sampler::new(0x5eed), None);
             tensors.garbage = garbage;
-            for t in &self.f.held {
+            for t in &self.f.accumulated {
                 tensors.hold(*t, &|at| self.initial(draw, *t, at));
             }
             self.covered(&tensors.written, &nests);
@@ -286,7 +286,7 @@ impl Subject<'_> {
                 *sum = sum.zip(counted).map(|(a, b)| a.saturating_add(b));
             }
         }
-        for t in written.iter().filter(|t| !self.f.held.contains(t)) {
+        for t in written.iter().filter(|t| !self.f.accumulated.contains(t)) {
             let (counted, all) = (sums.get(t).copied().unwrap_or(Some(0)), kernel.tensor(*t).elements() as u64);
             if let Some(counted) = counted.filter(|n| *n < all) {
                 fault(*t, counted, all);
@@ -339,10 +339,10 @@ impl Subject<'_> {
         let (kernel, f) = (&self.compiled.kernel, self.f);
         for (t, store) in &tensors.stores {
             let result = tensors.written.contains(t);
-            let held = f.held.contains(t);
+            let accumulated = f.accumulated.contains(t);
             let wanted = |at: usize| {
                 let v = tensors.meaning(*t, at);
-                if held { self.initial(draw, *t, at).add(v) } else { v }
+                if accumulated { self.initial(draw, *t, at).add(v) } else { v }
             };
             let pairs: Vec<(usize, Option<N>, N)> = store.elements().map(|(at, got)| (at, got, wanted(at))).collect();
             if tensors.elements.beyond() {
@@ -378,10 +378,10 @@ fn work(n: &Nest, nodes: &[Node]) -> u64 {
         .map(|node| match node {
             Node::Loop { var, body } => (n.vars[*var].extent as u64).saturating_mul(work(n, body)),
             Node::If { body, .. } => work(n, body),
-            Node::Trial { body } => 2 * work(n, body),
+            Node::Speculative { body } => 2 * work(n, body),
             Node::Comment(..) | Node::Let { .. } => 0,
             Node::Tile(t) => work(n, &t.body),
-            Node::Transpose(t) => turned(n, t),
+            Node::Transpose(t) => transposed_elements(n, t),
             Node::Fill(_) | Node::Init { .. } | Node::Update { .. } | Node::Fold { .. } | Node::Sums { .. } => 1,
         })
         .fold(0, u64::saturating_add)

@@ -1,12 +1,12 @@
-//! What nests write: takes their accesses, gives boxes of elements, counts of them, and the turns of a loop that reach
-//! a box.
+//! What nests write: takes their accesses, gives boxes of elements, counts of them, and the iterations of a loop that
+//! reach a box.
 //!
-//! Holds after it: a box is whole, each of its elements is written; where that cannot be told there is none. No turn is
-//! left out that may reach what is asked for.
+//! Holds after it: a box is whole, each of its elements is written; where that cannot be told there is none. No
+//! iteration is left out that may reach what is asked for.
 
 use crate::index::TensorId;
 use crate::nest::walk::{self, Part};
-use crate::nest::{Access, Nest, Node, Place, Position, Turned, VarId};
+use crate::nest::{Access, BlockTranspose, Nest, Node, Place, Position, VarId};
 use crate::plain::{Kernel, Linear};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,9 +60,9 @@ pub(super) fn reached<'a>(
         let mut terms: Vec<(i64, i64)> = moving().map(|(v, c)| (c.abs(), extent(*v) as i64 - 1)).collect();
         terms.sort_unstable();
         let mut span = more + 1;
-        let dense = terms.iter().all(|(c, turns)| {
+        let dense = terms.iter().all(|(c, iterations)| {
             let follows = *c <= span;
-            span += c * turns;
+            span += c * iterations;
             follows
         });
         if !alone || !dense || p.divisor != 1 || p.guarded {
@@ -97,17 +97,23 @@ pub(super) fn volume(boxes: &[Corner]) -> u64 {
     cuts.windows(2).map(between).sum()
 }
 
-/// How many elements of each tensor are written, within loops of so many turns; `None` where that is not known.
-pub(super) fn count(n: &Nest, nodes: &[Node], turns: u64, guarded: bool, out: &mut BTreeMap<TensorId, Option<u64>>) {
+/// How many elements of each tensor are written, within loops of so many iterations; `None` where that is not known.
+pub(super) fn count(
+    n: &Nest,
+    nodes: &[Node],
+    iterations: u64,
+    guarded: bool,
+    out: &mut BTreeMap<TensorId, Option<u64>>,
+) {
     let mut add = |t: TensorId, elements: u64| {
         let sum = out.entry(t).or_insert(Some(0));
-        *sum = sum.filter(|_| !guarded).map(|sum| sum.saturating_add(turns.saturating_mul(elements)));
+        *sum = sum.filter(|_| !guarded).map(|sum| sum.saturating_add(iterations.saturating_mul(elements)));
     };
     for node in nodes {
         match node {
             Node::Update { place: Place::Element(a), .. } => add(a.tensor, 1),
             Node::Update { place: Place::Lanes(a, lanes), .. } => add(a.tensor, lanes.len() as u64),
-            Node::Transpose(t) => add(t.to.tensor, turned(n, t)),
+            Node::Transpose(t) => add(t.to.tensor, transposed_elements(n, t)),
             _ => {}
         }
     }
@@ -115,17 +121,17 @@ pub(super) fn count(n: &Nest, nodes: &[Node], turns: u64, guarded: bool, out: &m
         match node {
             Node::Fill(t) => _ = out.insert(*t, None),
             Node::Loop { var, body } => {
-                count(n, body, turns.saturating_mul(n.vars[*var].extent as u64), guarded, out);
+                count(n, body, iterations.saturating_mul(n.vars[*var].extent as u64), guarded, out);
             }
-            Node::If { body, .. } => count(n, body, turns, true, out),
-            Node::Trial { body } => count(n, body, turns, guarded, out),
+            Node::If { body, .. } => count(n, body, iterations, true, out),
+            Node::Speculative { body } => count(n, body, iterations, guarded, out),
             _ => {}
         }
     }
 }
 
-/// The elements of a block that is turned.
-pub(super) fn turned(n: &Nest, t: &Turned) -> u64 {
+/// The elements of a block that is transposed.
+pub(super) fn transposed_elements(n: &Nest, t: &BlockTranspose) -> u64 {
     (n.vars[t.row].extent * n.vars[t.column].extent) as u64
 }
 
@@ -217,7 +223,8 @@ pub(super) fn reach(n: &Nest, w: &Write, shape: &[usize]) -> [Corner; 2] {
     [corner(&lo, &size, shape, true), corner(&hi, &size, shape, false)]
 }
 
-/// The first and the last turn of a loop in which a write may reach a corner; none where the first is behind the last.
+/// The first and the last iteration of a loop in which a write may reach a corner; none where the first is behind the
+/// last.
 pub(super) fn reaching(
     n: &Nest,
     var: VarId,
@@ -238,7 +245,7 @@ pub(super) fn reaching(
             dims.clone().fold(0, |sum, d| sum * shape[d] + pick(&corner[d])) as i64
         };
         let (low, high) = range(n, p, env, Some(var));
-        // lo <= c * turn + rest <= hi, for some rest in low..=high + more.
+        // lo <= c * iteration + rest <= hi, for some rest in low..=high + more.
         let (lo, hi) = (flat(&|r| r.start) - high - more, flat(&|r| r.end - 1) - low);
         match p.numerator.coefficient(var) {
             0 if lo > 0 || hi < 0 => return (0, -1),

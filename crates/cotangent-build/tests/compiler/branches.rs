@@ -7,7 +7,7 @@ use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
-use cotangent_build::index::eval::Machine;
+use cotangent_build::index::eval::Interpreter;
 use cotangent_build::index::{Entry, Stmt, TensorId};
 use cotangent_build::plain::{self, Kernel, Kind};
 use cotangent_build::source::Sources;
@@ -353,11 +353,11 @@ fn stages(built: &Built, function: &str, given: &dyn Fn(&str) -> Option<Vec<f64>
     };
     if op.program.as_ref().is_none_or(|p| p.functions.iter().filter(|f| f.entry.name() == function).count() < 2) {
         let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
-        let mut machine = Machine::new(op, &binding);
-        machine.tensors = values.clone();
-        machine.run(&stmts).expect("no element is written twice");
+        let mut interpreter = Interpreter::new(op, &binding);
+        interpreter.tensors = values.clone();
+        interpreter.run(&stmts).expect("no element is written twice");
         let zeros = |t: TensorId| vec![0.0; binding.elements(op, t)];
-        let value = |t: &TensorId| (named(*t), machine.tensors.get(t).cloned().unwrap_or_else(|| zeros(*t)));
+        let value = |t: &TensorId| (named(*t), interpreter.tensors.get(t).cloned().unwrap_or_else(|| zeros(*t)));
         all.push(("index".to_string(), f.writes.iter().map(value).collect()));
     }
     let mut tensors = given.clone();

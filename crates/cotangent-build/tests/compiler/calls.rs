@@ -6,7 +6,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::derive;
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::index::bind::{Binding, ParamValue};
-use cotangent_build::index::eval::Machine;
+use cotangent_build::index::eval::Interpreter;
 use cotangent_build::index::{Op, ParamKind, TensorId, resolve};
 use cotangent_build::library::Library;
 use cotangent_build::pipeline;
@@ -106,21 +106,21 @@ fn named(op: &Op, name: &str) -> TensorId {
 fn results(op: &Op, binding: &Binding) -> BTreeMap<String, Vec<f64>> {
     let name = |t: TensorId| op.tensor(t).name.clone();
     let (inputs, outputs) = (op.inputs(), op.outputs());
-    let mut machine = Machine::new(op, binding);
+    let mut interpreter = Interpreter::new(op, binding);
     let starts = inputs.iter().flat_map(|t| [name(*t), format!("{}_dot", name(*t))]);
     for (n, start) in starts.chain(outputs.iter().map(|t| format!("{}_bar", name(*t)))).enumerate() {
         let t = named(op, &start);
         let mut sampler = Sampler::new(n as u64 + 1);
-        machine.tensors.insert(t, (0..binding.elements(op, t)).map(|_| sampler.ordinary(None)).collect());
+        interpreter.tensors.insert(t, (0..binding.elements(op, t)).map(|_| sampler.ordinary(None)).collect());
     }
     for rule in [&op.forward, &op.tangent.stmts, &op.adjoint.stmts] {
-        machine.run(rule).expect("nothing is written twice");
+        interpreter.run(rule).expect("nothing is written twice");
     }
     let ends = inputs.iter().map(|t| format!("{}_bar", name(*t)));
     let ends = ends.chain(outputs.iter().flat_map(|t| [name(*t), format!("{}_dot", name(*t))]));
     ends.map(|end| {
         let t = named(op, &end);
-        let values = machine.tensors.get(&t).cloned();
+        let values = interpreter.tensors.get(&t).cloned();
         (end, values.unwrap_or_else(|| vec![0.0; binding.elements(op, t)]))
     })
     .collect()

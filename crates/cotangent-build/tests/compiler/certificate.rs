@@ -5,7 +5,7 @@
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::index::Role;
 use cotangent_build::index::bind::Binding;
-use cotangent_build::index::eval::Machine;
+use cotangent_build::index::eval::Interpreter;
 use cotangent_build::pipeline;
 use cotangent_build::source::Sources;
 
@@ -389,10 +389,10 @@ fn derived_rules_of_extrema_need_no_bits_of_a_rounded_output() {
     let binding = Binding::new(op, &given, Vec::new()).unwrap_or_else(|e| panic!("{e:?}"));
     let (x, y) = (op.inputs()[0], op.outputs()[0]);
     let (x_bar, y_bar) = (op.with_role(Role::Cotangent(x))[0], op.with_role(Role::Cotangent(y))[0]);
-    let mut machine = Machine::<f64>::new(op, &binding);
-    machine.tensors.insert(x, vec![0.1, 0.7, -2.0]);
-    machine.tensors.insert(y, vec![0.7f64.exp().next_up()]);
-    machine.tensors.insert(y_bar, vec![1.0]);
-    machine.run(&op.adjoint.stmts).unwrap_or_else(|e| panic!("{e:?}"));
-    assert_eq!(machine.tensors[&x_bar], [0.0, 0.7f64.exp(), 0.0]);
+    let mut interpreter = Interpreter::<f64>::new(op, &binding);
+    interpreter.tensors.insert(x, vec![0.1, 0.7, -2.0]);
+    interpreter.tensors.insert(y, vec![0.7f64.exp().next_up()]);
+    interpreter.tensors.insert(y_bar, vec![1.0]);
+    interpreter.run(&op.adjoint.stmts).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(interpreter.tensors[&x_bar], [0.0, 0.7f64.exp(), 0.0]);
 }

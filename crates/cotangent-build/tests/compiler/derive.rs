@@ -6,7 +6,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::derive::{self, Derived};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::{Binding, ParamValue};
-use cotangent_build::index::eval::{Machine, Number};
+use cotangent_build::index::eval::{Interpreter, Number};
 use cotangent_build::index::{Binary, Compare, Op, ParamKind, Role, Stmt, TensorId, Unary, resolve};
 use cotangent_build::library::Library;
 use cotangent_build::source::Sources;
@@ -166,12 +166,12 @@ fn draw(
 }
 
 fn run<N: Number>(op: &Op, binding: &Binding, values: &Values<N>, rules: &[&[Stmt]]) -> Values<N> {
-    let mut machine = Machine::new(op, binding);
-    machine.tensors = values.clone();
+    let mut interpreter = Interpreter::new(op, binding);
+    interpreter.tensors = values.clone();
     for rule in rules {
-        machine.run(rule).expect("no double write");
+        interpreter.run(rule).expect("no double write");
     }
-    machine.tensors
+    interpreter.tensors
 }
 
 /// `None` where a tensor of the op has no value, which is zero.

@@ -1,6 +1,6 @@
 //! Functions of negations, quotients and other functions: takes formulas that need brackets in Rust, gives them to
-//! every path of the emitter (scalars, lanes, trials), compiled and run. What holds after it: values are those of the
-//! same formula written by hand with the functions of std, and gradients are slopes of these.
+//! every path of the emitter (scalars, lanes, speculative blocks), compiled and run. What holds after it: values are
+//! those of the same formula written by hand with the functions of std, and gradients are slopes of these.
 
 use crate::generated::{folder, render, run, rustc};
 use cotangent_build::Build;
@@ -38,7 +38,7 @@ const FORMULAS: [(&str, &str); 18] = [
     ),
 ];
 
-/// As many elements as fill vectors, blocks of a trial and leave a rest.
+/// As many elements as fill vectors and speculative blocks, with a rest.
 const N: usize = 277;
 
 /// Elements, their sum and their product: what is set, what is added in lanes, and a recurrence of scalars.

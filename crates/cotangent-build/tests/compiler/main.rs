@@ -28,11 +28,11 @@ mod reference;
 mod render;
 mod specs;
 mod stack;
-mod straight;
 mod text;
 mod tiles;
 mod ui;
 mod unasked;
+mod unrolled;
 mod validate;
 
 use cotangent_build::diagnostic::Diagnostics;

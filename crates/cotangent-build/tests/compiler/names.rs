@@ -11,9 +11,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
-/// Specs whose kernels hold every kind of text that there is: loops, lanes, tiles, panels, transposes, trials, powers,
-/// folds, straight lines, one body for what adds and what stores, stages in a workspace, recurrences, dense
-/// derivatives.
+/// Specs whose kernels hold every kind of text that there is: loops, lanes, tiles, panels, transposes, speculative
+/// blocks, powers, folds, unrolled graphs, one body for what adds and what stores, stages in a workspace, recurrences,
+/// dense derivatives.
 const SAMPLES: &[(&str, &str)] = &[
     (
         "lines",
@@ -39,8 +39,8 @@ const SAMPLES: &[(&str, &str)] = &[
          instances: [{name: n, B: 14, D: 3, H: 40, C: 2}]\n",
     ),
     (
-        "turns",
-        "program: turns\ninputs: {x: [T, D], w: [D, K], u: [K, K]}\noutputs: {y: []}\nwrt: [w, u]\n\
+        "iterations",
+        "program: iterations\ninputs: {x: [T, D], w: [D, K], u: [K, K]}\noutputs: {y: []}\nwrt: [w, u]\n\
          functions: [forward, jvp, vjp, value_and_grad, hvp, jacobian, hessian]\nforward:\n\
          \x20 - h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) h[t - 1, j] * u[j,k])\n  - y = sum(t,k) h[t,k]^2\n\
          instances: [{name: n, T: 4, D: 2, K: 2, dtype: f64}]\n",
@@ -121,9 +121,9 @@ fn emitted() -> Vec<String> {
 const OTHERS: &[&str] = &[
     "a",
     "b",
-    "turned",
+    "transposed",
     "beside",
-    "trial",
+    "speculation",
     "rest",
     "rest_",
     "adds",
@@ -301,7 +301,9 @@ fn no_word_of_the_emitter_is_taken_from_a_spec() {
     println!("{} names", names.len());
     assert!(
         names.len() > 150
-            && ["trial", "a", "workspace", "native", "ndarray", "math"].iter().all(|w| names.iter().any(|n| n == w))
+            && ["speculation", "a", "workspace", "native", "ndarray", "math"]
+                .iter()
+                .all(|w| names.iter().any(|n| n == w))
     );
     let specs = specs(&names);
     let specs: Vec<(&str, &str)> = specs.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();

@@ -52,7 +52,7 @@ const OTHERS: [&str; 5] = [
     "inputs: {x: [N, S, C], k: [T, C]}\noutputs: {y: [N, C], z: [N]}\nforward:\n  - h[n,s,c] = sum(t) x[n, s + t - 2, c] * k[t,c]\n  \
      - y[n,c] = sum(s) h[n,s,c]^2\n  - z[n] = sum(c,s) x[n, s - 1, c] * y[n,c]\n\
      instances:\n  - {name: a, N: 2, S: 19, C: 3, T: 5}\n  - {name: b, N: 3, S: [5, 6], C: 1, T: [3, 3]}\n  - {name: c, N: 1, S: 40, C: 16, T: 3}\n",
-    // What is added to an element by several turns.
+    // What is added to an element by several iterations.
     "inputs: {x: [N, I], w: [N, J]}\noutputs: {y: [N, L]}\nsizes: {L: I + 2*J}\nforward:\n  - u[n,i] = x[n,i] * x[n,i]\n  - y[n, i + 2*j] += u[n,i] * w[n,j]\n\
      instances:\n  - {name: a, N: 3, I: 9, J: 5}\n  - {name: b, N: 2, I: 4, J: 33, dtype: f64}\n",
     // Long rows and tall products.
@@ -188,17 +188,17 @@ fn results(k: &Planned, nests: &[Vec<Nest>], f: usize, machine: &Machine, given:
     tensors
 }
 
-/// Turns of a kernel beyond which it is too slow to interpret.
+/// Iterations of a kernel beyond which it is too slow to interpret.
 const MOST: u64 = 300_000;
 
 /// Demands that all functions of a kernel compute outputs with the same bits; gives how many were compared.
 fn compared(planned: &Planned, what: &str) -> usize {
     let k = &planned.kernel;
-    let turns =
+    let iterations =
         |s: &Step| s.stmts().iter().map(|s| s.vars.iter().map(|v| v.extent as u64).product::<u64>()).sum::<u64>();
     let values = |kind: Kind| matches!(kind, Kind::Forward | Kind::Jvp | Kind::ValueAndGrad);
     let of: Vec<usize> = (0..k.functions.len()).filter(|n| values(k.functions[*n].kind)).collect();
-    if of.len() < 2 || of.iter().flat_map(|n| &k.functions[*n].steps).map(turns).sum::<u64>() > MOST {
+    if of.len() < 2 || of.iter().flat_map(|n| &k.functions[*n].steps).map(iterations).sum::<u64>() > MOST {
         return 0;
     }
     let mut random = Sampler::new(11);

@@ -7,7 +7,7 @@ use cotangent_build::certify::Certified;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::print::list;
 use cotangent_build::nest::plan::{Plan, Planned};
-use cotangent_build::nest::straight::Graph;
+use cotangent_build::nest::unrolled::Graph;
 use cotangent_build::plain::passes::{PASSES, Pass};
 use cotangent_build::source::Sources;
 use cotangent_build::{Options, index, nest, pipeline, plain};
@@ -25,12 +25,12 @@ const STAGES: [(&str, Show); 12] = [
     ("plan", planned),
     ("coalesce", nests),
     ("fuse", nests),
-    ("straight", straight),
+    ("unroll", unrolled),
     ("tile", nests),
     ("panels", nests),
     ("epilogue", nests),
     ("guards", nests),
-    ("trial", nests),
+    ("speculate", nests),
 ];
 
 /// Each pass has at least so many cases.
@@ -125,8 +125,8 @@ fn nests(_: &str, c: &Certified, spec: &str) -> [String; 2] {
     [before, code(&text)]
 }
 
-/// The functions as straight-line code, whether or not it pays.
-fn straight(_: &str, c: &Certified, _: &str) -> [String; 2] {
+/// The functions as unrolled code, whether or not it pays.
+fn unrolled(_: &str, c: &Certified, _: &str) -> [String; 2] {
     let kernel = kernel(c).kernel;
     let graph = |f| Graph::of(&kernel, f).expect("loops that are short").nest(&nest::machine::WIDE);
     let text: String = kernel.functions.iter().map(|f| nest::print::nest(&kernel, &graph(f))).collect();

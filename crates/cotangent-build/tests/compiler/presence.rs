@@ -8,7 +8,7 @@ use crate::panics::caught;
 use cotangent_build::certify::{Certified, Sampler};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
-use cotangent_build::index::eval::Machine;
+use cotangent_build::index::eval::Interpreter;
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::plain::Step;
 use cotangent_build::source::Sources;
@@ -119,7 +119,7 @@ fn slopes(c: &Certified, extents: &[Vec<usize>]) -> Result<usize, String> {
         .map(|t| (t, draw(t)))
         .collect();
     let at = |step: f64| {
-        let mut m = Machine::new(op, &binding);
+        let mut m = Interpreter::new(op, &binding);
         m.tensors.extend(dots.iter().cloned());
         for (t, v) in &inputs {
             let dot = dots.iter().find(|(d, _)| op.tensor(*d).role == Role::Tangent(*t));
@@ -150,14 +150,14 @@ fn slopes(c: &Certified, extents: &[Vec<usize>]) -> Result<usize, String> {
 /// Runs every stage of every instance; gives the number of comparisons, and of those that were of code without loops.
 fn check(c: &Certified) -> Result<(usize, usize), String> {
     let (op, mut out) = (&c.op, Diagnostics::default());
-    let (mut compared, mut straight) = (0, 0);
+    let (mut compared, mut unrolled) = (0, 0);
     let kernels = pipeline::kernels(c, &Options::default(), &mut out);
     for compiled in pipeline::schedule(c, kernels, &Options::default(), &mut out) {
         let kernel = &compiled.kernel;
         let binding = Binding { extents: kernel.extents.clone(), params: Vec::new() };
         compared += slopes(c, &kernel.extents).map_err(|what| format!("{}: {what}", kernel.name))?;
         let mut random = Sampler::new(7);
-        let mut machine = Machine::new(op, &binding);
+        let mut interpreter = Interpreter::new(op, &binding);
         for t in (0..op.tensors.len()).map(TensorId) {
             let given = match op.tensor(t).role {
                 Role::Tangent(of) => op.tensor(of).role == Role::Input,
@@ -166,15 +166,17 @@ fn check(c: &Certified) -> Result<(usize, usize), String> {
             };
             if given {
                 let columns = kernel.tensor(t).shape.last().copied().unwrap_or(1);
-                machine.tensors.insert(t, values(&op.tensor(t).name, columns, binding.elements(op, t), &mut random));
+                interpreter
+                    .tensors
+                    .insert(t, values(&op.tensor(t).name, columns, binding.elements(op, t), &mut random));
             }
         }
         for rule in [&op.forward, &op.tangent.stmts, &op.adjoint.stmts] {
-            machine.run(rule).map_err(|e| format!("{e:?}"))?;
+            interpreter.run(rule).map_err(|e| format!("{e:?}"))?;
         }
         for (f, nests) in kernel.functions.iter().zip(&compiled.nests) {
             let given: BTreeMap<TensorId, Vec<f64>> =
-                f.reads.iter().map(|t| (*t, machine.tensors[t].clone())).collect();
+                f.reads.iter().map(|t| (*t, interpreter.tensors[t].clone())).collect();
             let mut runs = Vec::new();
             let mut by_plain = given.clone();
             plain::eval::run(kernel, f, &mut by_plain);
@@ -185,13 +187,13 @@ fn check(c: &Certified) -> Result<(usize, usize), String> {
                 runs.push((name, loops, by_nest));
             };
             nests.iter().for_each(|n| run(n.machines[0].name, !n.vars.is_empty(), n));
-            if let Some(graph) = nest::straight::Graph::of(kernel, f) {
-                straight += 1;
+            if let Some(graph) = nest::unrolled::Graph::of(kernel, f) {
+                unrolled += 1;
                 run("without loops", false, &graph.nest(nest::machine::MACHINES[0]));
             }
             for (stage, loops, got) in &runs {
                 for t in &f.writes {
-                    let wanted = &machine.tensors[t];
+                    let wanted = &interpreter.tensors[t];
                     compared += wanted.len();
                     // What is added to a zero has none; whether a derivative is stored or added is a stage's own
                     // business.
@@ -211,7 +213,7 @@ fn check(c: &Certified) -> Result<(usize, usize), String> {
             }
         }
     }
-    Ok((compared, straight))
+    Ok((compared, unrolled))
 }
 
 #[test]

@@ -484,7 +484,7 @@ fn what_nothing_needs_is_written_over() {
     // `q` is where `p` was, and so is the tangent of its cotangent; `h_dot` is where `q_dot` was, and that where
     // `p_dot`.
     assert_eq!(names, ["p", "p_dot", "h", "r", "r_dot", "r_bar", "z_bar", "r_bar_dot", "h_bar_dot"]);
-    let over = |s: &&Function| s.held.iter().any(|t| kernel.tensor(*t).name == "p");
+    let over = |s: &&Function| s.accumulated.iter().any(|t| kernel.tensor(*t).name == "p");
     assert_eq!(plan.stages().iter().map(|n| &kernel.functions[*n]).filter(over).count(), 2);
 }
 

@@ -10,7 +10,7 @@ use cotangent_build::certify::{Certified, Sampler};
 use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::Binding;
-use cotangent_build::index::eval::{Machine, Number};
+use cotangent_build::index::eval::{Interpreter, Number};
 use cotangent_build::index::{Op, Role, Stmt, TensorId};
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
@@ -76,7 +76,7 @@ impl<'a> Trial<'a> {
         let bars = draw(&|r| matches!(r, Role::Cotangent(t) if role(t) == Role::Output));
         let all: Values = inputs.iter().chain(&dots).chain(&bars).map(|(t, v)| (*t, v.clone())).collect();
         // A sine of something large is off by more than a billionth, whoever computes it.
-        let mut rounding = Machine::<Rounded>::new(op, &binding);
+        let mut rounding = Interpreter::<Rounded>::new(op, &binding);
         let of = |v: &Vec<f64>| v.iter().map(|v| Rounded::from_f64(*v)).collect();
         rounding.tensors = all.iter().map(|(t, v)| (*t, of(v))).collect();
         let rules = [&op.forward, &op.tangent.stmts, &op.adjoint.stmts];
@@ -88,7 +88,7 @@ impl<'a> Trial<'a> {
     }
 
     fn run(&self, given: Values, rules: &[&[Stmt]]) -> Option<Values> {
-        let mut m = Machine::new(self.op, &self.binding);
+        let mut m = Interpreter::new(self.op, &self.binding);
         m.tensors = given;
         rules.iter().try_for_each(|r| m.run(r)).ok()?;
         Some(m.tensors)
@@ -113,7 +113,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The stages below mean the same: gives the number of comparisons.
-    fn stages_agree(&self, straight: &mut usize) -> Result<usize, String> {
+    fn stages_agree(&self, unrolled: &mut usize) -> Result<usize, String> {
         let (op, kernel) = (self.op, &self.compiled.kernel);
         let mut compared = 0;
         for (f, nests) in kernel.functions.iter().zip(&self.compiled.nests) {
@@ -130,7 +130,7 @@ impl<'a> Trial<'a> {
                 nest::eval::run(kernel, n, &mut by_nest);
                 runs.push((n.machines[0].name, by_nest));
             }
-            *straight += self.straight_agrees(f, &given)?;
+            *unrolled += self.straight_agrees(f, &given)?;
             for t in &f.writes {
                 for (stage, got) in &runs {
                     compared += 1;
@@ -153,7 +153,7 @@ impl<'a> Trial<'a> {
     fn straight_agrees(&self, f: &plain::Function, given: &Values) -> Result<usize, String> {
         let (op, kernel) = (self.op, &self.compiled.kernel);
         let mut compared = 0;
-        let Some(graph) = nest::straight::Graph::of(kernel, f) else { return Ok(compared) };
+        let Some(graph) = nest::unrolled::Graph::of(kernel, f) else { return Ok(compared) };
         for machine in nest::machine::MACHINES {
             let n = graph.nest(machine);
             nest::check::check(kernel, &n).map_err(|what| self.place(&what))?;
@@ -247,14 +247,14 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Runs every stage of every instance on random tensors; gives the number of comparisons. `straight` counts those of
+/// Runs every stage of every instance on random tensors; gives the number of comparisons. `unrolled` counts those of
 /// code without loops.
-fn check(c: &Certified, seed: u64, out: &mut Diagnostics, straight: &mut usize) -> Result<usize, String> {
+fn check(c: &Certified, seed: u64, out: &mut Diagnostics, unrolled: &mut usize) -> Result<usize, String> {
     let mut compared = 0;
     let kernels = pipeline::kernels(c, &Options::default(), out);
     for compiled in pipeline::schedule(c, kernels, &Options::default(), out) {
         let Some(trial) = Trial::new(&c.op, &compiled, seed) else { continue };
-        compared += trial.stages_agree(straight)?;
+        compared += trial.stages_agree(unrolled)?;
         if trial.is_tame() {
             compared += trial.adjoint_is_transpose()? + trial.tangents_are_slopes()?;
         }
@@ -270,14 +270,14 @@ fn tried(seed: u64) -> (Option<Result<usize, String>>, usize) {
     let result = caught(|| {
         let mut sources = Sources::default();
         let mut out = Diagnostics::default();
-        let mut straight = 0;
+        let mut unrolled = 0;
         let id = sources.add(&format!("spec{seed}.yaml"), text.clone());
-        let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut straight));
-        (checked, straight)
+        let checked = pipeline::certified(id, &sources, &mut out).map(|c| check(&c, seed, &mut out, &mut unrolled));
+        (checked, unrolled)
     });
     let told = |what: String| format!("seed {seed}: {what}\n{text}");
     match result {
-        Ok((checked, straight)) => (checked.map(|r| r.map_err(told)), straight),
+        Ok((checked, unrolled)) => (checked.map(|r| r.map_err(told)), unrolled),
         Err(what) => (Some(Err(told(format!("panic: {what}")))), 0),
     }
 }
@@ -299,7 +299,7 @@ fn every_stage_means_the_same() {
         let threads: Vec<_> = (0..threads).map(|_| s.spawn(work)).collect();
         threads.into_iter().flat_map(|t| t.join().expect("panics are caught")).collect()
     });
-    let straight: usize = all.iter().map(|(_, straight)| straight).sum();
+    let unrolled: usize = all.iter().map(|(_, unrolled)| unrolled).sum();
     let (mut built, mut compared, mut failures) = (0, 0, Vec::new());
     for result in all.into_iter().filter_map(|(result, _)| result) {
         built += 1;
@@ -312,7 +312,7 @@ fn every_stage_means_the_same() {
     failures.sort();
     failures.truncate(5);
     assert!(failures.is_empty(), "{count} failures\n{}", failures.join("\n"));
-    println!("{built} of {rounds} random ops built, {compared} comparisons, {straight} without loops");
+    println!("{built} of {rounds} random ops built, {compared} comparisons, {unrolled} without loops");
     // A few seeds say nothing of the generator.
-    assert!(rounds < ROUNDS || built * 2 > rounds as usize && compared > 0 && straight > 1000);
+    assert!(rounds < ROUNDS || built * 2 > rounds as usize && compared > 0 && unrolled > 1000);
 }

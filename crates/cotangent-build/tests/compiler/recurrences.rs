@@ -7,7 +7,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::certify::field::M61;
 use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::index::bind::{Binding, ParamValue};
-use cotangent_build::index::eval::{Machine, Number};
+use cotangent_build::index::eval::{Interpreter, Number};
 use cotangent_build::index::{Op, Role, Stmt, TensorId, resolve};
 use cotangent_build::library::Library;
 use cotangent_build::nest::schedule::{Target, schedule};
@@ -17,24 +17,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// How many turns are unrolled.
-const TURNS: usize = 4;
+/// How many iterations are unrolled.
+const ITERATIONS: usize = 4;
 
 struct Case {
     name: &'static str,
     declared: &'static str,
     steps: &'static [&'static str],
-    /// One turn over locals with the number of the turn in their names, and what is read where there is no earlier
-    /// turn.
+    /// One iteration over locals with the number of the iteration in their names, and what is read where there is no
+    /// earlier iteration.
     unrolled: fn(usize) -> Vec<String>,
-    /// The outputs, and the local that each is in each turn.
+    /// The outputs, and the local that each is in each iteration.
     outputs: &'static [(&'static str, &'static str)],
     rational: bool,
 }
 
-/// The local of another turn, or a zero.
-fn at(name: &str, turn: Option<usize>, index: &str) -> String {
-    turn.filter(|t| *t < TURNS).map_or("0".into(), |t| format!("{name}{t}{index}"))
+/// The local of another iteration, or a zero.
+fn at(name: &str, iteration: Option<usize>, index: &str) -> String {
+    iteration.filter(|t| *t < ITERATIONS).map_or("0".into(), |t| format!("{name}{t}{index}"))
 }
 
 const CASES: &[Case] = &[
@@ -78,7 +78,7 @@ const CASES: &[Case] = &[
         declared: "inputs: {x: [T, K]}\noutputs: {h: [T, K]}",
         steps: &["h[t,k] = x[t,k] * h[t + 1, k] + x[t,k] * x[t - 1, k]"],
         unrolled: |t| {
-            let t = TURNS - 1 - t;
+            let t = ITERATIONS - 1 - t;
             let x = if t == 0 { "0".to_string() } else { format!("x[{},k]", t - 1) };
             vec![format!("a{t}[k] = x[{t},k] * {} + x[{t},k] * {x}", at("a", Some(t + 1), "[k]"))]
         },
@@ -137,7 +137,7 @@ const CASES: &[Case] = &[
     Case {
         name: "extrema",
         declared: "inputs: {x: [T, K], w: [K]}\noutputs: {m: [T, K]}",
-        // The greatest so far, decaying; the scale is what a turn finds.
+        // The greatest so far, decaying; the scale is what an iteration finds.
         steps: &[
             "s[t] = max(k) (x[t,k] + m[t - 1, k])",
             "m[t,k] = max(0.5 * m[t - 1, k], x[t,k] * w[k]) / (1 + exp(s[t]))",
@@ -154,7 +154,7 @@ const CASES: &[Case] = &[
     },
 ];
 
-/// The axes of one turn are read at windows, functions have branches, one recurrence follows another.
+/// The axes of one iteration are read at windows, functions have branches, one recurrence follows another.
 const WINDOWS: Case = Case {
     name: "windows",
     declared: "inputs: {x: [T, S], v: [W]}\noutputs: {h: [T, S], g: [T, S]}",
@@ -163,9 +163,9 @@ const WINDOWS: Case = Case {
         let before = t.checked_sub(1).map_or("0".to_string(), |t| format!("h{t}[s + w - 1]"));
         let mut steps = vec![format!("h{t}[s] = sin(sum(w) {before} * v[w] + x[{t},s])")];
         // The second runs backwards, when the first is done.
-        if t + 1 == TURNS {
+        if t + 1 == ITERATIONS {
             let back = |t: usize| format!("g{t}[s] = h{t}[s] + cos({} * x[{t},s])", at("g", Some(t + 1), "[s]"));
-            steps.extend((0..TURNS).rev().map(back));
+            steps.extend((0..ITERATIONS).rev().map(back));
         }
         steps
     },
@@ -181,11 +181,11 @@ impl Case {
     fn op(&self, unrolled: bool) -> Op {
         let mut steps: Vec<String> = self.steps.iter().map(|s| s.to_string()).collect();
         if unrolled {
-            steps = (0..TURNS).flat_map(self.unrolled).collect();
+            steps = (0..ITERATIONS).flat_map(self.unrolled).collect();
             for (output, local) in self.outputs {
                 let index = output.split_once("[t").map_or("", |(_, rest)| rest.trim_start_matches(','));
                 let index = if index == "]" { String::new() } else { format!("[{index}") };
-                let nested = (0..TURNS - 1).rev().fold(format!("{local}{}{index}", TURNS - 1), |rest, t| {
+                let nested = (0..ITERATIONS - 1).rev().fold(format!("{local}{}{index}", ITERATIONS - 1), |rest, t| {
                     format!("where(t == {t}, {local}{t}{index}, {rest})")
                 });
                 steps.push(format!("{output} = {nested}"));
@@ -217,9 +217,9 @@ fn complete(text: &str, others: &[&str]) -> Op {
     op
 }
 
-fn binding(op: &Op, turns: i64) -> Binding {
+fn binding(op: &Op, iterations: i64) -> Binding {
     let extent = |name: &str| match name {
-        "T" => turns,
+        "T" => iterations,
         "D" => 2,
         "K" => 3,
         _ => 5,
@@ -240,7 +240,7 @@ fn results<N: Number>(
     stmts: &[&[Stmt]],
     draw: fn(&mut Sampler) -> N,
 ) -> BTreeMap<String, Vec<N>> {
-    let mut machine = Machine::new(op, binding);
+    let mut interpreter = Interpreter::new(op, binding);
     for (n, t) in op.tensors.iter().enumerate() {
         let of = |u: TensorId, role: Role| op.tensor(u).role == role;
         let given = match t.role {
@@ -252,13 +252,13 @@ fn results<N: Number>(
         if given {
             let mut sampler = Sampler::new(t.name.bytes().map(u64::from).fold(1, |h, b| h * 31 + b));
             let id = TensorId(n);
-            machine.tensors.insert(id, (0..binding.elements(op, id)).map(|_| draw(&mut sampler)).collect());
+            interpreter.tensors.insert(id, (0..binding.elements(op, id)).map(|_| draw(&mut sampler)).collect());
         }
     }
     for rule in stmts {
-        machine.run(rule).expect("nothing is written twice");
+        interpreter.run(rule).expect("nothing is written twice");
     }
-    machine.tensors.iter().map(|(t, v)| (op.tensor(*t).name.clone(), v.clone())).collect()
+    interpreter.tensors.iter().map(|(t, v)| (op.tensor(*t).name.clone(), v.clone())).collect()
 }
 
 fn compare(what: &str, found: &[f64], expected: &[f64]) {
@@ -288,7 +288,7 @@ fn recurrences_are_their_steps_one_after_the_other() {
         assert!(ops[0].forward.iter().any(|s| s.scan.is_some()), "{}: no recurrence", case.name);
         assert!(ops[1].forward.iter().all(|s| s.scan.is_none()));
         let all = ops.each_mut().map(|op| {
-            let binding = binding(op, TURNS as i64);
+            let binding = binding(op, ITERATIONS as i64);
             everything(op, &binding)
         });
         let names: Vec<String> = ops[0].inputs().iter().map(|t| ops[0].tensor(*t).name.clone()).collect();
@@ -313,8 +313,8 @@ fn recurrences_are_their_steps_one_after_the_other() {
 fn adjoints_are_transposes_exactly() {
     for case in CASES.iter().filter(|c| c.rational) {
         let op = case.op(false);
-        for turns in 1..=5 {
-            let binding = binding(&op, turns);
+        for iterations in 1..=5 {
+            let binding = binding(&op, iterations);
             let stmts = [&op.forward[..], &op.tangent.stmts, &op.adjoint.stmts];
             let values = results(&op, &binding, &stmts, |s| M61::new(s.bits()));
             let total = |tensors: &[TensorId]| {
@@ -324,23 +324,23 @@ fn adjoints_are_transposes_exactly() {
                     .map(|n| (&values[&format!("{n}_dot")], &values[&format!("{n}_bar")]));
                 pairs.flat_map(|(a, b)| a.iter().zip(b)).fold(M61::new(0), |sum, (a, b)| sum.add(a.mul(*b)))
             };
-            assert_eq!(total(&op.outputs()), total(&op.inputs()), "{}, {turns} turns", case.name);
+            assert_eq!(total(&op.outputs()), total(&op.inputs()), "{}, {iterations} iterations", case.name);
         }
     }
 }
 
-/// Only what is in a cycle runs in turns: the products with all inputs at once before, those with all cotangents
-/// behind.
+/// Only what is in a cycle runs iteration by iteration: the products with all inputs at once before, those with all
+/// cotangents behind.
 #[test]
 fn only_cycles_run_in_turns() {
     let op = CASES.iter().find(|c| c.name == "elman").expect("a case").op(false);
-    let turns = |stmts: &[Stmt]| -> Vec<String> {
+    let iterations = |stmts: &[Stmt]| -> Vec<String> {
         let targets = stmts.iter().filter(|s| s.scan.is_some()).map(|s| op.tensor(s.target).name.clone());
         targets.collect()
     };
-    assert_eq!(turns(&op.forward), ["t2", "h"]);
-    assert_eq!(turns(&op.tangent.stmts), ["t2_dot", "h_dot"]);
-    assert_eq!(turns(&op.adjoint.stmts), ["t2_bar", "h_dot_t"]);
+    assert_eq!(iterations(&op.forward), ["t2", "h"]);
+    assert_eq!(iterations(&op.tangent.stmts), ["t2_dot", "h_dot"]);
+    assert_eq!(iterations(&op.adjoint.stmts), ["t2_bar", "h_dot_t"]);
     let behind: Vec<_> = op.adjoint.stmts.iter().rev().take_while(|s| s.scan.is_none()).map(|s| s.target).collect();
     for input in op.inputs() {
         assert!(dual(&op, Role::Cotangent(input)).is_some_and(|bar| behind.contains(&bar)));
@@ -372,7 +372,7 @@ fn every_stage_runs_them_alike() {
             |axis: &str| if text.contains(&format!("{axis}]")) { format!(", {axis}: 17") } else { String::new() };
         let lag = if text.contains("lag") { ", lag: 2" } else { "" };
         let rest: String = ["D", "K", "L", "H", "S", "W"].iter().map(|a| sizes(a)).collect();
-        let instance = |t: usize| format!("  - {{name: turns{t}, T: {t}{rest}{lag}, dtype: f64}}\n");
+        let instance = |t: usize| format!("  - {{name: iterations{t}, T: {t}{rest}{lag}, dtype: f64}}\n");
         let text = with_instances(&text, &[1, 2, 3, 7].map(instance).concat());
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let name = text.lines().next().and_then(|l| l.strip_prefix("op: ")).unwrap_or_default().to_string();
@@ -424,15 +424,15 @@ fn binding_of(op: &Op, kernel: &plain::Kernel) -> Binding {
     Binding::new(op, &given, op.params.iter().map(|_| ParamValue::Int(2)).collect()).expect("the sizes fit")
 }
 
-/// A loop stays a loop: what is run does not grow with the number of turns.
+/// A loop stays a loop: what is run does not grow with the number of iterations.
 #[test]
 fn statements_do_not_grow_with_the_turns() {
-    let count = |turns: usize| -> Vec<usize> {
-        let text = with_instances(&program("lstm"), &format!("  - {{name: n, T: {turns}, D: 4, H: 8}}\n"));
+    let count = |iterations: usize| -> Vec<usize> {
+        let text = with_instances(&program("lstm"), &format!("  - {{name: n, T: {iterations}, D: 4, H: 8}}\n"));
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let id = sources.add("lstm.yaml", text);
         let certified = pipeline::certified(id, &sources, &mut out).expect("the spec is right");
-        // A thousand turns' gates are more than a stack should hold.
+        // A thousand iterations' gates are more than a stack should hold.
         let options = Options { stack_limit: usize::MAX, ..Options::default() };
         let kernels = pipeline::kernels(&certified, &options, &mut out);
         kernels[0].kernel.functions.iter().map(|f| f.steps.iter().map(|s| s.stmts().len()).sum()).collect()
@@ -508,7 +508,7 @@ fn calls_of_recurrences_are_recurrences() {
     }
 }
 
-/// An instance of the program against a loop over the turns, and its derivatives against differences
+/// An instance of the program against a loop over the iterations, and its derivatives against differences
 /// (`recurrences/lstm.rs`).
 #[test]
 fn generated_code_runs_the_loop() {

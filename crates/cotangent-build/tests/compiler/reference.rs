@@ -68,7 +68,12 @@ const PAIRS: &[(&str, &str, &str, &str)] = &[
         "y[o] = max(j) where(inside(x[o + j - 18]), x[o + j - 18], 0)",
     ),
     ("order", "inputs: {x: [I]}\noutputs: {y: [I]}", "y[i] = x[I - 1 - i]", "y[i] = x[i]"),
-    ("turn", "inputs: {x: [I]}\noutputs: {y: [I]}", "y[i] = x[i] + 0.5 * y[i - 1]", "y[i] = x[i] + 0.5 * y[i + 1]"),
+    (
+        "iteration",
+        "inputs: {x: [I]}\noutputs: {y: [I]}",
+        "y[i] = x[i] + 0.5 * y[i - 1]",
+        "y[i] = x[i] + 0.5 * y[i + 1]",
+    ),
 ];
 
 fn specs(wrong: bool) -> Vec<(&'static str, String)> {

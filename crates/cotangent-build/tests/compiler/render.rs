@@ -16,7 +16,7 @@ const OPS: [(&str, &str); 3] = [
     ("softmax", "use: softmax\ninstances:\n  - {name: rows, I: 5, J: 33, dtype: f64}\n  - {name: small, I: 1, J: 3}\n"),
 ];
 
-/// Straight lines, with functions on lanes.
+/// Unrolled graphs, with functions on lanes.
 const PROGRAMS: [(&str, &str); 2] = [
     ("quadrotor", include_str!("../../../../programs/quadrotor.yaml")),
     ("arm", include_str!("../../../../programs/arm.yaml")),
@@ -112,7 +112,7 @@ fn every_choice_of_instruction_sets_computes_the_same() {
     let portable = printed(&folder, "every", "portable");
     // forward, jvp, and vjp, all together and for each input, each twice, of three kernels.
     assert!(portable.lines().count() >= 20, "{portable}");
-    // Straight lines compute a value alike, whatever else they compute.
+    // Unrolled graphs compute a value alike, whatever else they compute.
     for set in ["portable", "avx2", "avx512"] {
         let all = printed(&folder, "every", set);
         for kernel in ["quadrotor single", "quadrotor double", "arm ur5"] {

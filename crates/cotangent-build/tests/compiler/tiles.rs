@@ -73,7 +73,7 @@ fn nests_of_any_machine_mean_the_statements() {
         let limit = pick(&mut random, &[0, 1000, usize::MAX]);
         let machines = vec![machine(&mut random), machine(&mut random)];
         // One without vectors, that adds as the first.
-        let scalar = Machine { keeps: Some(machines[0]), caches: machines[0].caches, ..SCALAR };
+        let scalar = Machine { same_order_as: Some(machines[0]), caches: machines[0].caches, ..SCALAR };
         let machines = [machines, vec![Box::leak(Box::new(scalar))]].concat();
         let target = Target { machines, scratch_limit: limit };
         for text in specs(&mut random) {
@@ -144,14 +144,14 @@ fn small_portable_kernels_have_no_panels() {
     for spec in crate::ops_and_lists(&mut sources, &mut out) {
         let certified = pipeline::certified(spec, &sources, &mut out).expect("a shipped op is right");
         for planned in pipeline::kernels(&certified, &Options::default(), &mut out) {
-            let turns = |s: &plain::Step| match s {
+            let iterations = |s: &plain::Step| match s {
                 plain::Step::Stmt(s) => s.vars.iter().map(|v| v.extent).product(),
                 _ => 0,
             };
             let nests = schedule(&planned, &Target::default()).nests;
             let kernel = planned.kernel;
             for (f, nests) in kernel.functions.iter().zip(nests) {
-                if f.steps.iter().map(turns).max().unwrap_or(0) > 4096 {
+                if f.steps.iter().map(iterations).max().unwrap_or(0) > 4096 {
                     continue;
                 }
                 small += 1;

@@ -69,7 +69,8 @@ fn rounding_is_no_fault() {
     }
 }
 
-/// Specs whose nests have tiles, tails, panels, guards, phases, folds, trials, recurrences, stages and straight lines.
+/// Specs whose nests have tiles, tails, panels, guards, phases, folds, speculative blocks, recurrences, stages and
+/// unrolled graphs.
 const SUBJECTS: [&str; 9] = [
     "op: product
 inputs: {x: [I, J], y: [J, K]}
@@ -176,13 +177,15 @@ impl Planter {
 
     fn nodes(&mut self, nodes: &mut Vec<Node>) {
         for n in 0..nodes.len() {
-            let counts = !matches!(nodes[n], Node::Comment(..) | Node::Trial { .. });
+            let counts = !matches!(nodes[n], Node::Comment(..) | Node::Speculative { .. });
             if counts && self.here("a lost step") {
                 self.detail = format!("{:?}", nodes.remove(n));
                 return;
             }
             match &mut nodes[n] {
-                Node::Loop { body, .. } | Node::Trial { body } | Node::Tile(Tile { body, .. }) => self.nodes(body),
+                Node::Loop { body, .. } | Node::Speculative { body } | Node::Tile(Tile { body, .. }) => {
+                    self.nodes(body)
+                }
                 Node::If { tests, body } => {
                     if self.here("a guard dropped") {
                         let inner = body.clone();
@@ -223,7 +226,7 @@ impl Planter {
                 }
             }
             Value::Load(a) | Value::Lanes(a, ..) => {
-                // One back where that is in bounds at every turn.
+                // One back where that is in bounds at every iteration.
                 if let Some(p) = a.positions.last_mut()
                     && p.numerator.constant > 0
                     && self.here("an offset")
@@ -322,7 +325,7 @@ fn planted_faults_are_found() {
         );
     }
     println!("{found} planted faults found, {} not:\n{}", missed.len(), missed.join("\n"));
-    // Some change nothing: a guard that always holds one turn earlier, a first value that is added to zero, an element
-    // that is not the maximum, a lane that two vectors write, sums that are zero whatever the numbers.
+    // Some change nothing: a guard that always holds one iteration earlier, a first value that is added to zero, an
+    // element that is not the maximum, a lane that two vectors write, sums that are zero whatever the numbers.
     assert!(found > 1000 && missed.len() * 20 < found, "{found} found, {} not", missed.len());
 }

@@ -9,7 +9,7 @@ mod vectors;
 
 pub use merged::merged;
 
-use super::names::{ANY, FLAG, Names, Size, TRIAL};
+use super::names::{ANY, FLAG, Names, SPECULATION, Size};
 use super::rust::{self, Expr, Number, Path, Stmt};
 use crate::index::{ReduceOp, TensorId, Unary};
 use crate::nest::walk::{self, Part};
@@ -137,7 +137,7 @@ struct Writer<'a> {
 #[derive(Clone, Copy, PartialEq)]
 enum Tried {
     No,
-    /// Within a trial.
+    /// Within a speculative block.
     First,
     /// Where it is run again.
     Again,
@@ -339,7 +339,7 @@ impl<'a> Writer<'a> {
     fn nodes(&mut self, nodes: &'a [Node], out: &mut Vec<Stmt>) {
         let mut rest = nodes.iter();
         while let Some(node) = rest.next() {
-            if let Some((sin, cos, x)) = rest.as_slice().first().and_then(|next| turn(node, next)) {
+            if let Some((sin, cos, x)) = rest.as_slice().first().and_then(|next| sine_and_cosine(node, next)) {
                 let names = [sin, cos].map(|r| Path::name(self.names.register(r))).into();
                 let value = self.of_scalars(x).method(Path::name("sin_cos").of(&[&ISA]), []);
                 out.push(Stmt::Let { names, mutable: false, value });
@@ -389,13 +389,13 @@ impl<'a> Writer<'a> {
                 let test = self.tests(rust::Binary::And, tests);
                 out.push(Stmt::If { test, body: self.within(body), otherwise: Vec::new() });
             }
-            Node::Trial { body } => {
-                let value = Path::new(&["math", "Trial", "new"]).call([]);
-                out.push(let_mut(TRIAL, value));
+            Node::Speculative { body } => {
+                let value = Path::new(&["math", "Speculation", "new"]).call([]);
+                out.push(let_mut(SPECULATION, value));
                 self.tried = Tried::First;
                 self.nodes(body, out);
                 self.tried = Tried::Again;
-                let test = Expr::name(TRIAL).method(Path::name("failed"), []);
+                let test = Expr::name(SPECULATION).method(Path::name("failed"), []);
                 out.push(Stmt::If { test, body: self.within(body), otherwise: Vec::new() });
                 self.tried = Tried::No;
             }
@@ -533,7 +533,7 @@ fn let_mut(name: &str, value: Expr) -> Stmt {
 }
 
 /// The registers of sine and cosine, where two nodes that follow each other take them of the same lanes.
-fn turn<'a>(node: &'a Node, next: &Node) -> Option<(RegisterId, RegisterId, &'a [Value])> {
+fn sine_and_cosine<'a>(node: &'a Node, next: &Node) -> Option<(RegisterId, RegisterId, &'a [Value])> {
     let (Node::Init { register: a, value: Value::Each(f, x) }, Node::Init { register: b, value: Value::Each(g, y) }) =
         (node, next)
     else {

@@ -4,7 +4,7 @@
 //! arithmetic that cannot go below zero, or that wraps where a test of the range follows.
 
 use super::{ISA, Tried, Writer, isa, math, scalar};
-use crate::emit::names::{ANY, Size, TRIAL};
+use crate::emit::names::{ANY, SPECULATION, Size};
 use crate::emit::rust::{self, Expr, Number, Path, Stmt};
 use crate::index::{Binary, TensorId, Unary};
 use crate::nest::{Access, Counts, Test, Value};
@@ -137,9 +137,10 @@ impl Writer<'_> {
             Value::Register(slot) => self.slot(slot),
             Value::Unary(Unary::Neg, a) => self.operand(a).unary(rust::Unary::Neg),
             Value::Unary(f, a) if f.branches() && self.tried == Tried::First => {
-                let note = |x: Expr| Expr::name(TRIAL).method(Path::name(f.name()).of(&[&ISA]), [x]);
-                // A trial is borrowed while its argument is computed: one that needs the trial too comes first.
-                match a.any(&crate::nest::trial::calls_branch) {
+                let note = |x: Expr| Expr::name(SPECULATION).method(Path::name(f.name()).of(&[&ISA]), [x]);
+                // A speculative block is borrowed while its argument is computed: one that needs the speculative block
+                // too comes first.
+                match a.any(&crate::nest::speculate::calls_branch) {
                     true => Expr::binding(ANY[0], self.value(a), note(Expr::name(ANY[0]))),
                     false => note(self.value(a)),
                 }

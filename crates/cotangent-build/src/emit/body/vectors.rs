@@ -7,7 +7,7 @@ use super::{INSTRUCTIONS, Writer, isa, let_mut, scalar};
 use crate::emit::names::{BLOCKS, FLAG, ROWS};
 use crate::emit::rust::{self, Expr, Path, Stmt};
 use crate::index::{Binary, ReduceOp};
-use crate::nest::{Access, Node, Place, Position, Slot, Turned, Update, Value, VarId};
+use crate::nest::{Access, BlockTranspose, Node, Place, Position, Slot, Update, Value, VarId};
 use crate::plain::Linear;
 use std::collections::BTreeSet;
 
@@ -89,8 +89,8 @@ impl Writer<'_> {
         Some(self.row(&first, mutable))
     }
 
-    /// Square blocks turned, one or two beside each other.
-    pub(super) fn transpose(&self, t: &Turned, out: &mut Vec<Stmt>) {
+    /// Square blocks transposed, one or two beside each other.
+    pub(super) fn transpose(&self, t: &BlockTranspose, out: &mut Vec<Stmt>) {
         let [rows, columns] = [t.row, t.column].map(|v| self.n.vars[v].extent);
         let ty = scalar(self.k.dtype);
         let name = |v: VarId| self.names.var(v);
@@ -133,8 +133,8 @@ impl Writer<'_> {
         let column = || Expr::name(name(t.column));
         let mut lanes = blocks.iter().map(|block| Expr::name(block).at(column()));
         let lanes = match (lanes.next(), lanes.next()) {
-            (Some(turned), Some(beside)) => isa("join").of(&[&ty, &columns, &rows]).call([turned, beside]),
-            (turned, _) => turned.expect("there is a block"),
+            (Some(transposed), Some(beside)) => isa("join").of(&[&ty, &columns, &rows]).call([transposed, beside]),
+            (transposed, _) => transposed.expect("there is a block"),
         };
         let (row, at) = self.row(&t.to, true);
         let body = vec![Stmt::Expr(isa("write").call([lanes, row, at]))];

@@ -91,7 +91,7 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
     if op.program.is_none() {
         number_of(forwards(op));
     }
-    let straight = |n: usize| c.nests[n].iter().flat_map(|n| &n.notes).any(|note| note.contains("straight line"));
+    let unrolled = |n: usize| c.nests[n].iter().flat_map(|n| &n.notes).any(|note| note.contains("unrolled graph"));
     for (n, f) in kernel.functions.iter().enumerate().filter(|(_, f)| f.kind != Kind::Stage) {
         let number = number_of(statements(op, f));
         functions.push(FunctionContext {
@@ -99,7 +99,7 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
             reads: f.reads.iter().map(|t| t.0).collect(),
             writes: f.writes.iter().map(|t| t.0).collect(),
             adds: matches!(f.kind, Kind::Vjp { store: false, .. }),
-            nan: !straight(n) && !c.plans[n].stages().iter().any(|n| straight(*n)),
+            nan: !unrolled(n) && !c.plans[n].stages().iter().any(|n| unrolled(*n)),
             loops: number,
             workspace: c.plans[n].workspace().is_some(),
         });
@@ -247,39 +247,40 @@ type Slots = Vec<Vec<String>>;
 impl Writer<'_> {
     /// A statement, or a recurrence; gives about how many operations it has.
     fn unit(&self, unit: &[Stmt], out: &mut Vec<Rust>) -> u64 {
-        let Some(turn) = unit[0].scan else { return self.stmt(&unit[0], None, out) };
-        let turns = self.binding.count(unit[0].vars[turn.var.0].axis);
+        let Some(recurrence) = unit[0].scan else { return self.stmt(&unit[0], None, out) };
+        let iterations = self.binding.count(unit[0].vars[recurrence.var.0].axis);
         let mut body = Vec::new();
-        if turn.backwards {
-            let value = integer(turns as i64 - 1).binary(rust::Binary::Sub, Value::name("turn"));
-            body.push(set("turn", false, value));
+        if recurrence.backwards {
+            let value = integer(iterations as i64 - 1).binary(rust::Binary::Sub, Value::name("iteration"));
+            body.push(set("iteration", false, value));
         }
         let work = unit.iter().map(|s| self.stmt(s, s.scan.map(|t| t.var.0), &mut body)).fold(0, u64::saturating_add);
         out.push(Rust::For {
-            var: Path::name("turn"),
-            extent: Value::Number(Number::integer(turns as u64, "i64")),
+            var: Path::name("iteration"),
+            extent: Value::Number(Number::integer(iterations as u64, "i64")),
             body,
         });
-        work.saturating_mul(turns as u64)
+        work.saturating_mul(iterations as u64)
     }
 
-    /// `turn`: the variable that stands still.
-    fn stmt(&self, s: &Stmt, turn: Option<usize>, out: &mut Vec<Rust>) -> u64 {
+    /// `iteration`: the variable that stands still.
+    fn stmt(&self, s: &Stmt, iteration: Option<usize>, out: &mut Vec<Rust>) -> u64 {
         out.push(Rust::Comment(index::print::stmt(self.op, s)));
         let mut slots: Slots = Vec::new();
         let mut count = 0;
         for (v, var) in s.vars.iter().enumerate() {
-            let name = |d: usize| if turn == Some(v) { "turn".to_string() } else { format!("v{}", count + d) };
+            let name =
+                |d: usize| if iteration == Some(v) { "iteration".to_string() } else { format!("v{}", count + d) };
             let own: Vec<String> = (0..self.binding.rank(var.axis)).map(name).collect();
             count += own.len();
             slots.push(own);
         }
-        let mut turns = 1u64;
+        let mut iterations = 1u64;
         // The loops over variables, outermost first, around a body.
         let mut around = |vars: std::ops::Range<usize>, mut body: Vec<Rust>| {
-            for v in vars.filter(|v| turn != Some(*v)).rev() {
+            for v in vars.filter(|v| iteration != Some(*v)).rev() {
                 for (name, extent) in slots[v].iter().zip(&self.binding.extents[s.vars[v].axis.0]).rev() {
-                    turns = turns.saturating_mul(*extent as u64);
+                    iterations = iterations.saturating_mul(*extent as u64);
                     let extent = Value::Number(Number::integer(*extent as u64, "i64"));
                     body = vec![Rust::For { var: Path::name(name), extent, body }];
                 }
@@ -313,7 +314,7 @@ impl Writer<'_> {
         out.extend(around(0..s.free, body));
         let mut nodes = 1u64;
         s.value.visit(&mut |_| nodes += 1);
-        turns.saturating_mul(nodes)
+        iterations.saturating_mul(nodes)
     }
 
     fn expr(&self, e: &Expr, slots: &Slots) -> Value {

@@ -5,7 +5,7 @@
 //! are errors.
 
 use super::*;
-use crate::index::scan::{Unfit, Why};
+use crate::index::scan::{NoRecurrence, Why};
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub(super) struct Early {
 }
 
 /// The statements of a step.
-pub(super) struct Part {
+pub(super) struct StepRange {
     pub span: Span,
     pub stmts: Range<usize>,
     pub call: bool,
@@ -92,10 +92,10 @@ impl Resolver<'_> {
     }
 
     /// Makes recurrences of the steps that read early, and of those up to the steps that write.
-    pub(super) fn recurrences(&mut self, parts: &[Part], stmts: &mut Vec<Stmt>) {
+    pub(super) fn recurrences(&mut self, parts: &[StepRange], stmts: &mut Vec<Stmt>) {
         let mut early = std::mem::take(&mut self.early);
         let last = |t: TensorId| {
-            let writes = |p: &Part| stmts[p.stmts.clone()].iter().any(|s| s.target == t);
+            let writes = |p: &StepRange| stmts[p.stmts.clone()].iter().any(|s| s.target == t);
             parts.iter().rposition(writes)
         };
         // What no step writes is told where the step is.
@@ -126,7 +126,7 @@ impl Resolver<'_> {
     }
 
     /// The statements of one recurrence, arranged; `None` after an error.
-    fn recurrence(&mut self, parts: &[Part], early: &[Early], stmts: &[Stmt]) -> Option<Vec<Stmt>> {
+    fn recurrence(&mut self, parts: &[StepRange], early: &[Early], stmts: &[Stmt]) -> Option<Vec<Stmt>> {
         let first = &early[0];
         let axis = self.op.tensor(first.tensor).axes[first.position];
         let name = self.op.axis(axis).name.clone();
@@ -135,7 +135,7 @@ impl Resolver<'_> {
             let (message, help) = if other != axis {
                 let other = &self.op.axis(other).name;
                 let message = format!("a recurrence runs along one axis, this one along `{name}` and `{other}`");
-                (message, "along other axes a recurrence reads its own turn and earlier ones whole")
+                (message, "along other axes a recurrence reads its own iteration and earlier ones whole")
             } else if e.distance != first.distance {
                 let message = format!("a recurrence runs in one direction, this one reads along `{name}` in both");
                 (message, "write each direction as steps of its own, with locals of its own")
@@ -165,16 +165,17 @@ impl Resolver<'_> {
             return None;
         }
         let backwards = first.distance == Ordering::Greater;
-        let turn = |s: &Stmt| Some(Turn { scan: 0, var: s.index[*places.get(&s.target)?].as_var()?, backwards });
-        let group = stmts.iter().map(|s| Stmt { scan: turn(s), ..s.clone() }).collect();
+        let recurrence =
+            |s: &Stmt| Some(Recurrence { scan: 0, var: s.index[*places.get(&s.target)?].as_var()?, backwards });
+        let group = stmts.iter().map(|s| Stmt { scan: recurrence(s), ..s.clone() }).collect();
         let (mut next, mut out) = (self.op.scans, Vec::new());
         let result = crate::index::scan::arrange(&self.op, &mut next, group, &mut out);
         self.op.scans = next;
-        result.map_err(|unfit| self.unfit(&unfit, &name, first)).ok()?;
+        result.map_err(|reason| self.no_recurrence(&reason, &name, first)).ok()?;
         Some(out)
     }
 
-    /// What is called takes and makes whole tensors, which a recurrence has one turn at a time.
+    /// What is called takes and makes whole tensors, which a recurrence has one iteration at a time.
     pub(super) fn call_within(&mut self, call: Span, read: Span, why: &str) {
         let message = "a call within a recurrence";
         let d = Diagnostic::error(Code::BadRecurrence, call, message, "takes and makes whole tensors");
@@ -217,26 +218,26 @@ impl Resolver<'_> {
         places
     }
 
-    fn unfit(&mut self, unfit: &Unfit, axis: &str, first: &Early) {
-        let tensor = &self.op.tensor(unfit.tensor).name;
-        let (message, label) = match unfit.why {
-            Why::Still => (format!("`{tensor}` does not run along `{axis}`"), "needed in every turn"),
+    fn no_recurrence(&mut self, reason: &NoRecurrence, axis: &str, first: &Early) {
+        let tensor = &self.op.tensor(reason.tensor).name;
+        let (message, label) = match reason.why {
+            Why::Still => (format!("`{tensor}` does not run along `{axis}`"), "needed in every iteration"),
             Why::Elsewhere => (
                 format!("elements of `{tensor}` that this reads are not there yet"),
                 "reads it elsewhere along the axis",
             ),
-            Why::SameTurn => {
-                (format!("`{tensor}` is read in the turn that writes it, before it is written"), "reads it")
+            Why::SameIteration => {
+                (format!("`{tensor}` is read in the iteration that writes it, before it is written"), "reads it")
             }
-            Why::Later => (format!("`{tensor}` is read in a turn before the one that writes it"), "reads it"),
+            Why::Later => (format!("`{tensor}` is read in an iteration before the one that writes it"), "reads it"),
         };
-        let d = Diagnostic::error(Code::BadRecurrence, unfit.span, message, label);
+        let d = Diagnostic::error(Code::BadRecurrence, reason.span, message, label);
         let d = d.label(first.span, format!("a recurrence along `{axis}`, from here"));
-        self.out.push(d.help(match unfit.why {
+        self.out.push(d.help(match reason.why {
             Why::Still => {
                 "on the left of each step of a recurrence stands the index along its axis, alone in its position"
             }
-            _ => "what is read of a recurrence within it is of earlier turns, or of an earlier step",
+            _ => "what is read of a recurrence within it is of earlier iterations, or of an earlier step",
         }));
     }
 }

@@ -1,7 +1,7 @@
 //! Steps: takes the syntax of a section, gives its statements, with targets, locals and the order of writes and reads
 //! checked.
 
-use super::recurrence::Part;
+use super::recurrence::StepRange;
 use super::*;
 
 impl Resolver<'_> {
@@ -48,7 +48,7 @@ impl Resolver<'_> {
             let first = stmts.len();
             let call = section == Section::Forward && self.is_call(step);
             self.resolved(step, call, &mut stmts);
-            parts.push(Part { span: step.span, stmts: first..stmts.len(), call });
+            parts.push(StepRange { span: step.span, stmts: first..stmts.len(), call });
         }
         self.recurrences(&parts, &mut stmts);
         (stmts, written)

@@ -27,12 +27,12 @@ pub fn check(planned: &Planned) -> Result<(), String> {
 /// written.
 fn staged(k: &Kernel, f: &Function, stages: &[usize], workspace: &Workspace) -> Result<(), Broken> {
     let place = |t: &TensorId| workspace.places.contains_key(t);
-    let mut begun: BTreeSet<TensorId> = f.reads.iter().chain(&f.held).copied().collect();
+    let mut begun: BTreeSet<TensorId> = f.reads.iter().chain(&f.accumulated).copied().collect();
     for stage in stages.iter().map(|n| &k.functions[*n]) {
         if stage.kind != Kind::Stage {
             return Err(("has an entry point among its stages", None));
         }
-        if let Some(t) = stage.reads.iter().chain(&stage.held).find(|t| !begun.contains(t)) {
+        if let Some(t) = stage.reads.iter().chain(&stage.accumulated).find(|t| !begun.contains(t)) {
             return Err(("is read by a stage before it has a value", Some(*t)));
         }
         if let Some(t) = stage.writes.iter().find(|t| !f.writes.contains(t) && !place(t)) {

@@ -3,8 +3,7 @@
 //!
 //! Holds after it (`check.rs` tests it): a function with stages runs them in order, each on arguments and on places in
 //! the workspace; tensors that are needed at the same time have places apart; what a stage keeps on the stack has at
-//! most [`Limits::stack`] bytes, panels aside; what computes each element from the same one of a tensor that nothing
-//! needs any more writes it there.
+//! most [`Limits::stack`] bytes, panels aside; an elementwise step reuses the memory of an input that is dead after it.
 
 pub mod check;
 mod over;
@@ -144,7 +143,7 @@ impl Stage {
     /// Whether one can stand for the other.
     fn is(&self, other: &Stage) -> bool {
         let (a, b) = (&self.function, &other.function);
-        self.tiled == other.tiled && a.held == b.held && does_as(a, b)
+        self.tiled == other.tiled && a.accumulated == b.accumulated && does_as(a, b)
     }
 }
 
@@ -154,7 +153,7 @@ fn does_as(a: &Function, b: &Function) -> bool {
 }
 
 /// The steps of one stage.
-struct Group {
+struct StageSteps {
     steps: Vec<Step>,
     /// A reduction whose tiles run all the other steps: nothing else joins it.
     tiled: bool,
@@ -170,9 +169,9 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// The steps in groups, one a stage: what shares a loop or a tile stays together, and so does what is small.
-    fn parts(&mut self, f: &Function) -> Vec<Group> {
+    fn parts(&mut self, f: &Function) -> Vec<StageSteps> {
         let all = readers(&f.steps);
-        let mut trees: Vec<Group> = Vec::new();
+        let mut trees: Vec<StageSteps> = Vec::new();
         let mut run: Vec<Step> = Vec::new();
         for step in &f.steps {
             if !matches!(step, Step::Scan(_)) {
@@ -180,10 +179,10 @@ impl Planner<'_> {
                 continue;
             }
             trees.extend(self.fused(&std::mem::take(&mut run), f, &all));
-            trees.push(Group { steps: vec![step.clone()], tiled: false });
+            trees.push(StageSteps { steps: vec![step.clone()], tiled: false });
         }
         trees.extend(self.fused(&run, f, &all));
-        let mut parts: Vec<(Group, u64)> = Vec::new();
+        let mut parts: Vec<(StageSteps, u64)> = Vec::new();
         for tree in trees {
             let work = cost::steps(&tree.steps);
             match parts.last_mut() {
@@ -205,7 +204,7 @@ impl Planner<'_> {
 
     /// Steps without recurrences, those that share a loop in one group, and a reduction with its epilogue. `all`: how
     /// many steps of the function read each tensor.
-    fn fused(&mut self, steps: &[Step], f: &Function, all: &BTreeMap<TensorId, usize>) -> Vec<Group> {
+    fn fused(&mut self, steps: &[Step], f: &Function, all: &BTreeMap<TensorId, usize>) -> Vec<StageSteps> {
         fn flat(tree: &Tree, out: &mut Vec<Step>) {
             match tree {
                 Tree::Step { step, .. } => out.push(step.clone()),
@@ -219,12 +218,12 @@ impl Planner<'_> {
             flat(tree, &mut own);
             let end = at + 1 + if own.len() == 1 { epilogue::follows(&steps[at..]).len() } else { 0 };
             if end > at + 1 && self.finishes(&tile_of(f, &steps[at..end], all)) {
-                out.push(Group { steps: steps[at..end].to_vec(), tiled: true });
+                out.push(StageSteps { steps: steps[at..end].to_vec(), tiled: true });
                 out.extend(self.fused(&steps[end..], f, all));
                 return out;
             }
             at += own.len();
-            out.push(Group { steps: own, tiled: false });
+            out.push(StageSteps { steps: own, tiled: false });
         }
         out
     }
@@ -272,7 +271,7 @@ fn open(kernel: &Kernel, f: &Function, steps: &[Step]) -> bool {
             parts.entry(s.target.tensor).or_default().push(s);
         }
     }
-    let begun = |t: &TensorId| f.held.contains(t) || steps.contains(&Step::Fill(*t));
+    let begun = |t: &TensorId| f.accumulated.contains(t) || steps.contains(&Step::Fill(*t));
     let whole = |t: &TensorId, stmts: &[&Stmt]| written_once(stmts) == Some(kernel.tensor(*t).elements() as u128);
     // What is filled in an earlier stage has parts here that are not the whole: it is taken to be open, and the stage
     // goes on.
@@ -310,7 +309,7 @@ fn touched(steps: &[Step]) -> (BTreeSet<TensorId>, BTreeSet<TensorId>) {
 fn stages(
     kernel: &Kernel,
     f: &Function,
-    parts: Vec<Group>,
+    parts: Vec<StageSteps>,
     over: Vec<(TensorId, TensorId, usize)>,
     stack: usize,
 ) -> (Vec<Stage>, Workspace) {
@@ -327,7 +326,7 @@ fn stages(
     let mut own: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
     let mut inner: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
     lives.iter().filter(|(_, (first, last))| first == last).for_each(|(t, (n, _))| inner[*n].push(*t));
-    for (n, (Group { steps, tiled }, inner)) in parts.iter().zip(inner).enumerate() {
+    for (n, (StageSteps { steps, tiled }, inner)) in parts.iter().zip(inner).enumerate() {
         let dropped = fuse(steps, &inner).dropped;
         let registers = if *tiled { epilogue::split(steps, &inner).1 } else { Vec::new() };
         let size = |t: &TensorId| {
@@ -349,21 +348,26 @@ fn stages(
     }
     let workspace = Workspace::new(kernel, lives, over, parts.len());
     let mut begun: BTreeSet<TensorId> =
-        if f.held.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
+        if f.accumulated.is_empty() { BTreeSet::new() } else { f.writes.iter().copied().collect() };
     let mut out = Vec::new();
-    for (n, ((Group { steps, tiled }, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
+    for (n, ((StageSteps { steps, tiled }, (reads, writes)), own)) in parts.into_iter().zip(sets).zip(own).enumerate() {
         let mine = |t: &TensorId| own.contains(t);
         let writes: Vec<TensorId> = writes.into_iter().filter(|t| !mine(t)).collect();
         let reads = reads.into_iter().filter(|t| !mine(t) && !writes.contains(t)).collect();
-        let held = writes.iter().copied().filter(|t| begun.contains(t)).collect();
-        let function = stage(format!("{}_{n}", f.name), [reads, writes.clone(), own.clone()], held, steps);
+        let accumulated = writes.iter().copied().filter(|t| begun.contains(t)).collect();
+        let function = stage(format!("{}_{n}", f.name), [reads, writes.clone(), own.clone()], accumulated, steps);
         out.push(Stage { function, tiled });
         begun.extend(writes);
     }
     (out, workspace)
 }
 
-/// A stage that reads, writes and keeps the tensors given, of which `held` have values before.
-fn stage(name: String, [reads, writes, locals]: [Vec<TensorId>; 3], held: Vec<TensorId>, steps: Vec<Step>) -> Function {
-    Function { name, kind: Kind::Stage, reads, writes, held, locals, steps }
+/// A stage that reads, writes and keeps the tensors given, of which `accumulated` have values before.
+fn stage(
+    name: String,
+    [reads, writes, locals]: [Vec<TensorId>; 3],
+    accumulated: Vec<TensorId>,
+    steps: Vec<Step>,
+) -> Function {
+    Function { name, kind: Kind::Stage, reads, writes, accumulated, locals, steps }
 }

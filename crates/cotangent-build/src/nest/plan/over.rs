@@ -6,14 +6,14 @@
 
 use super::super::coalesce::rewrite;
 use super::super::epilogue;
-use super::Group;
+use super::StageSteps;
 use crate::index::TensorId;
 use crate::plain::{Access, Function, Kernel, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Rewrites the parts; gives the new tensors with the old ones, and the stage that writes.
-pub(super) fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Vec<(TensorId, TensorId, usize)> {
+pub(super) fn in_place(kernel: &Kernel, f: &Function, parts: &mut [StageSteps]) -> Vec<(TensorId, TensorId, usize)> {
     // The steps in order, and where each tensor is touched.
     let at: Vec<(usize, usize)> =
         parts.iter().enumerate().flat_map(|(n, p)| (0..p.steps.len()).map(move |k| (n, k))).collect();
@@ -47,7 +47,7 @@ pub(super) fn in_place(kernel: &Kernel, f: &Function, parts: &mut [Group]) -> Ve
 fn written_over(
     kernel: &Kernel,
     locals: &BTreeSet<TensorId>,
-    part: &Group,
+    part: &StageSteps,
     touched: &BTreeMap<TensorId, BTreeSet<usize>>,
     [from, step, end]: [usize; 3],
 ) -> Option<(TensorId, TensorId)> {

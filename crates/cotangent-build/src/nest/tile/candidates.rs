@@ -36,7 +36,7 @@ const ROW_PANEL: usize = 16;
 const SEVERAL_LOOPS: usize = 4;
 /// A block of a split reduction has at least this part of the longest that fits.
 const BLOCKS: usize = 5;
-/// What of a statement's time shorter text may cost, over all parts that guards cut it into.
+/// Where guards cut a statement into parts, shorter code may cost this part of the statement's time, over all parts.
 const SLACK: f64 = 0.08;
 
 /// A way to run a group of statements.
@@ -176,7 +176,7 @@ impl Enumeration<'_> {
     /// The scalars of a full register. Without vectors lanes are single scalars, but for a dot product, whose lanes are
     /// its order of summation.
     fn full(&self, free: bool) -> usize {
-        (self.m.keeps.filter(|_| !free).unwrap_or(self.m).bytes / self.g.size).max(1)
+        (self.m.same_order_as.filter(|_| !free).unwrap_or(self.m).bytes / self.g.size).max(1)
     }
 
     /// The reads that move in strides along the lanes and those that follow each other, as far as packing them may pay;

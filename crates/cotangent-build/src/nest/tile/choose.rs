@@ -6,14 +6,14 @@
 use super::super::coalesce::{Space, coalesce, restrict};
 use super::super::machine::Machine;
 use super::candidates::{Budget, Candidate, candidates};
-use super::group::{Group, Part};
+use super::group::{Group, Share};
 use super::{Order, Orders};
 use crate::index::ReduceOp;
 use crate::plain::Stmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How much more a tile may cost that runs an epilogue than the best without: the epilogue's own loops would cost so
-/// much.
+/// A tile runs the epilogue if it costs at most this many times the best tile without one: loops for the epilogue alone
+/// cost more.
 const WITHOUT_EPILOGUE: f64 = 1.05;
 /// Of how many kinds of candidates the notes tell, the chosen one included.
 const TOLD: usize = 4;
@@ -101,7 +101,7 @@ struct Choice {
 /// candidate is looked at, so `true` says little.
 pub(in crate::nest) fn may_finish(space: &mut Space, stmts: &[Stmt], epilogue: &[Stmt]) -> bool {
     let fixed = BTreeMap::new();
-    let group = joined(space, stmts, epilogue, &fixed, Part::WHOLE);
+    let group = joined(space, stmts, epilogue, &fixed, Share::WHOLE);
     group.inner_part().is_none() && group.own.iter().any(|v| group.finishes_along(*v))
 }
 
@@ -111,7 +111,7 @@ fn joined<'f>(
     stmts: &[Stmt],
     epilogue: &[Stmt],
     fixed: &'f BTreeMap<usize, usize>,
-    part: Part,
+    part: Share,
 ) -> Group<'f> {
     let mut all = [stmts, epilogue].concat();
     coalesce(space, &mut all, &fixed.keys().copied().collect::<BTreeSet<_>>());
@@ -138,7 +138,7 @@ impl Decider<'_> {
         fixed: &'f BTreeMap<usize, usize>,
         from: usize,
     ) -> (Decision<'f>, Decided) {
-        self.region(stmts, epilogue, fixed, Part::WHOLE, from)
+        self.region(stmts, epilogue, fixed, Share::WHOLE, from)
     }
 
     fn region<'f>(
@@ -146,7 +146,7 @@ impl Decider<'_> {
         stmts: &[Stmt],
         epilogue: &[Stmt],
         fixed: &'f BTreeMap<usize, usize>,
-        part: Part,
+        part: Share,
         from: usize,
     ) -> (Decision<'f>, Decided) {
         let group = joined(self.space, stmts, epilogue, fixed, part);
@@ -257,7 +257,7 @@ impl Decider<'_> {
         if let Some(like) = like {
             let same = |p: &Candidate| p.adds_as(like, g);
             plans.retain(same);
-            if let Some(model) = machine.keeps.filter(|_| plans.is_empty()) {
+            if let Some(model) = machine.same_order_as.filter(|_| plans.is_empty()) {
                 // A tile of its own does not add so.
                 plans.extend(candidates(g, model, &self.budget).into_iter().filter(same));
             }

@@ -9,7 +9,7 @@ use crate::index::{ReduceOp, TensorId};
 use crate::plain::{Access, Position, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How often a range is cut by guards: along one variable, and what that leaves at the borders along another.
+/// The most cuts at guards, one within the other: along one variable, then its borders along another.
 const CUTS: usize = 2;
 /// So few rows hide no latency: a reduction is cut for more.
 const FEW_ROWS: usize = 4;
@@ -33,7 +33,7 @@ pub(in crate::nest) struct Group<'a> {
     pub own: Vec<usize>,
     /// For each variable that a guard depends on, the segments within which it does not.
     pub segments: BTreeMap<usize, Segments>,
-    pub part: Part,
+    pub part: Share,
     /// Bytes of an element.
     pub size: usize,
     operands: BTreeMap<TensorId, Operand>,
@@ -47,7 +47,7 @@ struct Operand {
 
 /// What of a statement's range is left after cuts at guards.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::nest) struct Part {
+pub(in crate::nest) struct Share {
     /// How often it was cut.
     pub cuts: usize,
     /// Of all iterations.
@@ -56,12 +56,12 @@ pub(in crate::nest) struct Part {
     pub of: usize,
 }
 
-impl Part {
-    pub const WHOLE: Part = Part { cuts: 0, share: 1.0, of: 1 };
+impl Share {
+    pub const WHOLE: Share = Share { cuts: 0, share: 1.0, of: 1 };
 
     /// A part of this part: `extent` of `whole` coordinates of a variable that is cut into `count`.
-    pub fn cut(self, extent: usize, whole: usize, count: usize) -> Part {
-        Part { cuts: self.cuts + 1, share: self.share * extent as f64 / whole as f64, of: self.of * count }
+    pub fn cut(self, extent: usize, whole: usize, count: usize) -> Share {
+        Share { cuts: self.cuts + 1, share: self.share * extent as f64 / whole as f64, of: self.of * count }
     }
 }
 
@@ -95,7 +95,7 @@ impl<'a> Group<'a> {
         stmts: Vec<Stmt>,
         epilogue: Vec<Stmt>,
         fixed: &'a BTreeMap<usize, usize>,
-        part: Part,
+        part: Share,
     ) -> Self {
         let mut reads: Vec<Access> = Vec::new();
         for s in &stmts {

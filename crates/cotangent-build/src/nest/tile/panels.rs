@@ -35,8 +35,8 @@ impl Builder<'_> {
         Panel { from: a.clone(), bound: g.bound(a), access: plain::Access { tensor, positions } }
     }
 
-    /// Fills a panel of scalars for a range of rows: some turns of the reduction for all tiles, then the next ones, so
-    /// that a line that holds scalars of several tiles is there when each wants it.
+    /// Fills a panel of scalars for a range of rows: some iterations of the reduction for all tiles, then the next
+    /// ones, so that a line that holds scalars of several tiles is there when each wants it.
     pub fn pack_rows(&mut self, t: &Tile, panel: &Panel, map: &Map, range: &Range) -> Vec<Node> {
         let holds = |v: usize| panel.from.vars().any(|w| w == v);
         let mut map = map.clone();
@@ -170,7 +170,7 @@ impl Builder<'_> {
             };
             let from = this.lowering().access(&panel.from, &at(&base, &Linear::var(row)));
             let to = this.lowering().access(&panel.access, &at(&add(&base, &Linear::var(column)), &Linear::default()));
-            vec![Node::Transpose(Turned { row, from, column, to })]
+            vec![Node::Transpose(BlockTranspose { row, from, column, to })]
         });
         nest(&loops, Vec::new(), &bound_outside(&map, &loops), body)
     }

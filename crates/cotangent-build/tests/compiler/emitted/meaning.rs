@@ -8,7 +8,7 @@ use cotangent_build::DType;
 use cotangent_build::certify::Sampler;
 use cotangent_build::index::bind::Binding;
 use cotangent_build::index::bounds::{Bounded, rounded};
-use cotangent_build::index::eval::{Machine, Number};
+use cotangent_build::index::eval::{Interpreter, Number};
 use cotangent_build::index::{Entry, Op, Role, Stmt, TensorId};
 use cotangent_build::plain::{Function, Kernel, Kind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,10 +50,10 @@ fn interpreted<N: Number>(
     given: BTreeMap<TensorId, Vec<N>>,
     stmts: &[Stmt],
 ) -> Option<BTreeMap<TensorId, Vec<N>>> {
-    let mut machine = Machine::new(op, binding);
-    machine.tensors = given;
-    machine.run(stmts).ok()?;
-    Some(machine.tensors)
+    let mut interpreter = Interpreter::new(op, binding);
+    interpreter.tensors = given;
+    interpreter.run(stmts).ok()?;
+    Some(interpreter.tensors)
 }
 
 /// What the functions of a kernel shall compute in one draw: for each its results and whether they are sure.

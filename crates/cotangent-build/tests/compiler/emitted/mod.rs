@@ -53,8 +53,8 @@ const COVERED: &[&str] = &[
     "folds",
     "sums of lanes",
     "transposes",
-    "trials",
-    "straight lines",
+    "speculative blocks",
+    "unrolled graphs",
     "tests",
     "stores of lanes",
     "stages",
@@ -73,7 +73,7 @@ const COVERED: &[&str] = &[
     "hessian",
 ];
 
-/// The most turns of loops that a kernel may have, all its rules taken together.
+/// The most iterations of loops that a kernel may have, all its rules taken together.
 const WORK: usize = 400_000;
 
 /// What is said of one that has more.
@@ -163,12 +163,12 @@ fn built(case: &Case, sources: &mut Sources, options: &Options) -> Result<Built,
     if out.has_errors() { Err(out.render(sources)) } else { Ok(built) }
 }
 
-/// Turns of the loops of all rules of an op.
+/// Iterations of the loops of all rules of an op.
 fn work(op: &Op, extents: &[Vec<usize>]) -> usize {
-    let turns = |s: &Stmt| s.vars.iter().flat_map(|v| &extents[v.axis.0]).product::<usize>();
+    let iterations = |s: &Stmt| s.vars.iter().flat_map(|v| &extents[v.axis.0]).product::<usize>();
     let rules = op.forward.iter().chain(&op.tangent.stmts).chain(&op.adjoint.stmts);
     let functions = op.program.iter().flat_map(|p| &p.functions).flat_map(|f| &f.stmts);
-    rules.chain(functions).map(turns).sum()
+    rules.chain(functions).map(iterations).sum()
 }
 
 /// Crates take turns: small kernels inlined, as by default, or each dispatched; portable instructions and one set more,

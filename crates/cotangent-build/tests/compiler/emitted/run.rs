@@ -135,7 +135,7 @@ fn arguments(k: &Compiled, meaning: Option<&Meaning>, numbers: &mut Vec<u64>) {
             }
         }
         for t in &f.writes {
-            if f.held.contains(t) {
+            if f.accumulated.contains(t) {
                 value(*t, numbers);
             } else {
                 let len = k.kernel.tensor(*t).elements();
@@ -191,7 +191,7 @@ fn compared(
             }
             for (n, (got, element)) in got.iter().zip(&from).enumerate() {
                 let mut wanted = expected[t][*element];
-                if f.held.contains(t) {
+                if f.accumulated.contains(t) {
                     let before = meaning.drawn[t][*element];
                     wanted.value += before;
                     wanted.error += unit * (before.abs() + wanted.value.abs());

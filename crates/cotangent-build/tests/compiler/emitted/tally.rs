@@ -45,7 +45,7 @@ pub(super) fn count(k: &Compiled, tally: &mut Tally) {
             for (word, what) in [
                 ("chosen: lanes", "tiles"),
                 ("chosen: dot", "dots"),
-                ("straight line", "straight lines"),
+                ("unrolled graph", "unrolled graphs"),
                 ("pack", "packed"),
                 ("rows", "rows"),
                 ("block", "blocks"),
@@ -65,8 +65,8 @@ fn nodes(body: &[Node], tally: &mut Tally) {
                 tally.add("tests", 1);
                 nodes(body, tally);
             }
-            Node::Trial { body } => {
-                tally.add("trials", 1);
+            Node::Speculative { body } => {
+                tally.add("speculative blocks", 1);
                 nodes(body, tally);
             }
             Node::Tile(t) => nodes(&t.body, tally),

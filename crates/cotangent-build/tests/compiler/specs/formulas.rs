@@ -9,8 +9,8 @@ impl Generator {
     /// A position of an axis: mostly its own index, now and then moved, spread, mirrored or another's.
     pub(super) fn position(&mut self, axis: usize, scope: &Scope) -> String {
         let own: Scope = scope.iter().filter(|(_, a)| *a == axis).cloned().collect();
-        let foreign: Scope = scope.iter().filter(|(_, a)| !self.axes[*a].turns).cloned().collect();
-        let still = self.axes[axis].turns || !self.mixed || foreign.is_empty();
+        let foreign: Scope = scope.iter().filter(|(_, a)| !self.axes[*a].iterations).cloned().collect();
+        let still = self.axes[axis].iterations || !self.mixed || foreign.is_empty();
         let Some((mut index, _)) = (!own.is_empty()).then(|| self.pick(&own)) else {
             return if still { "0".into() } else { self.pick(&foreign).0 };
         };
@@ -171,7 +171,9 @@ impl Generator {
         let same: Vec<(String, String)> = scope
             .iter()
             .flat_map(|(i, a)| scope.iter().map(move |(j, b)| (i, a, j, b)))
-            .filter(|(i, a, j, b)| i != j && (a == b || self.mixed && !self.axes[**a].turns && !self.axes[**b].turns))
+            .filter(|(i, a, j, b)| {
+                i != j && (a == b || self.mixed && !self.axes[**a].iterations && !self.axes[**b].iterations)
+            })
             .map(|(i, _, j, _)| (i.clone(), j.clone()))
             .collect();
         match self.below(8) {

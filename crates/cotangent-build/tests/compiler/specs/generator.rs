@@ -19,7 +19,7 @@ pub(super) struct Axis {
     pub(super) name: String,
     index: String,
     /// Recurrences run along it.
-    pub(super) turns: bool,
+    pub(super) iterations: bool,
 }
 
 pub(super) type Scope = Vec<(String, usize)>;
@@ -94,8 +94,8 @@ impl Generator {
 
     fn declare_axes(&mut self) {
         self.axes.clear();
-        let turns = self.style == Style::Full && self.below(4) == 0;
-        let count = 3 + usize::from(turns);
+        let iterations = self.style == Style::Full && self.below(4) == 0;
+        let count = 3 + usize::from(iterations);
         for n in 0..count {
             let plain = ["i", "j", "k", "t"][n];
             let mut index = self.name(plain);
@@ -104,7 +104,7 @@ impl Generator {
                 index = self.name(plain);
             }
             let name = index[..1].to_uppercase() + &index[1..];
-            self.axes.push(Axis { name, index, turns: n == 3 });
+            self.axes.push(Axis { name, index, iterations: n == 3 });
         }
     }
 
@@ -137,7 +137,7 @@ impl Generator {
         axes
     }
 
-    /// A step along the axis of turns, which reads itself; and perhaps one more in the same recurrence.
+    /// A step along the axis of iterations, which reads itself; and perhaps one more in the same recurrence.
     fn recurrence(&mut self, steps: &mut Vec<Step>) {
         let shapes: [&[usize]; 4] = [&[3], &[3, 0], &[0, 3], &[3, 1]];
         let axes = self.pick(&shapes).to_vec();
@@ -149,7 +149,7 @@ impl Generator {
             .replace(&format!("[{t}"), &format!("[{t} {shift}"))
             .replace(&format!(", {t}]"), &format!(", {t} {shift}]"));
         let before = if self.below(3) == 0 {
-            // A sum over what the turn before wrote.
+            // A sum over what the iteration before wrote.
             match axes.iter().find(|a| **a != 3) {
                 Some(a) => {
                     let index = self.name("q");
@@ -379,7 +379,7 @@ impl Generator {
             };
             let set = match (kind, axes.as_slice()) {
                 // Spread, or moved.
-                (4, [a, ..]) if !twice && !self.axes[*a].turns => {
+                (4, [a, ..]) if !twice && !self.axes[*a].iterations => {
                     let index = self.axes[*a].index.clone();
                     target.replacen(
                         &index,
@@ -453,7 +453,7 @@ impl Generator {
         let uniform = if small { [1, 1, 2, 0][n] } else { self.pick(&[1, 1, 1, 2, 0]) };
         let ranks: Vec<usize> = (0..self.axes.len())
             .map(|a| match () {
-                () if self.axes[a].turns => 1,
+                () if self.axes[a].iterations => 1,
                 () if self.mixed => uniform,
                 () => self.pick(&[1, 1, 1, 1, 2, 0]),
             })

@@ -12,7 +12,7 @@ pub struct Function {
     pub writes: &'static [usize],
     /// It adds to what it writes.
     pub adds: bool,
-    /// Where a NaN goes in and the loops have one there is one: not in straight lines, where factors that are zero by
+    /// Where a NaN goes in and the loops have one there is one: not in unrolled graphs, where factors that are zero by
     /// the formula are left out.
     pub nan: bool,
     /// Which loops say what it computes.

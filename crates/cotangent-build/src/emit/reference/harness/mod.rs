@@ -164,8 +164,8 @@ impl<S: Scalar> Near<S> {
         Self::within(value, error + 2.0 * Self::step(value))
     }
 
-    /// A function that is monotone on either side of `turns`, with an error of `units` half units in the last place.
-    fn function(self, f: impl Fn(f64) -> f64, turns: &[f64], units: f64) -> Self {
+    /// A function that is monotone on either side of `bends`, with an error of `units` half units in the last place.
+    fn function(self, f: impl Fn(f64) -> f64, bends: &[f64], units: f64) -> Self {
         let value = f(self.value);
         if self.is_unknown() || self.value.is_nan() {
             return Self::special(value, &[self]);
@@ -173,7 +173,7 @@ impl<S: Scalar> Near<S> {
         let mut error = 0.0_f64;
         if self.error > 0.0 {
             let (low, high) = (self.value - self.error, self.value + self.error);
-            for x in [low, high].into_iter().chain(turns.iter().copied().filter(|x| (low..=high).contains(x))) {
+            for x in [low, high].into_iter().chain(bends.iter().copied().filter(|x| (low..=high).contains(x))) {
                 let off = (f(x) - value).abs();
                 error = if off >= 0.0 { error.max(off) } else { f64::INFINITY };
             }

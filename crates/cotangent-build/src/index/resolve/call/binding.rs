@@ -1,4 +1,4 @@
-//! What stands for an op's axes and parameters: takes a call and the tensors in it, gives a [`Binding`], or says what
+//! What stands for an op's axes and parameters: takes a call and the tensors in it, gives a [`Actuals`], or says what
 //! the call must say besides.
 //!
 //! Holds after it: every axis and parameter of the op has something that stands for it; axes that meet in an index
@@ -36,7 +36,7 @@ impl Effect {
 fn effect(callee: &Op, a: AxisId) -> Effect {
     let is = |s: &Stmt, v: usize| s.vars[v].axis == a;
     let reduced = callee.forward.iter().any(|s| (s.free..s.vars.len()).any(|v| is(s, v)));
-    let runs = callee.forward.iter().any(|s| s.scan.is_some_and(|turn| is(s, turn.var.0)));
+    let runs = callee.forward.iter().any(|s| s.scan.is_some_and(|recurrence| is(s, recurrence.var.0)));
     let mut moved = false;
     for s in &callee.forward {
         s.value.reads(&mut |_, index| {
@@ -59,9 +59,9 @@ impl Resolver<'_> {
         given: &[Given],
         args: &[TensorId],
         known: Option<TensorId>,
-    ) -> Option<Binding> {
+    ) -> Option<Actuals> {
         let f = said_so_far.f;
-        let mut b = Binding {
+        let mut b = Actuals {
             result: String::new(),
             axes: vec![None; callee.axes.len()],
             kept: Vec::new(),
@@ -221,7 +221,7 @@ impl Resolver<'_> {
         self.out.push(d.help(format!("say which, after the tensors:\n{}", lines.join("\n"))));
     }
 
-    fn given(&mut self, callee: &Op, f: &At<String>, g: &Given, b: &mut Binding) -> Option<()> {
+    fn given(&mut self, callee: &Op, f: &At<String>, g: &Given, b: &mut Actuals) -> Option<()> {
         if let Some(a) = callee.axes.iter().position(|a| a.name == g.name.value) {
             let axes: Vec<At<String>> = match &g.value {
                 GivenValue::Axes(axes) => axes.clone(),
@@ -312,7 +312,7 @@ impl Resolver<'_> {
         &mut self,
         callee: &Op,
         f: &At<String>,
-        b: &mut Binding,
+        b: &mut Actuals,
         known: Option<TensorId>,
     ) -> Option<()> {
         for a in (0..callee.axes.len()).map(AxisId) {
@@ -385,7 +385,7 @@ impl Resolver<'_> {
     }
 
     /// Axes that meet in an index of the op stand for equally many, which meet one by one.
-    fn meet(&mut self, callee: &Op, f: &At<String>, b: &Binding) -> Option<()> {
+    fn meet(&mut self, callee: &Op, f: &At<String>, b: &Actuals) -> Option<()> {
         for a in 0..callee.axes.len() {
             for o in 0..a {
                 if callee.axes[a].rank_class != callee.axes[o].rank_class {
@@ -415,7 +415,7 @@ impl Resolver<'_> {
     }
 
     /// Axes of an argument whose sizes the op derives have these sizes, where the caller derives none itself.
-    fn follows(&mut self, f: &At<String>, b: &Binding, size: &Size, own: &[AxisId]) -> Option<()> {
+    fn follows(&mut self, f: &At<String>, b: &Actuals, size: &Size, own: &[AxisId]) -> Option<()> {
         for (d, axis) in own.iter().enumerate() {
             let Some(size) = self.size_over(b, size, d) else {
                 self.too_large(f.span);

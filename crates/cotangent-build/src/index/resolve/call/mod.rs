@@ -15,7 +15,7 @@ mod over;
 use super::*;
 
 /// What stands for an op's axes and parameters.
-struct Binding {
+struct Actuals {
     /// The name of what the call makes: the op's locals begin with it.
     result: String,
     /// For each axis the caller's that it stands for.
@@ -36,7 +36,7 @@ enum Value {
 }
 
 /// A tensor of the op in the caller: which, and what each of its positions is.
-struct Place {
+struct Mapped {
     tensor: TensorId,
     slots: Vec<Slot>,
 }
@@ -138,7 +138,7 @@ impl Resolver<'_> {
         binding.result.clone_from(&name.value);
         self.complete(&callee, f, &mut binding, known)?;
         // after this: every axis and parameter of the op has something that stands for it
-        let mut places: BTreeMap<TensorId, Place> = BTreeMap::new();
+        let mut places: BTreeMap<TensorId, Mapped> = BTreeMap::new();
         for (input, arg) in inputs.iter().zip(&args) {
             let place = self.place(&callee, &said, &binding, *input, *arg)?;
             places.insert(*input, place);
@@ -149,7 +149,7 @@ impl Resolver<'_> {
         });
         let place = self.place(&callee, &said, &binding, output, target)?;
         places.insert(output, place);
-        self.turns(&callee, f, &binding)?;
+        self.iterations(&callee, f, &binding)?;
         // after this: recurrences run along one axis
         let from = stmts.len();
         for s in &callee.forward {
@@ -229,7 +229,7 @@ impl Resolver<'_> {
     }
 }
 
-impl Binding {
+impl Actuals {
     fn of(&self, a: AxisId) -> &[AxisId] {
         self.axes[a.0].as_deref().unwrap_or_default()
     }

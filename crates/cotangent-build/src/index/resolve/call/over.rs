@@ -13,10 +13,10 @@ impl Resolver<'_> {
         &mut self,
         callee: &Op,
         said: &SaidSoFar,
-        b: &Binding,
+        b: &Actuals,
         of: TensorId,
         tensor: TensorId,
-    ) -> Option<Place> {
+    ) -> Option<Mapped> {
         let f = said.f;
         let axes = &callee.tensor(of).axes;
         let own = self.op.tensor(tensor);
@@ -34,7 +34,7 @@ impl Resolver<'_> {
         let found = slots.iter().flatten().filter(|s| matches!(s, Slot::Position(..))).count();
         let stray = own.axes.iter().zip(&slots).find(|(_, s)| s.is_none()).map(|(c, _)| *c);
         if stray.is_none() && found == wanted {
-            return Some(Place { tensor, slots: slots.into_iter().flatten().collect() });
+            return Some(Mapped { tensor, slots: slots.into_iter().flatten().collect() });
         }
         let part = &callee.tensor(of).name;
         let message = match stray {
@@ -78,8 +78,8 @@ impl Resolver<'_> {
     pub(super) fn over(
         &mut self,
         callee: &Op,
-        b: &Binding,
-        places: &mut BTreeMap<TensorId, Place>,
+        b: &Actuals,
+        places: &mut BTreeMap<TensorId, Mapped>,
         s: &Stmt,
         span: Span,
     ) -> Option<Stmt> {
@@ -98,17 +98,17 @@ impl Resolver<'_> {
         let kept: Vec<VarId> = b.kept.iter().map(|c| fresh(&self.op, *c)).collect();
         let parts: Vec<Vec<VarId>> =
             s.vars.iter().map(|v| b.of(v.axis).iter().map(|c| fresh(&self.op, *c)).collect()).collect();
-        let over = Over { b, places, kept, parts };
+        let over = Instance { b, places, kept, parts };
         let (target, index) = over.access(s.target, &s.index)?;
         let value = over.expr(&s.value)?;
         let bound = (s.free..s.vars.len()).flat_map(|v| over.parts[v].clone()).collect();
-        let turn = s.scan.map(|t| Turn { var: over.parts[t.var.0][0], ..t });
-        let scan = part(turn, &index);
+        let recurrence = s.scan.map(|t| Recurrence { var: over.parts[t.var.0][0], ..t });
+        let scan = part(recurrence, &index);
         Some(Stmt { scan, ..build(target, index, s.accumulate, &vars, s.reduce.map(|r| (r, bound)), value, span) })
     }
 
     /// One axis stands for each along which the op has a recurrence.
-    pub(super) fn turns(&mut self, callee: &Op, f: &At<String>, b: &Binding) -> Option<()> {
+    pub(super) fn iterations(&mut self, callee: &Op, f: &At<String>, b: &Actuals) -> Option<()> {
         let axes = callee.forward.iter().chain(&callee.tangent.stmts).filter_map(|s| Some(s.vars[s.scan?.var.0].axis));
         let axis = axes.into_iter().find(|a| b.of(*a).len() != 1);
         let Some(a) = axis else { return Some(()) };
@@ -127,8 +127,8 @@ impl Resolver<'_> {
     fn local_place(
         &mut self,
         callee: &Op,
-        b: &Binding,
-        places: &mut BTreeMap<TensorId, Place>,
+        b: &Actuals,
+        places: &mut BTreeMap<TensorId, Mapped>,
         t: TensorId,
         span: Span,
     ) {
@@ -138,9 +138,9 @@ impl Resolver<'_> {
         let place = match callee.tensor(t).role {
             Role::Tangent(of) => {
                 self.local_place(callee, b, places, of, span);
-                let Place { tensor, slots } = &places[&of];
+                let Mapped { tensor, slots } = &places[&of];
                 let slots = slots.clone();
-                Place { tensor: self.op.dual(*tensor, Role::Tangent), slots }
+                Mapped { tensor: self.op.dual(*tensor, Role::Tangent), slots }
             }
             role => {
                 let Tensor { name, axes, .. } = callee.tensor(t);
@@ -149,7 +149,7 @@ impl Resolver<'_> {
                 let kept = (0..b.kept.len()).map(Slot::Kept);
                 let own =
                     axes.iter().enumerate().flat_map(|(p, a)| (0..b.of(*a).len()).map(move |d| Slot::Position(p, d)));
-                Place { tensor, slots: kept.chain(own).collect() }
+                Mapped { tensor, slots: kept.chain(own).collect() }
             }
         };
         places.insert(t, place);
@@ -169,7 +169,7 @@ impl Resolver<'_> {
 
     /// A derived size of the op in one of the dimensions that its axis stands for. Derived sizes within are written
     /// out.
-    pub(super) fn size_over(&self, b: &Binding, size: &Size, d: usize) -> Option<Size> {
+    pub(super) fn size_over(&self, b: &Actuals, size: &Size, d: usize) -> Option<Size> {
         let both = |x: &Size, y: &Size| Some((Box::new(self.size_over(b, x, d)?), Box::new(self.size_over(b, y, d)?)));
         Some(match size {
             Size::Add(x, y) => both(x, y).map(|(x, y)| Size::Add(x, y))?,
@@ -198,18 +198,18 @@ impl Resolver<'_> {
 }
 
 /// One statement on its way.
-struct Over<'a> {
-    b: &'a Binding,
-    places: &'a BTreeMap<TensorId, Place>,
+struct Instance<'a> {
+    b: &'a Actuals,
+    places: &'a BTreeMap<TensorId, Mapped>,
     /// The variables of the kept axes.
     kept: Vec<VarId>,
     /// For each variable of the op's statement those that stand for it.
     parts: Vec<Vec<VarId>>,
 }
 
-impl Over<'_> {
+impl Instance<'_> {
     fn access(&self, t: TensorId, index: &[Affine]) -> Option<(TensorId, Vec<Affine>)> {
-        let Place { tensor, slots } = &self.places[&t];
+        let Mapped { tensor, slots } = &self.places[&t];
         let position = |s: &Slot| match *s {
             Slot::Kept(n) => Some(Affine::var(self.kept[n])),
             Slot::Position(p, d) => self.affine(&index[p], d),
@@ -267,7 +267,7 @@ impl Over<'_> {
                     Compare::Ne => Cond::Or(Box::new(a), Box::new(b)),
                     _ => a.and(b),
                 };
-                // Over no dimension all are equal.
+                // Instance no dimension all are equal.
                 let none = Cond::Value(*op, Expr::zero(), Expr::zero());
                 all.into_iter().reduce(join).unwrap_or(none)
             }

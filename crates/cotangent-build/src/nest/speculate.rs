@@ -1,34 +1,35 @@
-//! Trials: takes the loops of a function, gives them with those cut into blocks that call functions with a branch for
-//! rare arguments, each block a [`Node::Trial`]. The branch would keep the compiler from running the loop in lanes; so
-//! a whole block is tried without it.
+//! Speculation: takes the loops of a function, gives them with those cut into blocks that call functions with a branch
+//! for rare arguments, each block a [`Node::Speculative`]. The branch would keep the compiler from running the loop in
+//! lanes; so a whole block is tried without it.
 //!
-//! Holds after it: a trial can run again. What it writes it sets, and it reads of that only what it has set before. An
-//! element that is added to is set to its sum in scratch, from where it is copied once the trial holds.
+//! Holds after it: a speculative block can run again. What it writes it sets, and it reads of that only what it has set
+//! before. An element that is added to is set to its sum in scratch, from where it is copied once the speculative block
+//! holds.
 
 use super::builder::Builder;
 use super::*;
 use std::collections::BTreeMap;
 
-/// Turns of a block at most: many beside the test at its end, few to do again where an argument is rare.
+/// Iterations of a block at most: many beside the test at its end, few to do again where an argument is rare.
 const BLOCK: usize = 256;
 /// Blocks are multiples of this where they can be: whole vectors of any machine.
 const GRAIN: usize = 16;
 
 impl Builder<'_> {
     /// Tries every innermost loop that can be tried and gains by it.
-    pub fn trials(&mut self, nodes: Vec<Node>) -> Vec<Node> {
+    pub fn speculate(&mut self, nodes: Vec<Node>) -> Vec<Node> {
         let mut out = Vec::new();
         for node in nodes {
             match node {
                 Node::Loop { var, body } => match sums(var, &body) {
                     Some(sums) => out.extend(self.in_blocks(var, &body, &sums)),
                     None => {
-                        let body = self.trials(body);
+                        let body = self.speculate(body);
                         out.push(Node::Loop { var, body });
                     }
                 },
                 Node::If { tests, body } => {
-                    let body = self.trials(body);
+                    let body = self.speculate(body);
                     out.push(Node::If { tests, body });
                 }
                 // A tile has its functions in lanes.
@@ -62,7 +63,7 @@ impl Builder<'_> {
         out
     }
 
-    /// The turns of the loop over `var` from `start` on, `size` of them.
+    /// The iterations of the loop over `var` from `start` on, `size` of them.
     fn try_block(
         &mut self,
         var: VarId,
@@ -72,11 +73,11 @@ impl Builder<'_> {
         sums: &[Access],
         scratch: &[TensorId],
     ) -> Vec<Node> {
-        let turn = self.var(&self.nest.vars[var].name.clone(), size);
-        let at = Linear::new(start.terms.into_iter().chain([(turn, 1)]), start.constant);
+        let iteration = self.var(&self.nest.vars[var].name.clone(), size);
+        let at = Linear::new(start.terms.into_iter().chain([(iteration, 1)]), start.constant);
         let moved = |l: &Linear| l.substitute(&|v| if v == var { at.clone() } else { Linear::var(v) });
         let slot = |a: &Access| {
-            let at = Position { numerator: Linear::var(turn), divisor: 1, guarded: false };
+            let at = Position { numerator: Linear::var(iteration), divisor: 1, guarded: false };
             let n = sums.iter().position(|sum| sum == a)?;
             Some(Access { tensor: scratch[n], positions: vec![at], joined: vec![1] })
         };
@@ -93,7 +94,7 @@ impl Builder<'_> {
             begun.push(slot.clone());
             vec![set(slot, Value::Load(place)), add]
         });
-        let mut out = vec![Node::Trial { body: vec![Node::Loop { var: turn, body: tried }] }];
+        let mut out = vec![Node::Speculative { body: vec![Node::Loop { var: iteration, body: tried }] }];
         if !sums.is_empty() {
             let mut copies: Vec<Node> = body.iter().filter(|n| !matches!(n, Node::Comment(..))).cloned().collect();
             replace(&mut copies, &mut |place, _, _| {
@@ -102,13 +103,13 @@ impl Builder<'_> {
                 begun.retain(|b| *b != slot);
                 vec![set(place, Value::Load(slot))]
             });
-            out.push(Node::Loop { var: turn, body: copies });
+            out.push(Node::Loop { var: iteration, body: copies });
         }
         walk::move_all(&mut out, &moved);
         out
     }
 
-    /// Room for the sums of a block, one a turn.
+    /// Room for the sums of a block, one an iteration.
     fn scratch(&mut self, to: &Access, size: usize) -> TensorId {
         let name = format!("{}_sums", self.space.kernel.tensor(to.tensor).name);
         self.local(name, vec![size])
@@ -119,10 +120,10 @@ fn set(place: Access, value: Value) -> Node {
     Node::Update { place: Place::Element(place), how: Update::Set, value }
 }
 
-/// The elements that a turn of the loop over `var` adds to, if its body can be tried and calls a function that has a
-/// branch.
+/// The elements that a iteration of the loop over `var` adds to, if its body can be tried and calls a function that has
+/// a branch.
 fn sums(var: VarId, body: &[Node]) -> Option<Vec<Access>> {
-    let mut r = Reader {
+    let mut r = Effects {
         var,
         targets: BTreeMap::new(),
         set: Accesses::default(),
@@ -158,7 +159,7 @@ impl<'a> Accesses<'a> {
 }
 
 /// Follows a body in its order; `None` from its functions says that it cannot be tried.
-struct Reader<'a> {
+struct Effects<'a> {
     var: VarId,
     /// Every element that the body writes, and how, by tensor.
     targets: BTreeMap<TensorId, Vec<(&'a Access, Update)>>,
@@ -169,7 +170,7 @@ struct Reader<'a> {
     branches: bool,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> Effects<'a> {
     fn targets(&mut self, body: &'a [Node]) -> Option<()> {
         body.iter().try_for_each(|node| match node {
             Node::Comment(..) => Some(()),
@@ -221,12 +222,12 @@ impl<'a> Reader<'a> {
         Some(())
     }
 
-    /// Whether a turn reads the same when it runs again.
+    /// Whether a iteration reads the same when it runs again.
     fn readable(&self, a: &Access) -> bool {
         !self.targets.contains_key(&a.tensor) || self.set.contains(a)
     }
 
-    /// Whether each turn has an element of its own, and the tensor is only added to, there.
+    /// Whether each iteration has an element of its own, and the tensor is only added to, there.
     fn apart(&self, a: &Access) -> bool {
         let moves = |p: &Position| p.divisor == 1 && p.numerator.coefficient(self.var) != 0;
         let added = |(t, how): &(&Access, Update)| *t == a && *how != Update::Set;

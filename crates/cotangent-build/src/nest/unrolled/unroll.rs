@@ -7,7 +7,7 @@ use crate::plain::mask::Mask;
 
 impl Graph<'_> {
     /// A statement, for each of its coordinates.
-    pub(super) fn stmt(&mut self, s: &Stmt) -> Result<(), Unfit> {
+    pub(super) fn stmt(&mut self, s: &Stmt) -> Result<(), NotUnrolled> {
         let mut env = vec![0i64; s.vars.len()];
         let mut written = Vec::new();
         loop {
@@ -18,27 +18,27 @@ impl Graph<'_> {
                 };
                 written.push((at, v));
             }
-            if !turn(&s.vars, 0..s.free, &mut env) {
+            if !advance(&s.vars, 0..s.free, &mut env) {
                 break;
             }
         }
-        // A statement reads what others have left, not what its own earlier turns have.
+        // A statement reads what others have left, not what its own earlier iterations have.
         for (at, v) in written {
-            let old = self.cells.get(&s.target.tensor).ok_or(Unfit)?[at];
+            let old = self.cells.get(&s.target.tensor).ok_or(NotUnrolled)?[at];
             let new = match (old, s.accumulate) {
                 (_, false) => Cell::Set(v),
-                (Cell::Unset, true) if self.function.locals.contains(&s.target.tensor) => return Err(Unfit),
+                (Cell::Unset, true) if self.function.locals.contains(&s.target.tensor) => return Err(NotUnrolled),
                 (Cell::Unset, true) => Cell::Added(v),
                 (Cell::Set(a), true) => Cell::Set(self.add(a, v)),
                 (Cell::Added(a), true) => Cell::Added(self.add(a, v)),
             };
-            self.cells.get_mut(&s.target.tensor).ok_or(Unfit)?[at] = new;
+            self.cells.get_mut(&s.target.tensor).ok_or(NotUnrolled)?[at] = new;
         }
         Ok(())
     }
 
     /// The value of a reduction, in the order of its loops.
-    fn reduce(&mut self, s: &Stmt, r: ReduceOp, env: &mut [i64]) -> Result<Id, Unfit> {
+    fn reduce(&mut self, s: &Stmt, r: ReduceOp, env: &mut [i64]) -> Result<Id, NotUnrolled> {
         let (masks, value) = s.value.unmasked();
         let mut total: Option<Id> = None;
         env[s.free..].fill(0);
@@ -53,7 +53,7 @@ impl Graph<'_> {
                     (ReduceOp::Prod, Some(a)) => self.mul(a, v),
                 });
             }
-            if !turn(&s.vars, s.free..s.vars.len(), env) {
+            if !advance(&s.vars, s.free..s.vars.len(), env) {
                 break;
             }
         }
@@ -61,15 +61,15 @@ impl Graph<'_> {
         Ok(total.unwrap_or_else(|| self.constant(r.identity())))
     }
 
-    fn expr(&mut self, e: &Expr, env: &[i64]) -> Result<Id, Unfit> {
+    fn expr(&mut self, e: &Expr, env: &[i64]) -> Result<Id, NotUnrolled> {
         Ok(match e {
             Expr::Const(c) => self.constant(*c),
             Expr::Read(a) => {
                 let at = locate(a, &self.kernel.tensor(a.tensor).shape, env).expect("masks keep reads inside");
                 match self.cells.get(&a.tensor).map(|cells| cells[at]) {
-                    None => self.intern(Op::Load(a.tensor, at)),
+                    None => self.intern(Definition::Load(a.tensor, at)),
                     Some(Cell::Set(v)) => v,
-                    Some(Cell::Unset | Cell::Added(_)) => return Err(Unfit),
+                    Some(Cell::Unset | Cell::Added(_)) => return Err(NotUnrolled),
                 }
             }
             Expr::Unary(f, a) => {
@@ -102,7 +102,7 @@ impl Graph<'_> {
     }
 
     /// Whether masks hold, here.
-    fn all(&mut self, masks: &[Mask], env: &[i64]) -> Result<bool, Unfit> {
+    fn all(&mut self, masks: &[Mask], env: &[i64]) -> Result<bool, NotUnrolled> {
         for m in masks {
             let holds = match m {
                 Mask::Within(p, size) => p.at(*size, env).is_some(),
@@ -112,7 +112,7 @@ impl Graph<'_> {
                     Decided::Asked(_) => match (self.all(a, env)?, self.all(b, env)?) {
                         (a, b) if a == b => a,
                         // Whether it is present is known at run time only.
-                        _ => return Err(Unfit),
+                        _ => return Err(NotUnrolled),
                     },
                 },
             };
@@ -123,7 +123,7 @@ impl Graph<'_> {
         Ok(true)
     }
 
-    fn cond(&mut self, c: &Cond, env: &[i64]) -> Result<Decided, Unfit> {
+    fn cond(&mut self, c: &Cond, env: &[i64]) -> Result<Decided, NotUnrolled> {
         use Decided::{Asked as Open, Known};
         Ok(match c {
             Cond::Const(b) => Known(*b),
@@ -163,7 +163,7 @@ impl Graph<'_> {
 }
 
 /// The next setting of some variables; `false` after the last.
-fn turn(vars: &[plain::Var], range: std::ops::Range<usize>, env: &mut [i64]) -> bool {
+fn advance(vars: &[plain::Var], range: std::ops::Range<usize>, env: &mut [i64]) -> bool {
     for v in range.rev() {
         env[v] += 1;
         if (env[v] as usize) < vars[v].extent {

@@ -7,7 +7,7 @@
 use super::*;
 
 impl Graph<'_> {
-    pub(super) fn intern(&mut self, op: Op) -> Id {
+    pub(super) fn intern(&mut self, op: Definition) -> Id {
         let next = self.ops.len();
         let id = *self.ids.entry(op).or_insert(next);
         if id == next {
@@ -28,12 +28,12 @@ impl Graph<'_> {
     pub(super) fn constant(&mut self, c: f64) -> Id {
         self.infinite |= c.is_nan();
         // One zero for both signs.
-        self.intern(Op::Const((c + 0.0).to_bits()))
+        self.intern(Definition::Const((c + 0.0).to_bits()))
     }
 
     pub(super) fn known(&self, v: Id) -> Option<f64> {
         match self.ops[v] {
-            Op::Const(bits) => Some(f64::from_bits(bits)),
+            Definition::Const(bits) => Some(f64::from_bits(bits)),
             _ => None,
         }
     }
@@ -51,25 +51,27 @@ impl Graph<'_> {
 
     pub(super) fn negated(&self, v: Id) -> Option<Id> {
         match self.ops[v] {
-            Op::Unary(Unary::Neg, a) => Some(a),
+            Definition::Unary(Unary::Neg, a) => Some(a),
             _ => None,
         }
     }
 
     pub(super) fn product(&self, v: Id) -> Option<(Id, Id)> {
         match self.ops[v] {
-            Op::Binary(Binary::Mul, a, b) => Some((a, b)),
+            Definition::Binary(Binary::Mul, a, b) => Some((a, b)),
             _ => None,
         }
     }
 
     pub(super) fn neg(&mut self, a: Id) -> Id {
         match self.ops[a] {
-            Op::Const(c) => self.constant(-f64::from_bits(c)),
-            Op::Unary(Unary::Neg, a) => a,
-            Op::Binary(Binary::Sub, a, b) => self.intern(Op::Binary(Binary::Sub, b, a)),
-            Op::Fused { minus, a, b, less, c } => self.intern(Op::Fused { minus: !minus, a, b, less: !less, c }),
-            _ => self.intern(Op::Unary(Unary::Neg, a)),
+            Definition::Const(c) => self.constant(-f64::from_bits(c)),
+            Definition::Unary(Unary::Neg, a) => a,
+            Definition::Binary(Binary::Sub, a, b) => self.intern(Definition::Binary(Binary::Sub, b, a)),
+            Definition::Fused { minus, a, b, less, c } => {
+                self.intern(Definition::Fused { minus: !minus, a, b, less: !less, c })
+            }
+            _ => self.intern(Definition::Unary(Unary::Neg, a)),
         }
     }
 
@@ -91,9 +93,9 @@ impl Graph<'_> {
         }
         // Of two products the second is fused, whatever else becomes of them: a sum goes on as it began.
         match (self.product(a), self.product(b)) {
-            (_, Some((x, y))) => self.intern(Op::Fused { minus: false, a: x, b: y, less: false, c: a }),
-            (Some((x, y)), None) => self.intern(Op::Fused { minus: false, a: x, b: y, less: false, c: b }),
-            (None, None) => self.intern(Op::Binary(Binary::Add, a.min(b), a.max(b))),
+            (_, Some((x, y))) => self.intern(Definition::Fused { minus: false, a: x, b: y, less: false, c: a }),
+            (Some((x, y)), None) => self.intern(Definition::Fused { minus: false, a: x, b: y, less: false, c: b }),
+            (None, None) => self.intern(Definition::Binary(Binary::Add, a.min(b), a.max(b))),
         }
     }
 
@@ -115,9 +117,9 @@ impl Graph<'_> {
             return self.neg(sum);
         }
         match (self.product(a), self.product(b)) {
-            (_, Some((x, y))) => self.intern(Op::Fused { minus: true, a: x, b: y, less: false, c: a }),
-            (Some((x, y)), None) => self.intern(Op::Fused { minus: false, a: x, b: y, less: true, c: b }),
-            (None, None) => self.intern(Op::Binary(Binary::Sub, a, b)),
+            (_, Some((x, y))) => self.intern(Definition::Fused { minus: true, a: x, b: y, less: false, c: a }),
+            (Some((x, y)), None) => self.intern(Definition::Fused { minus: false, a: x, b: y, less: true, c: b }),
+            (None, None) => self.intern(Definition::Binary(Binary::Sub, a, b)),
         }
     }
 
@@ -149,7 +151,7 @@ impl Graph<'_> {
             let product = self.mul(a, b);
             return self.neg(product);
         }
-        self.intern(Op::Binary(Binary::Mul, a.min(b), a.max(b)))
+        self.intern(Definition::Binary(Binary::Mul, a.min(b), a.max(b)))
     }
 
     pub(super) fn div(&mut self, a: Id, b: Id) -> Id {
@@ -178,7 +180,7 @@ impl Graph<'_> {
             let quotient = self.div(a, b);
             return self.neg(quotient);
         }
-        self.intern(Op::Binary(Binary::Div, a, b))
+        self.intern(Definition::Binary(Binary::Div, a, b))
     }
 
     pub(super) fn binary(&mut self, f: Binary, a: Id, b: Id) -> Id {
@@ -190,7 +192,7 @@ impl Graph<'_> {
             f if f.row().chooses && a == b => a,
             f => match (self.known(a), self.known(b)) {
                 (Some(a), Some(b)) if f.row().chooses => self.constant(f64::binary(f, a, b)),
-                _ => self.intern(Op::Binary(f, a, b)),
+                _ => self.intern(Definition::Binary(f, a, b)),
             },
         }
     }
@@ -201,7 +203,7 @@ impl Graph<'_> {
         match (f, self.known(a)) {
             (Unary::Neg, _) => self.neg(a),
             (f, Some(c)) if exact => self.constant(f64::unary(f, c)),
-            (f, _) => self.intern(Op::Unary(f, a)),
+            (f, _) => self.intern(Definition::Unary(f, a)),
         }
     }
 
@@ -220,22 +222,22 @@ impl Graph<'_> {
             let inverse = self.div(one, a);
             if n == -1.0 { inverse } else { self.div(inverse, a) }
         } else {
-            self.intern(Op::Powf(a, n.to_bits()))
+            self.intern(Definition::Powf(a, n.to_bits()))
         }
     }
 
     pub(super) fn select(&mut self, t: Test, a: Id, b: Id) -> Id {
-        if a == b { a } else { self.intern(Op::Select(t, a, b)) }
+        if a == b { a } else { self.intern(Definition::Select(t, a, b)) }
     }
 
     /// The values that one is made of, those of its conditions included.
     pub(super) fn parts(&self, v: Id) -> Vec<Id> {
         match self.ops[v] {
-            Op::Const(_) | Op::Load(..) => Vec::new(),
-            Op::Unary(_, a) | Op::Powf(a, _) => vec![a],
-            Op::Binary(_, a, b) => vec![a, b],
-            Op::Fused { a, b, c, .. } => vec![a, b, c],
-            Op::Select(t, a, b) => {
+            Definition::Const(_) | Definition::Load(..) => Vec::new(),
+            Definition::Unary(_, a) | Definition::Powf(a, _) => vec![a],
+            Definition::Binary(_, a, b) => vec![a, b],
+            Definition::Fused { a, b, c, .. } => vec![a, b, c],
+            Definition::Select(t, a, b) => {
                 let mut all = Vec::new();
                 self.compared(t, &mut all);
                 all.extend([a, b]);

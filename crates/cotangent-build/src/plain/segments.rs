@@ -1,39 +1,39 @@
-//! Turns: takes the statements of a recurrence over all coordinates along its axis, gives its segments: turns in which
-//! every sum has the same guards and conditions, so that its loops ask for none; and any sum in such parts.
+//! Segments: takes the statements of a recurrence over all coordinates along its axis, gives its segments: iterations
+//! in which every sum has the same guards and conditions, so that its loops ask for none; and any sum in such parts.
 //!
-//! Holds after it: the turns of a segment count upwards from zero; the segments follow each other as the recurrence
-//! runs.
+//! Holds after it: the iterations of a segment count upwards from zero; the segments follow each other as the
+//! recurrence runs.
 
 use super::walk::PartMut;
 use super::*;
 use std::collections::BTreeSet;
 
-/// The most segments: where conditions cut off more, they are asked in each turn.
+/// The most segments: where conditions cut off more, they are asked in each iteration.
 const MAX_SEGMENTS: usize = 4;
 
-/// The segments of statements that run for `turns` coordinates, each with the variable that is one; none if there is
-/// one coordinate.
-pub fn segments(body: &[Part], turns: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
+/// The segments of statements that run for `iterations` coordinates, each with the variable that is one; none if there
+/// is one coordinate.
+pub fn segments(body: &[Member], iterations: usize, backwards: bool, tensors: &[Tensor]) -> Vec<Segment> {
     let mut cuts: BTreeSet<i64> = BTreeSet::new();
-    // What is no sum asks once a turn or an element, which is cheaper than a second body.
+    // What is no sum asks once an iteration or an element, which is cheaper than a second body.
     let sums = body.iter().filter(|p| p.stmt.reduce.is_some());
-    sums.for_each(|p| p.turn.iter().for_each(|v| boundaries(&p.stmt, *v, tensors, &mut cuts)));
-    cuts.retain(|at| (1..turns as i64).contains(at));
+    sums.for_each(|p| p.iteration.iter().for_each(|v| boundaries(&p.stmt, *v, tensors, &mut cuts)));
+    cuts.retain(|at| (1..iterations as i64).contains(at));
     if cuts.len() >= MAX_SEGMENTS {
         cuts.clear();
     }
     let starts: Vec<usize> = std::iter::once(0).chain(cuts.into_iter().map(|at| at as usize)).collect();
-    let ends = starts[1..].iter().copied().chain([turns]);
+    let ends = starts[1..].iter().copied().chain([iterations]);
     let mut all: Vec<Segment> = starts
         .iter()
         .zip(ends)
         .map(|(from, end)| {
             let count = end - from;
-            let part = |p: &Part| match p.turn {
+            let part = |p: &Member| match p.iteration {
                 Some(v) => restricted(&p.stmt, v, *from, count, backwards, tensors),
                 None => p.clone(),
             };
-            Segment { turns: count, body: body.iter().map(part).filter(|p| !idle(&p.stmt, tensors)).collect() }
+            Segment { iterations: count, body: body.iter().map(part).filter(|p| !idle(&p.stmt, tensors)).collect() }
         })
         .collect();
     all.retain(|s| !s.body.is_empty());
@@ -124,8 +124,8 @@ fn comparisons(e: &Expr, f: &mut dyn FnMut(&Linear, &Linear)) {
     });
 }
 
-/// A statement where `v` takes `count` coordinates from `from` on, in the order of the turns.
-fn restricted(s: &Stmt, v: usize, from: usize, count: usize, backwards: bool, tensors: &[Tensor]) -> Part {
+/// A statement where `v` takes `count` coordinates from `from` on, in the order of the iterations.
+fn restricted(s: &Stmt, v: usize, from: usize, count: usize, backwards: bool, tensors: &[Tensor]) -> Member {
     let mut vars = s.vars.clone();
     let (coordinate, gone) = match (count, backwards) {
         (1, _) => (Linear::constant(from as i64), 1),
@@ -138,22 +138,22 @@ fn restricted(s: &Stmt, v: usize, from: usize, count: usize, backwards: bool, te
         vars[v].extent = count;
     }
     let replace = |w: usize| if w == v { coordinate.clone() } else { Linear::var(if w > v { w - gone } else { w }) };
-    let over = Over { replace: &replace, vars: &vars, tensors };
+    let over = Substituted { replace: &replace, vars: &vars, tensors };
     let (target, value) = (over.access(&s.target), over.expr(&s.value));
     let free = s.free - if v < s.free { gone } else { 0 };
     let reduce = s.reduce.filter(|r| vars.len() > free || *r != ReduceOp::Sum);
     let stmt = Stmt { target, value, free, reduce, vars: vars.clone(), ..s.clone() };
-    Part { turn: (gone == 0).then_some(v), stmt }
+    Member { iteration: (gone == 0).then_some(v), stmt }
 }
 
 /// A statement's parts over other variables, conditions decided where their ranges decide them.
-struct Over<'a, F> {
+struct Substituted<'a, F> {
     replace: &'a F,
     vars: &'a [Var],
     tensors: &'a [Tensor],
 }
 
-impl<F: Fn(usize) -> Linear> Over<'_, F> {
+impl<F: Fn(usize) -> Linear> Substituted<'_, F> {
     fn access(&self, a: &Access) -> Access {
         let extent = |w: usize| self.vars[w].extent;
         let shape = &self.tensors[a.tensor.0].shape;

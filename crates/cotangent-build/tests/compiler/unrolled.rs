@@ -1,4 +1,4 @@
-//! Straight-line code and elements by number: takes small specs and the scalar programs, demands of each simplification
+//! Unrolled code and elements by number: takes small specs and the scalar programs, demands of each simplification
 //! that it is made, and where it would be wrong that it is not; of the nests that they mean what the plain statements
 //! mean, and of the programs that they are the physics that they claim to be.
 
@@ -7,7 +7,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Role, TensorId};
-use cotangent_build::nest::straight::Graph;
+use cotangent_build::nest::unrolled::Graph;
 use cotangent_build::source::Sources;
 use cotangent_build::{nest, pipeline, plain};
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ fn arguments(c: &Compiled, f: &plain::Function, random: &mut Sampler) -> BTreeMa
 /// What every program's nests compute, against the plain statements.
 #[test]
 fn programs_mean_what_their_statements_mean() {
-    let mut straight = 0;
+    let mut unrolled = 0;
     for name in ["quadrotor", "arm", "scalar", "mlp_tiny"] {
         let mut compared = 0;
         kernels(name, &program(name), |c| {
@@ -170,7 +170,7 @@ fn programs_mean_what_their_statements_mean() {
                 let mut wanted = given.clone();
                 plain::eval::run(&c.kernel, f, &mut wanted);
                 for n in nests {
-                    straight += usize::from(n.vars.is_empty() && n.notes.iter().any(|n| n.starts_with("straight")));
+                    unrolled += usize::from(n.vars.is_empty() && n.notes.iter().any(|n| n.starts_with("unrolled")));
                     let mut found = given.clone();
                     nest::eval::run(&c.kernel, n, &mut found);
                     for t in &f.writes {
@@ -184,7 +184,7 @@ fn programs_mean_what_their_statements_mean() {
         });
         assert!(compared > 0, "{name}");
     }
-    assert!(straight > 30, "quadrotor and arm are straight lines");
+    assert!(unrolled > 30, "quadrotor and arm are unrolled graphs");
 }
 
 /// The outputs of the function `forward`, by name.

@@ -38,13 +38,13 @@ impl Graph<'_> {
     pub(super) fn operations(&self) -> u64 {
         let live = self.live();
         let single = |v: &Id| match self.ops[*v] {
-            Op::Const(_) | Op::Load(..) => 0,
-            Op::Unary(f, _) if batches(f) => 0,
-            Op::Unary(f, _) => cost_of(f.cost()),
-            Op::Powf(..) => FUNCTION,
-            Op::Binary(f, ..) => cost_of(f.cost()),
-            Op::Fused { .. } => 1,
-            Op::Select(..) => 2,
+            Definition::Const(_) | Definition::Load(..) => 0,
+            Definition::Unary(f, _) if batches(f) => 0,
+            Definition::Unary(f, _) => cost_of(f.cost()),
+            Definition::Powf(..) => FUNCTION,
+            Definition::Binary(f, ..) => cost_of(f.cost()),
+            Definition::Fused { .. } => 1,
+            Definition::Select(..) => 2,
         };
         let batches: u64 = self.batches(&live, 4).iter().map(|_| FUNCTION).sum();
         let results = self.results();
@@ -62,7 +62,7 @@ impl Graph<'_> {
         for v in live {
             let below = self.parts(*v).iter().map(|p| level[p]).max().unwrap_or(0);
             let own = match self.ops[*v] {
-                Op::Unary(f, _) if batches(f) => {
+                Definition::Unary(f, _) if batches(f) => {
                     groups.entry((below, f as usize)).or_default().push(*v);
                     1
                 }
@@ -97,7 +97,7 @@ impl Graph<'_> {
             kind: f.kind,
             machines: vec![machine],
             notes: vec![format!(
-                "straight line: {} operations, {} as loops",
+                "unrolled graph: {} operations, {} as loops",
                 self.operations(),
                 in_loops(self.kernel, f).1.round()
             )],
@@ -204,9 +204,9 @@ impl Writer<'_, '_> {
         // A sign is part of the instruction that takes it. An element that is read often has a name: rustc takes longer
         // for an index than for ten operations.
         let free = match self.g.ops[v] {
-            Op::Const(_) => true,
-            Op::Load(..) => self.uses.get(&v).is_none_or(|n| *n < OFTEN),
-            Op::Unary(Unary::Neg, _) => depth < DEEPEST,
+            Definition::Const(_) => true,
+            Definition::Load(..) => self.uses.get(&v).is_none_or(|n| *n < OFTEN),
+            Definition::Unary(Unary::Neg, _) => depth < DEEPEST,
             _ => self.uses.get(&v).is_some_and(|n| *n == 1) && depth < DEEPEST,
         };
         if free {
@@ -222,7 +222,7 @@ impl Writer<'_, '_> {
     /// The sines of the same angles as these cosines, or the other way round: side by side they are one function.
     fn other_half(&self, group: &[Id]) -> Option<Vec<Id>> {
         let function = |g: &[Id]| match self.g.ops[g[0]] {
-            Op::Unary(f, _) => f,
+            Definition::Unary(f, _) => f,
             _ => unreachable!("batches are of functions"),
         };
         let arguments = |g: &[Id]| g.iter().map(|v| self.g.parts(*v)[0]).collect::<Vec<_>>();
@@ -236,7 +236,7 @@ impl Writer<'_, '_> {
     }
 
     fn write_batch(&mut self, group: &[Id]) {
-        let Op::Unary(f, _) = self.g.ops[group[0]] else { unreachable!("batches are of functions") };
+        let Definition::Unary(f, _) = self.g.ops[group[0]] else { unreachable!("batches are of functions") };
         let mut arguments: Vec<Id> = group.iter().map(|v| self.g.parts(*v)[0]).collect();
         let lanes = arguments.len().next_power_of_two();
         arguments.resize(lanes, arguments[arguments.len() - 1]);
@@ -272,13 +272,13 @@ impl Writer<'_, '_> {
             (false, _) => value(v),
         };
         match self.g.ops[v] {
-            Op::Const(bits) => Value::Const(f64::from_bits(bits)),
-            Op::Load(t, at) => Value::Load(self.g.access(t, at)),
-            Op::Unary(f, a) => Value::Unary(f, value(a)),
-            Op::Binary(f, a, b) => Value::Binary(f, value(a), value(b)),
-            Op::Powf(a, n) => Value::Powf(value(a), f64::from_bits(n)),
-            Op::Fused { minus, a, b, less, c } => Value::Fused(signed(minus, a), value(b), signed(less, c)),
-            Op::Select(t, a, b) => Value::Select(Box::new(self.test(t)), value(a), value(b)),
+            Definition::Const(bits) => Value::Const(f64::from_bits(bits)),
+            Definition::Load(t, at) => Value::Load(self.g.access(t, at)),
+            Definition::Unary(f, a) => Value::Unary(f, value(a)),
+            Definition::Binary(f, a, b) => Value::Binary(f, value(a), value(b)),
+            Definition::Powf(a, n) => Value::Powf(value(a), f64::from_bits(n)),
+            Definition::Fused { minus, a, b, less, c } => Value::Fused(signed(minus, a), value(b), signed(less, c)),
+            Definition::Select(t, a, b) => Value::Select(Box::new(self.test(t)), value(a), value(b)),
         }
     }
 

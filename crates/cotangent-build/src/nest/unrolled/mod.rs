@@ -1,4 +1,4 @@
-//! Straight-line code: takes the functions of a kernel whose loops are short, gives nests without loops, where every
+//! Unrolled code: takes the functions of a kernel whose loops are short, gives nests without loops, where every
 //! element is a number of its own and what is common is computed once.
 //!
 //! Holds after it: the same results for finite numbers, the sign of a zero aside. What a value is computed by depends
@@ -24,7 +24,7 @@ const MOST: u64 = 2000;
 const MOST_WRITES: u64 = 1024;
 /// The most operations that are unrolled to see what remains of them.
 const MOST_UNROLLED: u64 = 40_000;
-/// Straight-line code is taken where it needs at most this part of the operations that loops need, a full vector
+/// Unrolled code is taken where it needs at most this part of the operations that loops need, a full vector
 /// counted as one, and
 const PAYS: f64 = 0.5;
 /// where it saves so many: what is small either way keeps its loops.
@@ -43,7 +43,7 @@ type Id = usize;
 
 /// How a value is made of others. Constants are kept by their bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Op {
+enum Definition {
     Const(u64),
     /// An element of an argument, in storage order.
     Load(TensorId, usize),
@@ -92,8 +92,8 @@ enum Cell {
 pub struct Graph<'a> {
     kernel: &'a Kernel,
     function: &'a Function,
-    ops: Vec<Op>,
-    ids: HashMap<Op, Id>,
+    ops: Vec<Definition>,
+    ids: HashMap<Definition, Id>,
     tests: Vec<Asked>,
     asked: HashMap<Asked, Test>,
     cells: BTreeMap<TensorId, Vec<Cell>>,
@@ -103,34 +103,34 @@ pub struct Graph<'a> {
 }
 
 /// What cannot be unrolled is left to loops.
-struct Unfit;
+struct NotUnrolled;
 
-/// The graphs of all functions of a kernel, where straight-line code pays: all or none, so that a value has the same
+/// The graphs of all functions of a kernel, where unrolled code pays: all or none, so that a value has the same
 /// bits in each.
 pub fn graphs(kernel: &Kernel) -> Option<Vec<Graph<'_>>> {
     if !kernel.schedule.is_empty() {
         return None;
     }
-    let (mut loops, mut straight) = (0.0, 0.0);
+    let (mut loops, mut unrolled) = (0.0, 0.0);
     let mut graphs = Vec::new();
     for f in &kernel.functions {
         let g = Graph::of(kernel, f)?;
         loops += in_loops(kernel, f).1;
-        straight += g.operations() as f64;
+        unrolled += g.operations() as f64;
         graphs.push(g);
     }
-    (straight <= PAYS * loops && straight + SAVES <= loops).then_some(graphs)
+    (unrolled <= PAYS * loops && unrolled + SAVES <= loops).then_some(graphs)
 }
 
-/// The graph of a Jacobian or a Hessian, where straight-line code pays: most of it is numbers that loops would not see
+/// The graph of a Jacobian or a Hessian, where unrolled code pays: most of it is numbers that loops would not see
 /// to be zero.
 pub fn dense<'a>(kernel: &'a Kernel, f: &'a Function) -> Option<Graph<'a>> {
     if !matches!(f.kind, Kind::Jacobian | Kind::Hessian) || kernel.schedule.contains_key(&f.name) {
         return None;
     }
     let g = Graph::of(kernel, f)?;
-    let (loops, straight) = (in_loops(kernel, f).1, g.operations() as f64);
-    (straight <= PAYS * loops && straight + SAVES <= loops).then_some(g)
+    let (loops, unrolled) = (in_loops(kernel, f).1, g.operations() as f64);
+    (unrolled <= PAYS * loops && unrolled + SAVES <= loops).then_some(g)
 }
 
 /// The operations of a function in loops: one by one, and with those of a full vector of 32 bytes as one.
@@ -139,10 +139,10 @@ fn in_loops(kernel: &Kernel, f: &Function) -> (u64, f64) {
     let (mut all, mut vectors) = (0u64, 0.0);
     for step in &f.steps {
         let Step::Stmt(s) = step else { continue };
-        let turns = s.vars.iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
+        let iterations = s.vars.iter().fold(1u64, |n, v| n.saturating_mul(v.extent as u64));
         // And one that puts it where it belongs.
         let each = weight(&s.value) + 1;
-        all = all.saturating_add(turns.saturating_mul(each));
+        all = all.saturating_add(iterations.saturating_mul(each));
         // Along the storage of the target, or along a sum.
         let last = s.target.positions.last();
         let along = |v: usize| v >= s.free || last.is_some_and(|p| p.numerator.coefficient(v).abs() == 1);
@@ -152,7 +152,7 @@ fn in_loops(kernel: &Kernel, f: &Function) -> (u64, f64) {
             extent as f64 / extent.div_ceil(width) as f64
         };
         let best = (0..s.vars.len()).filter(|v| along(*v)).map(speed).fold(1.0, f64::max);
-        vectors += turns as f64 * each as f64 / best;
+        vectors += iterations as f64 * each as f64 / best;
     }
     (all, vectors)
 }
@@ -177,7 +177,7 @@ fn weight_of_test(c: &Cond) -> u64 {
     }
 }
 
-/// Latencies, as most straight-line code waits for itself: a sign goes into what takes it.
+/// Latencies, as most unrolled code waits for itself: a sign goes into what takes it.
 fn cost_of(cost: Cost) -> u64 {
     match cost {
         Cost::Sign => 0,
@@ -201,7 +201,7 @@ impl<'a> Graph<'a> {
         Graph::new(kernel, function).ok().filter(|g| g.operations() <= MOST)
     }
 
-    fn new(kernel: &'a Kernel, function: &'a Function) -> Result<Self, Unfit> {
+    fn new(kernel: &'a Kernel, function: &'a Function) -> Result<Self, NotUnrolled> {
         let cells = function.writes.iter().chain(&function.locals);
         let cells = cells.map(|t| (*t, vec![Cell::Unset; kernel.tensor(*t).elements()])).collect();
         let (ids, asked) = (HashMap::new(), HashMap::new());
@@ -210,13 +210,13 @@ impl<'a> Graph<'a> {
             match step {
                 Step::Fill(t) => {
                     let zero = g.constant(0.0);
-                    g.cells.get_mut(t).ok_or(Unfit)?.fill(Cell::Set(zero));
+                    g.cells.get_mut(t).ok_or(NotUnrolled)?.fill(Cell::Set(zero));
                 }
                 Step::Stmt(s) => g.stmt(s)?,
                 // A recurrence stays a loop.
-                Step::Scan(_) => return Err(Unfit),
+                Step::Scan(_) => return Err(NotUnrolled),
             }
         }
-        if g.infinite { Err(Unfit) } else { Ok(g) }
+        if g.infinite { Err(NotUnrolled) } else { Ok(g) }
     }
 }
