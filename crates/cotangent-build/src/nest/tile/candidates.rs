@@ -128,7 +128,7 @@ pub fn candidates(g: &Group, m: &'static Machine, budget: &Budget) -> Vec<Candid
                         let one =
                             Candidate { lane, width, vectors, rows, pack, row_pack, row_block: 0, block, cost: 0.0 };
                         for mut one in e.with_row_packs(one) {
-                            if one.is_possible() && budget.allows(g, m, &one) {
+                            if one.is_possible() && cost::unrolls(g, &one, &work) && budget.allows(g, m, &one) {
                                 one.cost = cost(g, m, &one, &work);
                                 out.push(one);
                             }

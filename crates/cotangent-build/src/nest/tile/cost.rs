@@ -30,6 +30,13 @@ const PORT: usize = 32;
 const HALF: f64 = 0.5;
 /// Loops of at most so many iterations are unrolled by the compiler. Fitted.
 const UNROLLED: usize = 8;
+/// The most instructions of a loop, all its iterations taken together, that the compiler unrolls: the accumulators of a
+/// tile are registers only where the loops over its rows are gone. Machine: LLVM's threshold at level 3.
+const UNROLLED_INSTRUCTIONS: usize = 300;
+/// Those of a read in a row: two tests of bounds and a load. Fitted, as the next.
+const READ_INSTRUCTIONS: usize = 3;
+/// Those of a row besides: its accumulator is read and written, its loop counts and branches.
+const ROW_INSTRUCTIONS: usize = 4;
 /// The most rows of a block that is transposed in registers: of wider vectors two blocks beside each other. Machine.
 pub const TRANSPOSED_ROWS: usize = 8;
 
@@ -172,6 +179,19 @@ pub fn work(e: &Expr) -> Option<Work> {
     }
     let mut w = Work::default();
     term(e, &mut w).then_some(w)
+}
+
+/// Whether the compiler unrolls the loops over the rows of a tile; `work` is that of each statement's term.
+pub fn unrolls(g: &Group, p: &Candidate, work: &[Work]) -> bool {
+    let rows: usize = p.rows.iter().map(|(_, n)| n).product();
+    let moves = |a: &&Access| p.rows.iter().any(|(v, _)| a.vars().any(|w| w == *v));
+    let read = |a: &Access| match along(a, p.lane) {
+        Along::Still => READ_INSTRUCTIONS,
+        Along::Contiguous | Along::Strided => p.vectors * READ_INSTRUCTIONS,
+    };
+    let reads: usize = g.reads.iter().filter(moves).map(read).sum();
+    let arithmetic: usize = work.iter().map(|w| p.vectors * (w.fused + w.plain)).sum();
+    p.rows.is_empty() || rows * (reads + arithmetic + ROW_INSTRUCTIONS) <= UNROLLED_INSTRUCTIONS
 }
 
 /// The cycles of a candidate; `work` is that of each statement's term.
