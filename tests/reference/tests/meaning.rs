@@ -7,7 +7,7 @@ use cotangent_build::certify::Certified;
 use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::bind::{Binding, ParamValue};
-use cotangent_build::index::eval::Machine as Interpreter;
+use cotangent_build::index::eval::Interpreter;
 use cotangent_build::index::{Op, ParamKind, Role, TensorId};
 use cotangent_build::nest::machine::Machine;
 use cotangent_build::pipeline;
