@@ -25,6 +25,8 @@ pub mod certify;
 #[allow(missing_docs, reason = "a stage")]
 pub mod compiled;
 #[doc(hidden)]
+pub mod cores;
+#[doc(hidden)]
 #[allow(missing_docs, reason = "a stage")]
 pub mod derive;
 #[doc(hidden)]
@@ -81,6 +83,7 @@ pub mod validate;
 #[allow(missing_docs, reason = "a stage")]
 pub mod words;
 
+pub use cores::Core;
 pub use diagnostic::Report;
 pub use emit::Files;
 pub use instructions::InstructionSet;
@@ -194,6 +197,21 @@ impl Build {
     #[must_use]
     pub fn instruction_sets(mut self, sets: impl IntoIterator<Item = InstructionSet>) -> Self {
         self.options.instruction_sets = sets.into_iter().collect();
+        self
+    }
+
+    /// Sets the core that kernels are tuned for: of its class of machines, schedules are weighed on this core alone. The
+    /// default weighs each on several cores, and takes what loses least on the core where it loses most.
+    ///
+    /// Kernels run on every core all the same, and the order of sums may differ from that of other tunings.
+    ///
+    /// ```
+    /// use cotangent_build::{Build, Core};
+    /// Build::new().tune(&Core::ZEN_5);
+    /// ```
+    #[must_use]
+    pub fn tune(mut self, core: &'static Core) -> Self {
+        self.options.tune = Some(core);
         self
     }
 

@@ -5,10 +5,12 @@ use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::library::Library;
 use cotangent_build::plain::passes::{PASSES, Pass};
 use cotangent_build::source::{At, Sources};
-use cotangent_build::{Build, DType, InstructionSet, Options};
-use cotangent_build::{certify, emit, index, load, nest, pipeline, plain, spec, write_changed};
+use cotangent_build::{Build, Core, DType, InstructionSet, Options};
+use cotangent_build::{certify, cores, emit, index, load, nest, pipeline, plain, spec, write_changed};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+mod native;
 
 const USAGE: &str = "\
 The Cotangent compiler.
@@ -22,6 +24,7 @@ Usage:
                                                initialise, segment, gather-recurrences, prune, inline or
                                                mask
                  [--target-arch ARCH]          for one architecture, as cargo names it (every one)
+                 [--tune CORE]                 with schedules for a core, as in render
   cotangent render PATH... [-o FILE]           write the kernels as one file that needs no crate, or print it
   cotangent explain CODE                       explain an error code
   cotangent --help | --version
@@ -37,6 +40,8 @@ Options of render:
   --portable                 the portable set alone: no unsafe code, the same bits on every machine
   --inline-limit N           kernels of at most N operations a function are inlined (1024)
   --no-validate              do not compare the loops with the formulas
+  --tune CORE                schedules for a core: native, {cores}
+                             (for several cores of each class of machines)
   --scratch-limit BYTES      a function's packed operands take at most so much of the stack
                              (what pays; without --std and with --portable 16384)
   --stack-limit BYTES        an op's locals take at most so much of the stack (65536)
@@ -53,7 +58,11 @@ fn usage() -> String {
     let types: Vec<&str> = DType::ALL.iter().map(|t| t.name()).collect();
     let [others @ .., last] = InstructionSet::ALL.map(InstructionSet::name);
     let sets = format!("{} and {last}", others.join(", "));
-    USAGE.replace("{types}", &format!("{:<19}", types.join("|"))).replace("{sets}", &sets)
+    let cores: Vec<&str> = cores::CORES.iter().map(|core| core.name()).collect();
+    let cores =
+        cores.chunks(8).map(|line| line.join(", ")).collect::<Vec<_>>().join(",\n                             ");
+    let usage = USAGE.replace("{cores}", &cores);
+    usage.replace("{types}", &format!("{:<19}", types.join("|"))).replace("{sets}", &sets)
 }
 
 enum Command {
@@ -120,7 +129,7 @@ fn parse() -> Result<Command, lexopt::Error> {
     use lexopt::prelude::*;
     let mut parser = lexopt::Parser::from_env();
     let mut words: Vec<PathBuf> = Vec::new();
-    let (mut stage, mut instance, mut functions, mut target_arch) = (None, None, None, None);
+    let (mut stage, mut instance, mut functions, mut target_arch, mut tune) = (None, None, None, None, None);
     let mut after: Option<String> = None;
     let mut render = Render::default();
     while let Some(arg) = parser.next()? {
@@ -152,6 +161,13 @@ fn parse() -> Result<Command, lexopt::Error> {
             Long("portable") => render.build = render.build.instruction_sets([InstructionSet::Portable]),
             Long("inline-limit") => render.build = render.build.inline_limit(parser.value()?.parse()?),
             Long("no-validate") => render.build = render.build.validate(false),
+            Long("tune") => {
+                let named = |text: &str| match text {
+                    "native" => native::core(),
+                    name => Core::named(name).ok_or_else(|| unknown_core(name)),
+                };
+                tune = Some(parser.value()?.parse_with(named)?);
+            }
             Long("scratch-limit") => render.build = render.build.scratch_limit(parser.value()?.parse()?),
             Long("stack-limit") => render.build = render.build.stack_limit(parser.value()?.parse()?),
             Long("std") => render.build = render.build.std(true),
@@ -177,6 +193,7 @@ fn parse() -> Result<Command, lexopt::Error> {
         (Some("render"), _) => {
             let module = render.module.unwrap_or_else(|| module(render.output.as_deref()));
             let build = render.build.self_contained(true).module(module);
+            let build = tune.into_iter().fold(build, Build::tune);
             let build = rest.into_iter().fold(build, Build::ops);
             let Render { output, tests, check, .. } = render;
             Ok(Command::Render { build: Box::new(build), output, tests, check })
@@ -185,7 +202,7 @@ fn parse() -> Result<Command, lexopt::Error> {
         (Some("check"), []) => Err("check takes spec files or folders".into()),
         (Some("show"), [path]) => {
             let stage = stage.ok_or("show takes --stage index, rules, plain, nest or rust")?;
-            let options = Options { target_arch, ..Options::default() };
+            let options = Options { target_arch, tune, ..Options::default() };
             Ok(Command::Show(Box::new(Show { path: path.clone(), stage, instance, functions, after, options })))
         }
         (Some("show"), _) => Err("show takes one spec file".into()),
@@ -194,6 +211,11 @@ fn parse() -> Result<Command, lexopt::Error> {
         (Some(other), _) => Err(format!("no command `{other}`").into()),
         (None, _) => Err("a command is missing".into()),
     }
+}
+
+fn unknown_core(name: &str) -> String {
+    let known: Vec<&str> = cores::CORES.iter().map(|core| core.name()).collect();
+    format!("no core `{name}`: native, {}", known.join(", "))
 }
 
 /// The name of an option that only `render` has.

@@ -1,6 +1,7 @@
 //! What a build chooses besides its specs: takes the user's wishes, gives one struct that goes through every stage.
 //! After [`Options::check`] names in it are Rust's.
 
+use crate::cores::Core;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::instructions::InstructionSet;
 use crate::types::DType;
@@ -25,6 +26,8 @@ pub struct Options {
     pub inline_limit: u64,
     /// The most bytes of packed operands that a function may keep on the stack; what pays if `None`.
     pub scratch_limit: Option<usize>,
+    /// The core that schedules are weighed on, for the class of machines that it is of; every core of a class if `None`.
+    pub tune: Option<&'static Core>,
     /// The most bytes of locals that a function of an op may keep on the stack.
     pub stack_limit: usize,
     /// Whether the nests of each kernel are run and compared with its formulas.
@@ -53,6 +56,7 @@ impl Default for Options {
             instruction_sets: InstructionSet::ALL.to_vec(),
             inline_limit: 1024,
             scratch_limit: None,
+            tune: None,
             stack_limit: 64 * 1024,
             validate: true,
             self_contained: false,

@@ -13,7 +13,7 @@ use crate::instructions::InstructionSet;
 use crate::library::Library;
 use crate::nest::machine::{MACHINES, Machine};
 use crate::nest::plan::{Limits, Planned};
-use crate::nest::{self, Nest};
+use crate::nest::{self, Nest, Tuning};
 pub use crate::options::Options;
 use crate::plain::passes::Pass;
 use crate::plain::{self, Kernel};
@@ -133,7 +133,7 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<P
         let kernel = plain::specialise::specialise(&c.op, instance, out)?;
         // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
         let planned = if c.op.program.is_some() {
-            nest::plan::plan(kernel, Limits { scratch: options.scratch(), ..Limits::default() })
+            nest::plan::plan(kernel, Limits { tuning: tuning(options), ..Limits::default() })
             // after this: a large program is stages that hand tensors on in a workspace
         } else {
             stands_whole(&kernel, instance, options, out)?;
@@ -181,7 +181,7 @@ pub fn schedule<'a>(
             // A schedule that is asked for is found whatever the build wants.
             let all = !instance.schedule.is_empty();
             let machines = MACHINES.into_iter().filter(|m| all || wanted(m, options)).collect();
-            let target = nest::schedule::Target { machines, scratch_limit: options.scratch() };
+            let target = nest::schedule::Target { machines, tuning: tuning(options) };
             let mut scheduled = nest::schedule::schedule(&planned, &target);
             scheduled.nests.iter().flatten().for_each(|n| check(kernel, n));
             for (function, text) in &instance.schedule {
@@ -214,6 +214,11 @@ pub fn schedule<'a>(
 
 fn check(kernel: &Kernel, n: &Nest) {
     nest::check::check(kernel, n).unwrap_or_else(|broken| panic!("the loop nest is broken: {broken}"));
+}
+
+/// What schedules are made with.
+fn tuning(options: &Options) -> Tuning {
+    Tuning { scratch: options.scratch(), core: options.tune }
 }
 
 /// Whether the target may be of this class of machines, and an instruction set that kernels are made for runs on it.

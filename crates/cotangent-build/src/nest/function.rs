@@ -9,7 +9,7 @@ use super::decide::decide;
 use super::epilogue;
 use super::machine::MACHINES;
 use super::prepare::{Prepared, Reductions, Work};
-use super::tile::{Budget, Candidate, Decided, Decider, Decision, Order, Request};
+use super::tile::{Budget, Candidate, Decided, Decider, Decision, Order, Request, Tuning};
 use super::*;
 use crate::plain;
 use std::collections::BTreeMap;
@@ -26,18 +26,19 @@ pub(super) struct Schedule<'p> {
 }
 
 impl<'p> Schedule<'p> {
-    /// For one class of machines with so many bytes of panels; `model` is what the class takes whose order of summation
+    /// For one class of machines; `model` is what the class takes whose order of summation
     /// it keeps.
     pub fn new(
         prepared: &'p Prepared<'p>,
         machine: &'static Machine,
-        scratch: usize,
+        tuning: Tuning,
         model: Option<&[Option<Candidate>]>,
         demands: BTreeMap<usize, Order>,
     ) -> Self {
-        let request = Request { machine, asked: prepared.asked(), model, demands: &demands };
+        let cores = tuning.cores(machine);
+        let request = Request { machine, cores, asked: prepared.asked(), model, demands: &demands };
         let mut space = prepared.space.clone();
-        let mut decider = Decider { request: &request, space: &mut space, budget: Budget::new(scratch) };
+        let mut decider = Decider { request: &request, space: &mut space, budget: Budget::new(tuning.scratch) };
         let (mut decisions, mut decided) = (Vec::new(), Decided::default());
         for r in prepared.reductions() {
             let (decision, own) = decider.group(r, decided.chosen.len());
@@ -69,7 +70,7 @@ impl<'p> Schedule<'p> {
 /// Whether reductions of a function have epilogues, and tiles of every class of machines run them. All classes run the
 /// same tiles, so that those which keep another's order of summation find them. Nothing is built, and nothing is
 /// decided behind the first tile that does not, nor behind the last epilogue.
-pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, scratch: usize) -> bool {
+pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, tuning: Tuning) -> bool {
     if epilogue::split(&f.steps, &f.locals).1.is_empty() {
         return false;
     }
@@ -87,9 +88,10 @@ pub(super) fn finishes(kernel: &Kernel, f: &plain::Function, scratch: usize) -> 
         let like = |model: &Machine| chosen.iter().find(|(m, _)| *m == model).map(|(_, all)| all.as_slice());
         let model = machine.same_order_as.map(|m| like(m).expect("classes stand behind those whose order they keep"));
         let demands = BTreeMap::new();
-        let request = Request { machine, asked: prepared.asked(), model, demands: &demands };
+        let cores = tuning.cores(machine);
+        let request = Request { machine, cores, asked: prepared.asked(), model, demands: &demands };
         let mut space = prepared.space.clone();
-        let mut decider = Decider { request: &request, space: &mut space, budget: Budget::new(scratch) };
+        let mut decider = Decider { request: &request, space: &mut space, budget: Budget::new(tuning.scratch) };
         let mut taken: Vec<Option<Candidate>> = Vec::new();
         for r in &reductions {
             let (_, decided) = decider.group(r, taken.len());

@@ -1,7 +1,9 @@
 //! The machines that schedules are made for: takes nothing, gives what a cost model needs to know of each.
 //!
-//! A class stands for many processors; the figures are those of common cores, and only choose among schedules that are
-//! all right.
+//! A class stands for many processors. Its [`Core`]s are those on which schedules are weighed: the one is taken that
+//! loses least on the core where it loses most.
+
+use crate::cores::{Cache, Core};
 
 /// A class of machines, as `cotangent::isa::Machine`.
 #[derive(Debug, PartialEq)]
@@ -12,13 +14,9 @@ pub struct Machine {
     pub bytes: usize,
     /// Such registers.
     pub registers: usize,
-    /// Cycles between one fused multiply-add of a full register and the next that depends on it.
-    pub latency: f64,
-    /// Cycles that a full register's multiply-add or load takes of its units.
-    pub full: f64,
-    /// Instructions that start in a cycle.
-    pub issue: f64,
-    /// The first- and the second-level cache.
+    /// The cores on which schedules are weighed. Costs are in cycles of the first.
+    pub cores: &'static [&'static Core],
+    /// The first- and the second-level cache that a core of the class has at least: they bound panels and blocks.
     pub caches: [Cache; 2],
     /// A statement with fewer iterations packs at most 64 bytes, which fit in registers. So its kernel needs no scratch
     /// where memory is scarce.
@@ -30,15 +28,6 @@ pub struct Machine {
     pub archs: &'static [&'static str],
 }
 
-/// A cache.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cache {
-    pub bytes: usize,
-    pub ways: usize,
-    /// Cycles that a line from the next level takes.
-    pub cycles: f64,
-}
-
 /// What most cores have at least.
 const CACHES: [Cache; 2] =
     [Cache { bytes: 32 * 1024, ways: 8, cycles: 1.0 }, Cache { bytes: 512 * 1024, ways: 8, cycles: 4.0 }];
@@ -48,29 +37,37 @@ pub const NARROW: Machine = Machine {
     name: "Narrow",
     bytes: 16,
     registers: 16,
-    latency: 8.0,
-    full: 0.5,
-    issue: 5.0,
+    cores: &[&Core::X86_64, &Core::NEOVERSE_N1, &Core::NEOVERSE_V2, &Core::CORTEX_A72, &Core::APPLE_M1],
     caches: CACHES,
     packs_from: 4097,
     same_order_as: None,
     archs: &["x86", "x86_64", "aarch64", "wasm32", "wasm64"],
 };
 /// AVX2 with FMA.
-pub const WIDE: Machine =
-    Machine { name: "Wide", bytes: 32, latency: 4.0, packs_from: 0, archs: &["x86_64"], ..NARROW };
-/// AVX-512. Its full registers take two of the units that half of them take.
-pub const WIDEST: Machine = Machine { name: "Widest", bytes: 64, registers: 32, full: 1.0, ..WIDE };
-/// No vectors: one scalar a register, one instruction a cycle, as a Cortex-M4F. Of its 32 registers a tile leaves some
-/// to the compiler: measured, tiles of 24 accumulators spill and move more than they save. Its tiles add in the order
-/// of `Narrow`, and so have its bits.
+pub const WIDE: Machine = Machine {
+    name: "Wide",
+    bytes: 32,
+    cores: &[&Core::SKYLAKE, &Core::HASWELL, &Core::ALDER_LAKE, &Core::ZEN_3],
+    packs_from: 0,
+    archs: &["x86_64"],
+    ..NARROW
+};
+/// AVX-512.
+pub const WIDEST: Machine = Machine {
+    name: "Widest",
+    bytes: 64,
+    registers: 32,
+    cores: &[&Core::ZEN_4, &Core::ZEN_5, &Core::SAPPHIRE_RAPIDS],
+    ..WIDE
+};
+/// No vectors: one scalar a register. Of the 32 registers of a Cortex-M4F a tile leaves some to the compiler: measured,
+/// tiles of 24 accumulators spill and move more than they save. Its tiles add in the order of `Narrow`, and so have its
+/// bits.
 pub const SCALAR: Machine = Machine {
     name: "Scalar",
     bytes: 4,
     registers: 24,
-    latency: 1.0,
-    full: 1.0,
-    issue: 1.0,
+    cores: &[&Core::CORTEX_M4, &Core::CORTEX_M7, &Core::CORTEX_M0_PLUS, &Core::RV32],
     same_order_as: Some(&NARROW),
     archs: &[],
     ..NARROW

@@ -30,6 +30,7 @@ use crate::index::{Binary, Compare, ReduceOp, TensorId, Unary};
 use crate::plain::{Kernel, Kind, Linear};
 use crate::source::Span;
 use machine::Machine;
+pub use tile::Tuning;
 
 /// One function as a nest, for the machines that it is for.
 #[derive(Clone, Debug, PartialEq)]

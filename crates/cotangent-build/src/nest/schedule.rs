@@ -10,7 +10,7 @@ use super::function::Schedule;
 use super::machine::{MACHINES, Machine};
 use super::plan::{Plan, Planned};
 use super::prepare::Prepared;
-use super::tile::Order;
+use super::tile::{Order, Tuning};
 use super::*;
 use crate::plain::Function;
 use std::collections::BTreeMap;
@@ -28,14 +28,13 @@ pub struct Scheduled {
 pub struct Target {
     /// The classes of machines that get a nest.
     pub machines: Vec<&'static Machine>,
-    /// The most bytes of panels that a function may have on the stack.
-    pub scratch_limit: usize,
+    pub tuning: Tuning,
 }
 
 impl Default for Target {
-    /// Every class, and as much scratch as pays.
+    /// Every class.
     fn default() -> Self {
-        Target { machines: MACHINES.to_vec(), scratch_limit: usize::MAX }
+        Target { machines: MACHINES.to_vec(), tuning: Tuning::default() }
     }
 }
 
@@ -130,16 +129,16 @@ fn schedules<'p>(functions: &'p [Option<Prepared<'p>>], target: &Target) -> Vec<
     let mut out: Vec<Vec<Option<Schedule>>> = Vec::new();
     for (n, machine) in target.machines.iter().copied().enumerate() {
         let class = match machine.same_order_as {
-            None => agreed(functions, machine, target.scratch_limit),
+            None => agreed(functions, machine, target.tuning),
             Some(model) => {
                 // The schedules of the class whose order of summation this one keeps.
                 let known = target.machines[..n].iter().position(|m| *m == model);
-                let own = if known.is_none() { agreed(functions, model, target.scratch_limit) } else { Vec::new() };
+                let own = if known.is_none() { agreed(functions, model, target.tuning) } else { Vec::new() };
                 let models = known.map_or(&own, |n| &out[n]);
                 let like = |(f, m): (&'p Option<Prepared<'p>>, &Option<Schedule<'p>>)| {
                     let (f, m) = (f.as_ref()?, m.as_ref()?);
                     let chosen = Some(m.decided.chosen.as_slice());
-                    Some(Schedule::new(f, machine, target.scratch_limit, chosen, m.demands.clone()))
+                    Some(Schedule::new(f, machine, target.tuning, chosen, m.demands.clone()))
                 };
                 functions.iter().zip(models).map(like).collect()
             }
@@ -155,13 +154,13 @@ fn schedules<'p>(functions: &'p [Option<Prepared<'p>>], target: &Target) -> Vec<
 fn agreed<'p>(
     functions: &'p [Option<Prepared<'p>>],
     machine: &'static Machine,
-    scratch: usize,
+    tuning: Tuning,
 ) -> Vec<Option<Schedule<'p>>> {
     let asked = |n: usize| functions[n].as_ref().is_some_and(|f| f.asked().is_some());
     let scheduled = |n: usize, demands: &BTreeMap<usize, Order>| {
         let f = functions[n].as_ref()?;
         let demands = if asked(n) { BTreeMap::new() } else { demands.clone() };
-        Some(Schedule::new(f, machine, scratch, None, demands))
+        Some(Schedule::new(f, machine, tuning, None, demands))
     };
     let mut demands: BTreeMap<usize, Order> = BTreeMap::new();
     let mut out: Vec<Option<Schedule>> = (0..functions.len()).map(|n| scheduled(n, &demands)).collect();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the top, each with its rooms. Rooms of one layer do not know each other.
 const LAYERS: [(&str, &[&str]); 16] = [
-    ("front door", &["lib", "main"]),
+    ("front door", &["lib", "main", "native"]),
     ("stages in order", &["pipeline"]),
     ("kept output", &["cache"]),
     ("output", &["emit", "validate"]),
@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("diagnostics", &["diagnostic"]),
     ("scalar types, instances", &["types"]),
     ("files and spans", &["source"]),
-    ("leaves", &["functions", "instructions", "shipped", "words"]),
+    ("leaves", &["cores", "functions", "instructions", "shipped", "words"]),
 ];
 
 fn layer(room: &str) -> Option<usize> {

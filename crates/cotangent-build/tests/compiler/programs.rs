@@ -8,6 +8,7 @@ use cotangent_build::certify::Sampler;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::TensorId;
 use cotangent_build::library::Library;
+use cotangent_build::nest::Tuning;
 use cotangent_build::nest::plan::{self, ALIGNMENT, Limits, Plan, Planned, Workspace, plan};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::plain::specialise::specialise;
@@ -119,7 +120,7 @@ fn text(name: &str) -> String {
 }
 
 /// Limits so low that everything is cut into stages.
-const LOW: Limits = Limits { program: 0, stage: 0, stack: 0, scratch: usize::MAX };
+const LOW: Limits = Limits { program: 0, stage: 0, stack: 0, tuning: Tuning { scratch: usize::MAX, core: None } };
 
 /// The kernel in stages.
 fn staged(name: &str) -> Planned {
@@ -494,8 +495,9 @@ fn stacks_are_bounded() {
     for (name, _) in PROGRAMS {
         let whole = whole(name);
         for (scratch, stack) in [0, 200, usize::MAX].into_iter().zip([0, 100, 1000]) {
-            let planned = planned(&whole, Limits { scratch, stack, ..LOW });
-            let scheduled = schedule(&planned, &Target { scratch_limit: scratch, ..Target::default() });
+            let planned = planned(&whole, Limits { tuning: Tuning { scratch, ..Tuning::default() }, stack, ..LOW });
+            let scheduled =
+                schedule(&planned, &Target { tuning: Tuning { scratch, ..Tuning::default() }, ..Target::default() });
             for nest in scheduled.nests.iter().flatten() {
                 // Panels are tensors of the schedule.
                 let own = nest.locals.iter().filter(|l| l.tensor.0 < whole.tensors.len());

@@ -3,8 +3,10 @@
 //! nest computes what the plain statements say.
 
 use cotangent_build::certify::Sampler;
+use cotangent_build::cores::{Cache, Core};
 use cotangent_build::diagnostic::Diagnostics;
-use cotangent_build::nest::machine::{Cache, Machine, NARROW, SCALAR};
+use cotangent_build::nest::Tuning;
+use cotangent_build::nest::machine::{Machine, NARROW, SCALAR};
 use cotangent_build::nest::schedule::{Target, schedule};
 use cotangent_build::source::Sources;
 use cotangent_build::{Options, nest, pipeline, plain};
@@ -43,16 +45,18 @@ fn pick<T: Copy>(random: &mut Sampler, all: &[T]) -> T {
 fn machine(random: &mut Sampler) -> &'static Machine {
     let cache = |bytes: usize| Cache { bytes, ways: 2, cycles: 4.0 };
     let (first, second) = (pick(random, &[256, 512, 1024]), pick(random, &[4096, 16384, 65536]));
+    let caches = [cache(first), cache(second)];
+    // Nests refer to their machine for as long as the program runs.
+    let core: &'static Core = Box::leak(Box::new(Core::SKYLAKE.with_caches(caches)));
     let machine = Machine {
         name: "Wide",
         bytes: pick(random, &[8, 16, 32]),
         registers: pick(random, &[8, 16, 32]),
-        latency: 4.0,
-        caches: [cache(first), cache(second)],
+        cores: Box::leak(Box::new([core])),
+        caches,
         packs_from: pick(random, &[0, 5000]),
         ..NARROW
     };
-    // Nests refer to their machine for as long as the program runs.
     Box::leak(Box::new(machine))
 }
 
@@ -73,9 +77,14 @@ fn nests_of_any_machine_mean_the_statements() {
         let limit = pick(&mut random, &[0, 1000, usize::MAX]);
         let machines = vec![machine(&mut random), machine(&mut random)];
         // One without vectors, that adds as the first.
-        let scalar = Machine { same_order_as: Some(machines[0]), caches: machines[0].caches, ..SCALAR };
+        let scalar = Machine {
+            same_order_as: Some(machines[0]),
+            caches: machines[0].caches,
+            cores: machines[0].cores,
+            ..SCALAR
+        };
         let machines = [machines, vec![Box::leak(Box::new(scalar))]].concat();
-        let target = Target { machines, scratch_limit: limit };
+        let target = Target { machines, tuning: Tuning { scratch: limit, ..Tuning::default() } };
         for text in specs(&mut random) {
             let mut sources = Sources::default();
             let mut out = Diagnostics::default();
@@ -134,6 +143,38 @@ fn nests_of_any_machine_mean_the_statements() {
     }
     // Otherwise the rounds show nothing.
     assert!(seen.contains("panel") && seen.contains("rows"), "{seen:?}");
+}
+
+/// A schedule for several cores says what each loses; one for a core at hand loses nothing there, and other classes keep
+/// theirs.
+#[test]
+fn schedules_are_weighed_on_the_cores_that_are_asked_for() {
+    let mut sources = Sources::default();
+    let mut out = Diagnostics::default();
+    let text = format!("{PRODUCT}instances: [{{name: p, B: [1], I: [32], J: [128], K: [100]}}]\n");
+    let spec = sources.add("product.yaml", text);
+    let certified = pipeline::certified(spec, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
+    let planned = pipeline::kernels(&certified, &Options::default(), &mut out).pop().expect("a kernel");
+    let chosen = |core: Option<&'static Core>| -> Vec<(&'static str, String)> {
+        let target = Target { tuning: Tuning { core, ..Tuning::default() }, ..Target::default() };
+        let nests = schedule(&planned, &target).nests.into_iter().flatten();
+        let own = nests.flat_map(|n| n.notes.into_iter().map(move |note| (n.machines[0].name, note)));
+        own.filter(|(_, note)| note.starts_with("chosen")).collect()
+    };
+    let every = chosen(None);
+    for core in [&Core::ZEN_4, &Core::ZEN_5, &Core::SAPPHIRE_RAPIDS] {
+        let tuned = chosen(Some(core));
+        let of = |all: &[(&str, String)], class: &str| -> Vec<String> {
+            all.iter().filter(|(name, _)| (*name == "Widest") == (class == "Widest")).map(|(_, n)| n.clone()).collect()
+        };
+        assert_eq!(of(&tuned, "others"), of(&every, "others"));
+        let widest = of(&tuned, "Widest");
+        assert!(!widest.is_empty());
+        for note in widest {
+            assert!(note.ends_with(&format!(", {} 1.00", core.name())) && note.matches(", ").count() < 4, "{note}");
+        }
+        assert!(of(&every, "Widest").iter().all(|note| note.contains(&format!(", {} 1.", core.name()))));
+    }
 }
 
 /// What small kernels need on a microcontroller: their operands where they are.

@@ -14,6 +14,7 @@ pub use workspace::{ALIGNMENT, Workspace};
 use super::epilogue;
 use super::function::finishes;
 use super::fuse::{Tree, fuse};
+use super::tile::Tuning;
 use crate::index::TensorId;
 use crate::plain::{Function, Kernel, Kind, Step, Stmt, cost, written_once};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,13 +30,13 @@ pub struct Limits {
     pub stage: u64,
     /// The most bytes of a stage's own tensors on the stack.
     pub stack: usize,
-    /// The most bytes of panels that a stage will be scheduled with.
-    pub scratch: usize,
+    /// What stages will be scheduled with.
+    pub tuning: Tuning,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { program: 20_000, stage: 2_000, stack: 4096, scratch: usize::MAX }
+        Limits { program: 20_000, stage: 2_000, stack: 4096, tuning: Tuning::default() }
     }
 }
 
@@ -236,7 +237,7 @@ impl Planner<'_> {
         if let Some((_, answer)) = known.iter().find(|(g, _)| asked(g) == asked(f) && does_as(g, f)) {
             return *answer;
         }
-        let answer = finishes(self.kernel, f, self.limits.scratch);
+        let answer = finishes(self.kernel, f, self.limits.tuning);
         known.push((f.clone(), answer));
         answer
     }

@@ -10,6 +10,7 @@ use super::super::machine::Machine;
 use super::cost::{self, Work, cost, work};
 use super::group::Group;
 use super::{Order, pieces};
+use crate::cores::Core;
 use crate::index::ReduceOp;
 use crate::plain::{Access, Stmt};
 use std::collections::BTreeSet;
@@ -55,8 +56,36 @@ pub struct Candidate {
     pub row_block: usize,
     /// A bound variable that is split, and the size of a block.
     pub block: Option<(usize, usize)>,
-    /// In cycles, roughly.
+    /// On each of the machine's cores, in cycles, roughly.
+    pub cycles: Vec<f64>,
+    /// What it is chosen by: see [`weigh`].
     pub cost: f64,
+}
+
+/// What a build chooses of the schedules.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// The most bytes of panels that a function may have on the stack.
+    pub scratch: usize,
+    /// The core that schedules of its class are weighed on; all cores of the class if `None`.
+    pub core: Option<&'static Core>,
+}
+
+impl Default for Tuning {
+    /// As much scratch as pays, every core.
+    fn default() -> Self {
+        Tuning { scratch: usize::MAX, core: None }
+    }
+}
+
+impl Tuning {
+    /// The cores of a machine that its schedules are weighed on.
+    pub fn cores(&self, m: &Machine) -> Vec<&'static Core> {
+        match self.core.filter(|core| m.cores.contains(core)) {
+            Some(core) => vec![core],
+            None => m.cores.to_vec(),
+        }
+    }
 }
 
 /// What panels a function may still have.
@@ -107,14 +136,29 @@ impl Budget {
     }
 }
 
-/// Every candidate of a group.
-pub fn candidates(g: &Group, m: &'static Machine, budget: &Budget) -> Vec<Candidate> {
+/// Sets what candidates are chosen by: how much each loses on the core where it loses most against the candidate that is
+/// best there, as cycles of the machine's first core.
+pub fn weigh(all: &mut [Candidate]) {
+    let least = least_cycles(all);
+    for p in all {
+        p.cost = least[0] * p.loss(&least);
+    }
+}
+
+/// The least cycles of candidates on each core.
+pub fn least_cycles(all: &[Candidate]) -> Vec<f64> {
+    let cores = all.first().map_or(0, |p| p.cycles.len());
+    (0..cores).map(|c| all.iter().map(|p| p.cycles[c]).fold(f64::INFINITY, f64::min)).collect()
+}
+
+/// Every candidate of a group, not yet weighed.
+pub fn candidates(g: &Group, m: &'static Machine, cores: &[&Core], budget: &Budget) -> Vec<Candidate> {
     let mut out = Vec::new();
     let Some(work) = g.stmts.iter().map(|s| work(&s.value)).collect::<Option<Vec<Work>>>() else { return out };
     if !g.stmts.iter().all(|s| stands_still(g, s)) || g.stmts.iter().any(|s| has_index_test(&s.value)) {
         return out;
     }
-    let e = Enumeration { g, m };
+    let e = Enumeration { g, m, cores };
     let block = (g.op == ReduceOp::Sum).then(|| e.block()).flatten();
     for lane in g.own.iter().copied() {
         let free = g.is_free(lane);
@@ -125,11 +169,21 @@ pub fn candidates(g: &Group, m: &'static Machine, budget: &Budget) -> Vec<Candid
                 for rows in e.row_sets(lane, registers * g.stmts.len()) {
                     for (pack, block) in e.packings(lane, [&strided, &contiguous], vectors * width, block) {
                         let (rows, row_pack) = (rows.clone(), Vec::new());
-                        let one =
-                            Candidate { lane, width, vectors, rows, pack, row_pack, row_block: 0, block, cost: 0.0 };
+                        let one = Candidate {
+                            lane,
+                            width,
+                            vectors,
+                            rows,
+                            pack,
+                            row_pack,
+                            row_block: 0,
+                            block,
+                            cycles: Vec::new(),
+                            cost: 0.0,
+                        };
                         for mut one in e.with_row_packs(one) {
                             if one.is_possible() && cost::unrolls(g, &one, &work) && budget.allows(g, m, &one) {
-                                one.cost = cost(g, m, &one, &work);
+                                one.cycles = cores.iter().map(|core| cost(g, m, core, &one, &work)).collect();
                                 out.push(one);
                             }
                         }
@@ -170,6 +224,7 @@ fn least_divisor(number: usize, least: usize, greatest: usize) -> Option<usize> 
 struct Enumeration<'a> {
     g: &'a Group<'a>,
     m: &'static Machine,
+    cores: &'a [&'a Core],
 }
 
 impl Enumeration<'_> {
@@ -300,8 +355,10 @@ impl Enumeration<'_> {
             a.vars().any(|w| w == v)
                 && along(a, one.lane) == Along::Still
                 && !a.guarded()
-                && (cost::misses(g, m, &one, a, scalars) > 0.0
-                    || cost::rows_collide(g, m, &one, &all, a) > cost::COLLISION_WORTH_PACKING)
+                && self.cores.iter().any(|core| {
+                    cost::misses(g, core, &one, a, scalars) > 0.0
+                        || cost::rows_collide(g, core, &one, &all, a) > cost::COLLISION_WORTH_PACKING
+                })
         };
         let row_pack: Vec<Access> = g.reads.iter().filter(far).cloned().collect();
         // Elements of one row of the first variable.
@@ -392,6 +449,11 @@ impl Candidate {
         let order = |p: &Candidate| (p.lane, p.width, p.vectors);
         let free = g.is_free(other.lane);
         self.block == other.block && if free { g.is_free(self.lane) } else { order(self) == order(other) }
+    }
+
+    /// The most that it loses on a core, as a ratio to the least cycles on each.
+    pub fn loss(&self, least: &[f64]) -> f64 {
+        self.cycles.iter().zip(least).map(|(own, least)| own / least).fold(1.0, f64::max)
     }
 
     /// Whether each element is summed in the same order, in tiles that are cut by the same guards.

@@ -5,9 +5,10 @@
 
 use super::super::coalesce::{Space, coalesce, restrict};
 use super::super::machine::Machine;
-use super::candidates::{Budget, Candidate, candidates};
+use super::candidates::{Budget, Candidate, candidates, least_cycles, weigh};
 use super::group::{Group, Share};
 use super::{Order, Orders};
+use crate::cores::Core;
 use crate::index::ReduceOp;
 use crate::plain::Stmt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ const TOLD: usize = 4;
 /// What a function's reductions are decided for.
 pub(in crate::nest) struct Request<'a> {
     pub machine: &'static Machine,
+    /// The cores on which candidates are weighed.
+    pub cores: Vec<&'static Core>,
     /// The schedule that the instance asks for.
     pub asked: Option<&'a str>,
     /// What the class whose order of summation this one keeps takes for each group of reductions.
@@ -228,7 +231,8 @@ impl Decider<'_> {
             out.sums(one, Order::Loops);
             // Each term waits for the one before.
             let iterations = group.own.iter().map(|v| group.extent(*v) as f64).product::<f64>();
-            out.costs.push(iterations * self.request.machine.latency);
+            let latency = self.request.cores[0].latency;
+            out.costs.push(iterations * latency);
             return (Decision::Sum(one.clone(), group.op), out);
         }
         let mut all = Vec::new();
@@ -252,14 +256,14 @@ impl Decider<'_> {
     }
 
     fn ranked(&self, g: &Group, like: Option<&Candidate>) -> Option<Choice> {
-        let machine = self.request.machine;
-        let mut plans = candidates(g, machine, &self.budget);
+        let Request { machine, cores, .. } = self.request;
+        let mut plans = candidates(g, machine, cores, &self.budget);
         if let Some(like) = like {
             let same = |p: &Candidate| p.adds_as(like, g);
             plans.retain(same);
             if let Some(model) = machine.same_order_as.filter(|_| plans.is_empty()) {
                 // A tile of its own does not add so.
-                plans.extend(candidates(g, model, &self.budget).into_iter().filter(same));
+                plans.extend(candidates(g, model, cores, &self.budget).into_iter().filter(same));
             }
         } else {
             for s in &g.stmts {
@@ -273,12 +277,14 @@ impl Decider<'_> {
                 // What runs beside others is best summed in the same order as alone, as it is in the functions where it
                 // stands alone.
                 let alone = Group::new(self.space, vec![s.clone()], Vec::new(), g.fixed, g.part);
-                let mut own = candidates(&alone, machine, &self.budget);
+                let mut own = candidates(&alone, machine, cores, &self.budget);
+                weigh(&mut own);
                 alone.rank(&mut own);
                 let like = own.into_iter().next()?;
                 plans.retain(|p| p.in_order_of(&like, g));
             }
         }
+        weigh(&mut plans);
         let least = |plans: &[Candidate]| plans.iter().map(|p| p.cost).fold(f64::INFINITY, f64::min);
         let alone = least(&plans);
         plans.retain(|p| g.finishes(p));
@@ -289,13 +295,14 @@ impl Decider<'_> {
             let plan = plans.remove(at);
             plans.insert(0, plan);
         }
-        let notes = notes(g, &plans);
+        let notes = notes(g, &plans, cores);
         Some(Choice { plan: plans.into_iter().next(), notes, as_asked: asked.is_some(), missed })
     }
 }
 
-/// The chosen candidate and the best of other kinds: those that differ in rows only say little.
-fn notes(g: &Group, ranked: &[Candidate]) -> Vec<String> {
+/// The chosen candidate, what it loses on each core against the best there, and the best of other kinds: those that
+/// differ in rows only say little.
+fn notes(g: &Group, ranked: &[Candidate], cores: &[&Core]) -> Vec<String> {
     let kind = |p: &Candidate| (p.lane, p.width, p.vectors, p.pack.len(), p.row_pack.len(), p.block);
     let mut told: Vec<&Candidate> = Vec::new();
     for p in ranked {
@@ -303,9 +310,14 @@ fn notes(g: &Group, ranked: &[Candidate]) -> Vec<String> {
             told.push(p);
         }
     }
+    let least = least_cycles(ranked);
+    let losses = |p: &Candidate| -> String {
+        let each = cores.iter().zip(p.cycles.iter().zip(&least));
+        each.map(|(core, (own, least))| format!(", {} {:.2}", core.name, own / least)).collect()
+    };
     let note = |(n, p): (usize, &Candidate)| {
         let verdict = if n == 0 { "chosen:" } else { "  next:" };
-        format!("{verdict} {}: {:.0} cycles", p.describe(g), p.cost)
+        format!("{verdict} {}: {:.0} cycles{}", p.describe(g), p.cost, losses(p))
     };
     told.into_iter().enumerate().map(note).collect()
 }

@@ -1,19 +1,20 @@
-//! The cost model: takes a group, a machine and a candidate, gives cycles, roughly. They only choose among candidates
-//! that are all right.
+//! The cost model: takes a group, a core and a candidate, gives cycles, roughly. They only choose among candidates that
+//! are all right.
 //!
-//! The model: a tile's iteration takes the longest of its arithmetic, its loads, what the front end can start and the
-//! chain of additions; iterations are multiplied by the loops around them, and what a tile, a loop or a panel costs
-//! besides is added. Its figures are of two sources, and each says which. *Machine*: properties of common cores, as
+//! The model: a tile's iteration takes as long as the busiest of the units for arithmetic and for loads, the front end
+//! and the chain of additions (of a core that runs in order, the sum of what its units take); iterations are multiplied
+//! by the loops around them, and what a tile, a loop or a panel costs besides is added. Its figures are of two sources, and each says which. *Machine*: properties of common cores, as
 //! manuals and `benches/roofline` have them. *Fitted*: set by hand so that candidates rank as they run; no figure of
 //! these is measured alone, but the ranking as a whole is, by `cargo bench -p cotangent-candidates`, which runs each
 //! candidate of the products and convolutions of the roofline.
 
 use super::super::epilogue;
 use super::super::lanes::{Along, along};
-use super::super::machine::{Cache, Machine};
+use super::super::machine::Machine;
 use super::candidates::Candidate;
 use super::group::Group;
 use super::{Piece, pieces};
+use crate::cores::{Cache, Core, Rates};
 use crate::functions::Cost;
 use crate::index::Binary;
 use crate::plain::{Access, Cond, Expr, Position};
@@ -23,11 +24,6 @@ use crate::plain::{Access, Cond, Expr, Position};
 pub const IN_REGISTERS: usize = 64;
 /// Bytes of a cache line. Machine.
 const LINE: usize = 64;
-/// Registers of more bytes take as long of their units as the machine says, others [`HALF`]. Machine: ports of 32
-/// bytes.
-const PORT: usize = 32;
-/// Cycles of the units that a register of at most [`PORT`] bytes takes: two start in a cycle. Machine.
-const HALF: f64 = 0.5;
 /// Loops of at most so many iterations are unrolled by the compiler. Fitted.
 const UNROLLED: usize = 8;
 /// The most instructions of a loop, all its iterations taken together, that the compiler unrolls: the accumulators of a
@@ -35,8 +31,8 @@ const UNROLLED: usize = 8;
 const UNROLLED_INSTRUCTIONS: usize = 300;
 /// Those of a read in a row: two tests of bounds and a load. Fitted, as the next.
 const READ_INSTRUCTIONS: usize = 3;
-/// Those of a row besides: its accumulator is read and written, its loop counts and branches.
-const ROW_INSTRUCTIONS: usize = 4;
+/// Those of a row besides: its accumulator is read and written, addresses are computed, its loop counts and branches.
+const ROW_INSTRUCTIONS: usize = 7;
 /// The most rows of a block that is transposed in registers: of wider vectors two blocks beside each other. Machine.
 pub const TRANSPOSED_ROWS: usize = 8;
 
@@ -51,8 +47,6 @@ const CALL: f64 = 10.0;
 
 /// Instructions of an iteration besides loads and arithmetic: count, compare, branch. Machine: what is emitted.
 const LOOP_INSTRUCTIONS: f64 = 3.0;
-/// Cycles of the units that load a scalar into every lane. Machine: two loads a cycle.
-const SCALAR_LOAD: f64 = 0.5;
 /// Cycles of a scalar that is spilled and read again. Fitted.
 const SPILL: f64 = 1.0;
 /// The part of what missing lines cost that is waited for, however much there is to do meanwhile. Fitted.
@@ -60,11 +54,9 @@ const WAIT: f64 = 0.1;
 
 /// Cycles that an accumulator takes to be set to its identity. Fitted.
 const INIT: f64 = 0.25;
-/// Cycles that an accumulator takes to be stored. Machine: one store a cycle.
-const STORE: f64 = 1.0;
-/// Cycles where it is added to what is there, or where it is folded before. Fitted: a load, an addition and a store
-/// overlap in part.
-const ADD_AND_STORE: f64 = 1.5;
+/// Cycles of an accumulator that is added to what is there, or folded before, besides its store. Fitted: a load, an
+/// addition and a store overlap in part.
+const ADD: f64 = 0.5;
 /// Cycles of each step that folds lanes in half, and of what is done before and behind all steps. Fitted.
 const FOLD_STEP: f64 = 2.0;
 /// Cycles of a vector's row that is not whole, or moved back: it shares lanes. Fitted.
@@ -181,27 +173,32 @@ pub fn work(e: &Expr) -> Option<Work> {
     term(e, &mut w).then_some(w)
 }
 
-/// Whether the compiler unrolls the loops over the rows of a tile; `work` is that of each statement's term.
+/// Whether the compiler unrolls the loops over the rows of a tile; `work` is that of each statement's term. Where it does
+/// not, it unrolls the loops around them or none: accumulators stay in memory.
 pub fn unrolls(g: &Group, p: &Candidate, work: &[Work]) -> bool {
+    let Some((_, inner)) = p.rows.last() else { return true };
     let rows: usize = p.rows.iter().map(|(_, n)| n).product();
     let moves = |a: &&Access| p.rows.iter().any(|(v, _)| a.vars().any(|w| w == *v));
-    let read = |a: &Access| match along(a, p.lane) {
-        Along::Still => READ_INSTRUCTIONS,
-        Along::Contiguous | Along::Strided => p.vectors * READ_INSTRUCTIONS,
+    let each = |a: &Access| match along(a, p.lane) {
+        Along::Still => 1,
+        Along::Contiguous | Along::Strided => p.vectors,
     };
-    let reads: usize = g.reads.iter().filter(moves).map(read).sum();
+    let reads: usize = g.reads.iter().filter(moves).map(each).sum();
     let arithmetic: usize = work.iter().map(|w| p.vectors * (w.fused + w.plain)).sum();
-    p.rows.is_empty() || rows * (reads + arithmetic + ROW_INSTRUCTIONS) <= UNROLLED_INSTRUCTIONS
+    // Once the inner loop is gone, loads and arithmetic are left of it.
+    inner * (reads * READ_INSTRUCTIONS + arithmetic + ROW_INSTRUCTIONS) <= UNROLLED_INSTRUCTIONS
+        && rows * (reads + arithmetic) <= UNROLLED_INSTRUCTIONS
 }
 
-/// The cycles of a candidate; `work` is that of each statement's term.
-pub fn cost(g: &Group, m: &Machine, p: &Candidate, work: &[Work]) -> f64 {
-    Model { g, m, p, work }.total()
+/// The cycles of a candidate on a core of the machine; `work` is that of each statement's term.
+pub fn cost(g: &Group, m: &Machine, core: &Core, p: &Candidate, work: &[Work]) -> f64 {
+    Model { g, m, core, p, work }.total()
 }
 
 struct Model<'a> {
     g: &'a Group<'a>,
     m: &'a Machine,
+    core: &'a Core,
     p: &'a Candidate,
     work: &'a [Work],
 }
@@ -256,9 +253,9 @@ impl Model<'_> {
         self.m.parts(self.p.width, self.g.size) as f64
     }
 
-    /// Cycles of the units that an instruction on a vector's register takes.
-    fn unit(&self) -> f64 {
-        if self.p.width * self.g.size > PORT { self.m.full } else { HALF }
+    /// What the core can start in a cycle on a vector's registers.
+    fn rates(&self) -> Rates {
+        if self.p.width * self.g.size * 2 > self.m.bytes { self.core.full } else { self.core.half }
     }
 
     /// Every combination of the sizes of pieces that the rows are cut into, and how many tiles have it.
@@ -315,8 +312,8 @@ impl Model<'_> {
 
     /// One iteration of a tile: the longest of arithmetic, loads, instructions and the chain of additions.
     fn iteration(&self, rows: &[usize], vectors: f64, accs: f64) -> f64 {
-        let (p, m) = (self.p, self.m);
-        let (unit, registers) = (self.unit(), self.registers());
+        let (p, m, core) = (self.p, self.m, self.core);
+        let (rates, registers) = (self.rates(), self.registers());
         let of = |a: &Access| -> f64 {
             let moves = p.rows.iter().zip(rows).filter(|((v, _), _)| a.vars().any(|w| w == *v));
             moves.map(|(_, n)| *n as f64).product()
@@ -325,22 +322,22 @@ impl Model<'_> {
         for a in &self.g.reads {
             match along(a, p.lane) {
                 Along::Still => {
-                    let misses = misses(self.g, m, p, a, of(a) as usize);
+                    let misses = misses(self.g, core, p, a, of(a) as usize);
                     let collide = match p.row_pack.contains(a) {
                         true => 0.0,
-                        false => rows_collide(self.g, m, p, rows, a),
+                        false => rows_collide(self.g, core, p, rows, a),
                     };
                     let shared = shared_iterations(self.g, p, a);
                     let kept = accs + of(a) + shared.map_or(0.0, |n| n as f64 - 1.0) + vectors;
                     let spilled = if shared.is_some() && kept > m.registers as f64 { SPILL } else { 0.0 };
-                    load += of(a) * (SCALAR_LOAD + collide + spilled) + misses;
+                    load += of(a) * (1.0 / core.broadcasts + collide + spilled) + misses;
                     missing += misses;
                     instructions += of(a);
                 }
                 _ => {
                     let loads = vectors * of(a) * registers;
-                    let misses = misses(self.g, m, p, a, p.vectors * p.width);
-                    load += loads * unit + misses;
+                    let misses = misses(self.g, core, p, a, p.vectors * p.width);
+                    load += loads / rates.loads + misses;
                     missing += misses;
                     instructions += loads;
                 }
@@ -351,9 +348,10 @@ impl Model<'_> {
         let chain = self.work.iter().map(|w| w.fused + w.plain.min(1)).max().unwrap_or(1) as f64;
         let each = fused as f64 + plain as f64 + CALL * calls as f64;
         let arithmetic = accs * registers / self.stmts() * each;
-        instructions += arithmetic;
+        let (arithmetic, instructions) = (arithmetic / rates.multiply_adds, instructions + arithmetic);
+        let units = if core.in_order { arithmetic + load + LOOP_INSTRUCTIONS } else { arithmetic.max(load) };
         // Lines from further away are waited for now and then, however much there is to do.
-        (arithmetic * unit).max(load).max(instructions / m.issue).max(chain * m.latency) + WAIT * missing
+        units.max(instructions / core.issue).max(chain * core.latency) + WAIT * missing
     }
 
     /// What accumulators cost before and after the reduction.
@@ -363,8 +361,8 @@ impl Model<'_> {
             true => 0.0,
             false => (self.p.width as f64).log2() * FOLD_STEP + FOLD_STEP,
         };
-        let store = if self.free() && !accumulate { STORE } else { ADD_AND_STORE };
-        accs * (INIT + store + fold)
+        let add = if self.free() && !accumulate { 0.0 } else { ADD };
+        accs * (INIT + self.registers() / self.rates().stores + add + fold)
     }
 
     /// What segments make of the cycles.
@@ -426,7 +424,7 @@ fn sets_apart(step: usize, sets: usize) -> usize {
 
 /// Cycles that the lines of `elements` beside each other cost beyond loads from the first-level cache, as each tile
 /// reads them again.
-pub fn misses(g: &Group, m: &Machine, p: &Candidate, a: &Access, elements: usize) -> f64 {
+pub fn misses(g: &Group, core: &Core, p: &Candidate, a: &Access, elements: usize) -> f64 {
     if !g.is_free(p.lane) {
         return 0.0;
     }
@@ -454,7 +452,7 @@ pub fn misses(g: &Group, m: &Machine, p: &Candidate, a: &Access, elements: usize
     };
     // A line that lasts for several iterations is fetched once in them.
     let iterations = (LINE / step.min(LINE)) as f64;
-    m.caches.iter().map(cost).sum::<f64>() / iterations
+    core.caches.iter().map(cost).sum::<f64>() / iterations
 }
 
 /// The iterations of the innermost loop, if they are so few that the compiler unrolls them and the scalars of a tile's
@@ -469,8 +467,8 @@ fn shared_iterations(g: &Group, p: &Candidate, a: &Access) -> Option<usize> {
 
 /// Cycles that a scalar of each row costs beyond its load, where the rows' lines push each other out of the cache
 /// before they are used up.
-pub fn rows_collide(g: &Group, m: &Machine, p: &Candidate, rows: &[usize], a: &Access) -> f64 {
-    let Cache { bytes, ways, .. } = m.caches[0];
+pub fn rows_collide(g: &Group, core: &Core, p: &Candidate, rows: &[usize], a: &Access) -> f64 {
+    let Cache { bytes, ways, .. } = core.caches[0];
     let sets = (bytes / ways / LINE).max(1);
     let moved: Vec<(usize, usize)> = p
         .rows

@@ -20,6 +20,7 @@ mod cost;
 mod group;
 mod panels;
 
+pub use candidates::Tuning;
 pub(super) use candidates::{Budget, Candidate};
 pub(super) use choose::{Decided, Decider, Decision, Request, may_finish};
 

@@ -18,6 +18,7 @@ use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Op, Role, Stmt, TensorId};
 use cotangent_build::library::Library;
+use cotangent_build::nest::Tuning;
 use cotangent_build::nest::plan::{self, Limits, Planned};
 use cotangent_build::plain::{self, Kernel, Kind};
 use cotangent_build::source::Sources;
@@ -98,8 +99,8 @@ impl Case {
     fn limits(&self) -> Limits {
         match self.seed % 3 {
             0 => Limits::default(),
-            1 => Limits { program: 0, stage: 200, stack: 256, scratch: usize::MAX },
-            _ => Limits { program: 0, stage: 0, stack: 0, scratch: usize::MAX },
+            1 => Limits { program: 0, stage: 200, stack: 256, tuning: Tuning::default() },
+            _ => Limits { program: 0, stage: 0, stack: 0, tuning: Tuning::default() },
         }
     }
 }
