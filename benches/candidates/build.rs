@@ -29,6 +29,8 @@ fn main() {
     };
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let specs = out.join("specs");
+    // What the model says: function, number of the candidate, core, loss.
+    let mut model = String::new();
     std::fs::create_dir_all(&specs).expect("OUT_DIR can be written");
     for op in ["matmul", "conv"] {
         let read = |path: String| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -64,6 +66,14 @@ fn main() {
             }
             let (before, rest) = line.split_once("name: ").expect("an instance has a name");
             let (name, rest) = rest.split_once(',').expect("an instance has sizes");
+            for nest in compiled.nests.iter().flatten().filter(|n| n.machines.contains(machine)) {
+                let first =
+                    nest.notes.iter().enumerate().take_while(|(n, note)| *n == 0 || !note.starts_with("chosen"));
+                for (n, note) in first {
+                    let losses = note.rsplit_once(": ").map_or("", |(_, costs)| costs).split(", ").skip(1);
+                    model.extend(losses.map(|loss| format!("{op}/{name}/{} {n} {loss}\n", nest.name)));
+                }
+            }
             let rest = rest.trim_end().trim_end_matches('}');
             for (n, schedule) in numbered {
                 all.push_str(&format!("\n{before}name: {name}_c{n},{rest}, schedule: {{{}}}}}", schedule.join(", ")));
@@ -73,6 +83,7 @@ fn main() {
         std::fs::write(specs.join(format!("{op}.yaml")), format!("{declaration}{INSTANCES}{all}\n"))
             .expect("OUT_DIR can be written");
     }
+    std::fs::write(out.join("model.txt"), model).expect("OUT_DIR can be written");
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
     let build =
         cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).instruction_sets([set]).cargo_metadata(false);
