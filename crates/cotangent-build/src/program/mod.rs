@@ -6,12 +6,14 @@
 //! again, as a checkpoint asks for it or it is cheap; and nothing that the results do not need is there.
 
 mod batch;
+mod conditions;
 mod optimise;
 
 use crate::derive::range::Range;
 use crate::derive::{self, absent, tangent_through, transpose};
 use crate::index::*;
 use batch::{Batch, Seeds};
+use conditions::Conditions;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The ranges of what the instances give.
@@ -61,6 +63,11 @@ pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
             }
         }
     }
+    let mut conditions = Conditions::default();
+    for f in &mut functions {
+        f.stmts = conditions.taken_out(op, std::mem::take(&mut f.stmts));
+    }
+    // after this: tiles can run what compared indices
     op.program = Some(Program { functions, ..program });
 }
 

@@ -8,6 +8,7 @@ mod builder;
 mod c;
 mod calls;
 mod certificate;
+mod conditions;
 mod derive;
 mod emitted;
 mod formulas;

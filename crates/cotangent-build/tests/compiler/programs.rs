@@ -112,6 +112,15 @@ const PROGRAMS: &[(&str, &str)] = &[
          \x20 - h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) h[t - 1, j] * u[j,k])\n  - y = sum(t,k) h[t,k]^2\n\
          instances: [{name: n, T: 4, D: 2, K: 3, dtype: f64}]\n",
     ),
+    // Conditions that compare two indices: on an operand, on a term, on the target.
+    (
+        "triangle",
+        "inputs: {l: [K, D, D], x: [N, D], w: [D]}\noutputs: {y: []}\nwrt: [l, x]\nforward:\n\
+         \x20 - q[n,k,d] = sum(e in D) where(e < d, l[k,d,e], where(e == d, 1, 0)) * x[n,e]\n\
+         \x20 - r[n,d] = sum(k, e in D) where(e <= d, l[k,d,e]^2 * x[n,e], 0.5)\n\
+         \x20 - y = (sum(n,k,d) q[n,k,d] * sin(r[n,d])) + (sum(k, d, e in D) where(e != d, l[k,d,e]^2 * w[e], 0))\n\
+         instances: [{name: n, N: 3, K: 2, D: 9, dtype: f64}]\n",
+    ),
 ];
 
 fn text(name: &str) -> String {

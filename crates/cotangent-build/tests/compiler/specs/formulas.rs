@@ -168,6 +168,20 @@ impl Generator {
 
     pub(super) fn cond(&mut self, scope: &Scope, depth: usize) -> Value {
         let read = self.read(scope);
+        match self.below(8) {
+            0 if read.text().contains('[') => node("inside(#)", [read]),
+            1 if let Some(tied) = self.tied(scope) => leaf(tied),
+            2 if !scope.is_empty() => leaf(format!("{} {} 1", self.pick(scope).0, self.pick(&["<=", "==", ">", "!="]))),
+            3 if depth > 0 => node("# and #", [self.cond(scope, depth - 1), self.cond(scope, 0)]),
+            4 if depth > 0 => node("(# or #)", [self.cond(scope, depth - 1), self.cond(scope, 0)]),
+            5 if depth > 0 => node("not (#)", [self.cond(scope, depth - 1)]),
+            6 => node("# < #", [read, self.read(scope)]),
+            _ => node("# > 0.25", [read]),
+        }
+    }
+
+    /// Two indices compared, where there are two that may be.
+    fn tied(&mut self, scope: &Scope) -> Option<String> {
         let same: Vec<(String, String)> = scope
             .iter()
             .flat_map(|(i, a)| scope.iter().map(move |(j, b)| (i, a, j, b)))
@@ -176,19 +190,10 @@ impl Generator {
             })
             .map(|(i, _, j, _)| (i.clone(), j.clone()))
             .collect();
-        match self.below(8) {
-            0 if read.text().contains('[') => node("inside(#)", [read]),
-            1 if !same.is_empty() => {
-                let (i, j) = self.pick(&same);
-                leaf(format!("{i} {} {j}", self.pick(&["<=", "<", "==", "!=", ">"])))
-            }
-            2 if !scope.is_empty() => leaf(format!("{} {} 1", self.pick(scope).0, self.pick(&["<=", "==", ">", "!="]))),
-            3 if depth > 0 => node("# and #", [self.cond(scope, depth - 1), self.cond(scope, 0)]),
-            4 if depth > 0 => node("(# or #)", [self.cond(scope, depth - 1), self.cond(scope, 0)]),
-            5 if depth > 0 => node("not (#)", [self.cond(scope, depth - 1)]),
-            6 => node("# < #", [read, self.read(scope)]),
-            _ => node("# > 0.25", [read]),
-        }
+        (!same.is_empty()).then(|| {
+            let (i, j) = self.pick(&same);
+            format!("{i} {} {j}", self.pick(&["<=", "<", "==", "!=", ">"]))
+        })
     }
 
     /// A step for a local or an output: a formula of any kind, or one of those that schedules are made for.
@@ -202,7 +207,12 @@ impl Generator {
                 let mut inner = scope.clone();
                 inner.push((index.clone(), axis));
                 let body = [self.touching(&inner, &index, 1), self.touching(&inner, &index, 1)];
-                let sum = node(&format!("(sum({index} in {}) # * #)", self.axes[axis].name), body);
+                let product = node("# * #", body);
+                let term = match self.tied(&inner).filter(|_| self.below(4) == 0) {
+                    Some(tied) => node(&format!("where({tied}, #, 0)"), [product]),
+                    None => product,
+                };
+                let sum = node(&format!("(sum({index} in {}) #)", self.axes[axis].name), [term]);
                 match self.below(3) {
                     0 => node("max(#, 0)", [sum]),
                     1 => node("(# + #)", [sum, self.value(scope, 1)]),
@@ -270,6 +280,10 @@ impl Generator {
                 _ => self.read(scope),
             };
             if value.text().contains(index) {
+                if let Some(tied) = self.tied(scope).filter(|_| self.below(6) == 0) {
+                    let other = if self.below(3) == 0 { self.value(scope, 0) } else { leaf("0") };
+                    return node(&format!("where({tied}, #, #)"), [value, other]);
+                }
                 return if self.below(3) == 0 {
                     node(self.pick(&["exp(-#)", "sin(#)", "tanh(#)", "(1 - #)", "-#", "(# / 2)"]), [value])
                 } else {
