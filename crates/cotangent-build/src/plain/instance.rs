@@ -7,7 +7,7 @@ use crate::index::bind::{BindError, Binding, ParamValue, Unusable};
 use crate::index::{self, Affine, AxisId, Op, ParamKind};
 use crate::source::At;
 use crate::types::{InstanceSpec, Numbers};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The numbers of an instance bound to the op. Errors go to `out`.
 pub fn bind(op: &Op, instance: &InstanceSpec, out: &mut Diagnostics) -> Option<Binding> {
@@ -477,12 +477,46 @@ pub(super) fn layout(
         }
         for (u, other) in tensors.iter_mut().enumerate() {
             if op.primal(TensorId(u)) == t {
-                other.shape = from.iter().map(|n| tensor.shape[*n]).collect();
-                other.dims = from.iter().map(|n| tensor.dims[*n].clone()).collect();
-                other.order =
-                    (0..from.len()).map(|n| from.iter().position(|m| *m == n).expect("a permutation")).collect();
+                stored(other, &from);
             }
         }
     }
+    iterations_outermost(op, binding, &mut tensors);
     (out.errors() == errors).then_some(tensors)
+}
+
+/// Stores locals that recurrences write with the iterations outermost: what an iteration writes, and what the next one
+/// reads of it, then lies together, whatever the order of the declaration. Nobody else sees how a local is stored.
+fn iterations_outermost(op: &Op, binding: &Binding, tensors: &mut [Tensor]) {
+    let entries = op.program.iter().flat_map(|p| &p.functions).flat_map(|f| &f.stmts);
+    let rules = op.forward.iter().chain(&op.adjoint.stmts).chain(&op.tangent.stmts);
+    // The axis along which each is written, a local's derivatives as itself.
+    let mut along: BTreeMap<TensorId, usize> = BTreeMap::new();
+    for s in rules.chain(entries) {
+        let own = |var| s.index.iter().position(|a| a.vars().any(|v| v == var));
+        if let Some(at) = s.scan.and_then(|recurrence| own(recurrence.var)) {
+            along.entry(op.primal(s.target)).or_insert(at);
+        }
+    }
+    for (t, tensor) in tensors.iter_mut().enumerate() {
+        let primal = op.primal(TensorId(t));
+        let Some(at) = along.get(&primal) else { continue };
+        if !matches!(op.tensor(primal).role, Role::Local | Role::RuleLocal) {
+            continue;
+        }
+        let axes = &op.tensor(TensorId(t)).axes;
+        let before: usize = axes[..*at].iter().map(|a| binding.rank(*a)).sum();
+        if binding.rank(axes[*at]) == 1 {
+            let from: Vec<usize> =
+                [before].into_iter().chain((0..tensor.dims.len()).filter(|d| *d != before)).collect();
+            stored(tensor, &from);
+        }
+    }
+}
+
+/// Puts the dimensions of a tensor that is stored as declared into another order.
+fn stored(tensor: &mut Tensor, from: &[usize]) {
+    tensor.shape = from.iter().map(|n| tensor.shape[*n]).collect();
+    tensor.dims = from.iter().map(|n| tensor.dims[*n].clone()).collect();
+    tensor.order = (0..from.len()).map(|n| from.iter().position(|m| *m == n).expect("a permutation")).collect();
 }

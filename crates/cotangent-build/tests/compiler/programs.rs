@@ -121,6 +121,14 @@ const PROGRAMS: &[(&str, &str)] = &[
          \x20 - y = (sum(n,k,d) q[n,k,d] * sin(r[n,d])) + (sum(k, d, e in D) where(e != d, l[k,d,e]^2 * w[e], 0))\n\
          instances: [{name: n, N: 3, K: 2, D: 9, dtype: f64}]\n",
     ),
+    // A recurrence along the last axis of its tensor, of which others read every iteration.
+    (
+        "powers",
+        "inputs: {t: [N], x: [M], b: [N]}\noutputs: {y: []}\nwrt: [x, t]\nforward:\n\
+         \x20 - p[n,m] = where(m == 0, 1, t[n] * p[n,m - 1])\n\
+         \x20 - r[n] = sum(m) p[n,m] * x[m] - b[n]\n  - y = 0.5 * sum(n) r[n]^2\n\
+         instances: [{name: n, N: 11, M: 5, dtype: f64}]\n",
+    ),
 ];
 
 fn text(name: &str) -> String {
@@ -367,6 +375,16 @@ fn run_staged(Planned { kernel, plans }: &Planned, n: usize, values: &Values) ->
         }
     }
     tensors
+}
+
+/// What an iteration writes lies together, however its tensor is declared; interfaces are as declared.
+#[test]
+fn iterations_are_outermost() {
+    let kernel = whole("powers");
+    let stored = |name: &str| kernel.tensor(named(&kernel, name)).dims.join(" ");
+    assert_eq!(["p", "p_dot", "p_bar"].map(stored), ["M N"; 3]);
+    let kernel = whole("rnn");
+    assert_eq!(kernel.tensor(named(&kernel, "h")).dims, ["T", "K"]);
 }
 
 #[test]
