@@ -13,6 +13,7 @@
 
 use crate::lanes::Lanes;
 use crate::real::{Real, sealed::Sealed};
+use crate::tensor::Tensor;
 
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -319,6 +320,18 @@ fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Aligned<T>(pub T);
+
+impl<T: Real, const N: usize> Aligned<[T; N]> {
+    /// The tensor that it begins with, of the type of another. What is behind it fills the last cache line with zeros:
+    /// whoever reads the line as whole vectors computes with what is there, so it must not be what the stack held.
+    ///
+    /// # Panics
+    /// If the array is shorter; its length is constant, so the check folds away.
+    #[inline(always)]
+    pub fn like<V: Tensor<Scalar = T>>(&mut self, _: &V) -> &mut V {
+        V::nested_slice_mut(&mut self.0).first_mut().expect("the array holds the tensor")
+    }
+}
 
 /// Adds to a number, or sets it.
 #[inline(always)]

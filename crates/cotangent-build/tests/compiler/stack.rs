@@ -110,3 +110,26 @@ fn without_std_products_run_in_a_thread_of_64_kilobytes() {
         assert!(all.iter().all(|(_, bytes)| *bytes <= 16 * 1024), "{all:?}");
     }
 }
+
+/// The compiler of the output reads all of a cache line whose beginning it needs, so the rest of it must be the local's
+/// own, zeros: what the stack held before would raise flags, or take time as denormals do.
+#[test]
+fn locals_are_whole_cache_lines() {
+    let specs: Vec<(&str, &str)> = OPS
+        .into_iter()
+        .chain([("lstm", "use: lstm\ninstances:\n  - {name: odd, T: 5, D: 3, H: 14, dtype: f64}\n")])
+        .collect();
+    let folder = folder("lines", &specs);
+    let text = render(&folder, "lines", Build::new());
+    let kernels = &text[..text.find("pub mod cotangent").unwrap_or(text.len())];
+    let mut odd = 0;
+    for line in kernels.lines().filter(|line| line.contains("Aligned(")) {
+        let bytes = if line.contains("_f64") { 8 } else { 4 };
+        let array = line.split("Aligned(").nth(1).expect("it has one");
+        let extents = array.split("; ").skip(1).filter_map(|n| n.split(']').next()?.parse::<usize>().ok());
+        assert_eq!(extents.product::<usize>() * bytes % 64, 0, "{line}");
+        odd += usize::from(line.contains("let mut "));
+    }
+    assert!(odd > 0, "no local ends within a line");
+    assert!(kernels.contains(".like(&[0.0_f64; 14]);"), "a tensor is a part of whole lines");
+}

@@ -12,6 +12,7 @@ pub use merged::merged;
 use super::names::{ANY, FLAG, Names, SPECULATION, Size};
 use super::rust::{self, Expr, Number, Path, Stmt};
 use crate::index::{ReduceOp, TensorId, Unary};
+use crate::nest::plan::ALIGNMENT;
 use crate::nest::walk::{self, Part};
 use crate::nest::{Local, Nest, Node, Place, Register, RegisterId, Slot, Tile, Update, Value, VarId};
 use crate::plain::{Kernel, Linear};
@@ -88,7 +89,7 @@ pub fn stmts(
     };
     changed(&n.body, &mut w.changed);
     let (panels, locals): (Vec<&Local>, Vec<_>) = n.locals.iter().partition(|l| l.is_panel(k));
-    let mut out: Vec<Stmt> = locals.into_iter().map(|l| w.local_of(l)).collect();
+    let mut out: Vec<Stmt> = locals.into_iter().flat_map(|l| w.local_of(l)).collect();
     let mut rest = n.body.as_slice();
     while !rest.is_empty() {
         // What stands between comments has panels of its own.
@@ -98,7 +99,7 @@ pub fn stmts(
         w.nodes(comments, &mut out);
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         touched(nodes, &mut read, &mut written);
-        out.extend(panels.iter().filter(|l| written.contains(&l.tensor)).map(|l| w.local_of(l)));
+        out.extend(panels.iter().filter(|l| written.contains(&l.tensor)).flat_map(|l| w.local_of(l)));
         w.nodes(nodes, &mut out);
         rest = behind;
     }
@@ -154,16 +155,25 @@ fn math(name: &str) -> Path {
 }
 
 impl<'a> Writer<'a> {
-    /// A local, zero at first.
-    fn local_of(&self, l: &Local) -> Stmt {
-        let zero = l.shape.iter().rev().fold(self.number(0.0), |inner, n| inner.repeat(Expr::whole(*n)));
-        let (mutable, value) = if l.shape.is_empty() {
-            (true, zero)
-        } else {
-            let aligned = Path::new(&[INSTRUCTIONS, "Aligned"]).call([zero]);
-            (false, aligned.field(0).unary(rust::Unary::RefMut))
-        };
-        Stmt::Let { names: vec![Path::name(self.names.tensor(l.tensor))], mutable, value }
+    /// A local, zero at first. An array has whole cache lines, of which the compiler of the output may read all.
+    fn local_of(&self, l: &Local) -> Vec<Stmt> {
+        let zero = || l.shape.iter().rev().fold(self.number(0.0), |inner, n| inner.repeat(Expr::whole(*n)));
+        let name = Path::name(self.names.tensor(l.tensor));
+        let is = |mutable, value| Stmt::Let { names: vec![name.clone()], mutable, value };
+        if l.shape.is_empty() {
+            return vec![is(true, zero())];
+        }
+        let aligned = |array: Expr| Path::new(&[INSTRUCTIONS, "Aligned"]).call([array]);
+        let (elements, line) = (l.shape.iter().product::<usize>(), ALIGNMENT / self.k.dtype.bytes());
+        if elements.is_multiple_of(line) {
+            return vec![is(false, aligned(zero()).field(0).unary(rust::Unary::RefMut))];
+        }
+        let lines = self.number(0.0).repeat(Expr::whole(elements.next_multiple_of(line)));
+        let of_type = zero().unary(rust::Unary::Ref);
+        vec![
+            is(true, aligned(lines)),
+            is(false, Expr::name(self.names.tensor(l.tensor)).method(Path::name("like"), [of_type])),
+        ]
     }
 
     fn register(&self, r: RegisterId) -> Expr {
