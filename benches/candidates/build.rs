@@ -85,8 +85,12 @@ fn main() {
     }
     std::fs::write(out.join("model.txt"), model).expect("OUT_DIR can be written");
     std::env::set_current_dir(&out).expect("OUT_DIR is a folder");
-    let build =
-        cotangent_build::Build::new().ops("specs").stack_limit(1 << 20).instruction_sets([set]).cargo_metadata(false);
+    let build = cotangent_build::Build::new()
+        .ops("specs")
+        .stack_limit(1 << 20)
+        .instruction_sets([set])
+        .scratch_limit(usize::MAX)
+        .cargo_metadata(false);
     if let Err(failure) = build.try_compile() {
         eprintln!("{failure}");
         std::process::exit(1);
