@@ -38,6 +38,7 @@ pub mod math;
 #[cfg(feature = "ndarray")]
 pub mod ndarray;
 pub mod parameters;
+pub mod pool;
 pub mod real;
 pub mod tensor;
 pub mod workspace;
@@ -45,6 +46,7 @@ pub mod workspace;
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use parameters::Parameters;
+pub use pool::Pool;
 pub use real::Real;
 pub use tensor::Tensor;
 pub use workspace::Workspace;

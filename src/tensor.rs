@@ -43,6 +43,9 @@ pub trait Tensor: Sealed + Copy + 'static {
 
     /// The tensors that scalars make, one after the other; what is too few for one more is left out.
     #[doc(hidden)]
+    fn nested_slice(flat: &[Self::Scalar]) -> &[Self];
+
+    #[doc(hidden)]
     fn nested_slice_mut(flat: &mut [Self::Scalar]) -> &mut [Self];
 
     /// Zero everywhere, on the heap. The whole never stands on the stack, only one row of the outermost axis.
@@ -65,6 +68,11 @@ macro_rules! scalar {
             #[inline(always)]
             fn flat_slice_mut(all: &mut [Self]) -> &mut [$t] {
                 all
+            }
+
+            #[inline(always)]
+            fn nested_slice(flat: &[$t]) -> &[Self] {
+                flat
             }
 
             #[inline(always)]
@@ -95,6 +103,11 @@ impl<T: Tensor, const N: usize> Tensor for [T; N] {
     #[inline(always)]
     fn flat_slice_mut(all: &mut [Self]) -> &mut [T::Scalar] {
         T::flat_slice_mut(all.as_flattened_mut())
+    }
+
+    #[inline(always)]
+    fn nested_slice(flat: &[T::Scalar]) -> &[Self] {
+        T::nested_slice(flat).as_chunks::<N>().0
     }
 
     #[inline(always)]

@@ -53,3 +53,9 @@ pub fn counted<T>(f: impl FnOnce() -> T) -> (u64, T) {
     let result = f();
     (CALLS.get() - before, result)
 }
+
+/// How often this thread has asked for memory.
+#[allow(dead_code, reason = "tests of several threads ask")]
+pub fn calls() -> u64 {
+    CALLS.get()
+}

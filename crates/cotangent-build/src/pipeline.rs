@@ -2,7 +2,7 @@
 //! it.
 
 use crate::cache::Cache;
-use crate::certify::{Certified, certify};
+use crate::certify::{Certified, certify, split};
 use crate::compiled::Compiled;
 use crate::derive;
 use crate::derive::range::Range;
@@ -110,10 +110,15 @@ pub fn certified_spec(spec: Spec, library: &Library, out: &mut Diagnostics) -> O
     index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
     let certificate = certify(&op, &derived, out)?;
     // after this: each declared rule equals the derived one
+    let splits = split::certify(&op, &spec.instances, out);
+    // after this: the parts of each instance that is split make the whole
+    if out.errors() > errors {
+        return None;
+    }
     derive::absent::absorb(&mut op, &params);
     // after this: in derived rules no zero of a branch that is not taken meets an infinity
     index::check::check(&op).unwrap_or_else(|broken| panic!("the index IR is broken: {broken}"));
-    Some(Certified { spec, op, derived, certificate })
+    Some(Certified { spec, op, derived, certificate, splits })
 }
 
 /// The ranges of parameters over the instances.
@@ -129,7 +134,7 @@ fn params(spec: &Spec, op: &index::Op) -> BTreeMap<index::ParamId, Range> {
 
 /// Certified op to planned kernels, one an instance. Errors go to `out`.
 pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<Planned> {
-    let kernel = |instance| {
+    let mut kernel = |instance| {
         let kernel = plain::specialise::specialise(&c.op, instance, out)?;
         // after this: every extent, stride and offset is a number; every access is proven in bounds or guarded
         let planned = if c.op.program.is_some() {
@@ -143,7 +148,15 @@ pub fn kernels(c: &Certified, options: &Options, out: &mut Diagnostics) -> Vec<P
         nest::plan::check::check(&planned).unwrap_or_else(|broken| panic!("the plan is broken: {broken}"));
         Some(planned)
     };
-    c.spec.instances.iter().filter_map(kernel).collect()
+    let mut made: Vec<Planned> = Vec::new();
+    for instance in &c.spec.instances {
+        let whole = c.spec.instances.iter().find(|whole| instance.is_part_of(whole));
+        // What is wrong with a part is told of the whole.
+        if whole.is_none_or(|whole| made.iter().any(|planned| planned.kernel.name == *whole.name)) {
+            made.extend(kernel(instance));
+        }
+    }
+    made
 }
 
 /// The kernels of a certified op as they are after a pass of the plain IR: to be printed, no later stage takes them.

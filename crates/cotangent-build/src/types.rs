@@ -138,8 +138,31 @@ pub struct InstanceSpec {
     pub functions: Option<At<Vec<At<String>>>>,
     /// Function and the schedule that it shall have, as `cotangent show --stage nest` prints it.
     pub schedule: Vec<(At<String>, At<String>)>,
+    /// The axis that it is cut along into kernels of a part.
+    pub split: Option<Split>,
     /// The whole entry.
     pub span: Span,
+}
+
+impl InstanceSpec {
+    /// Whether this is the instance of a part of another one.
+    #[must_use]
+    pub fn is_part_of(&self, other: &InstanceSpec) -> bool {
+        other.split.as_ref().is_some_and(|split| split.part == *self.name)
+    }
+}
+
+/// Parts of an instance: equal pieces of one axis, each the work of a smaller kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Split {
+    /// The axis; of one dimension, which the parts divide.
+    pub axis: At<String>,
+    /// How many; at least 2.
+    pub parts: At<usize>,
+    /// The size of each.
+    pub size: usize,
+    /// The instance that each is of. It stands behind this one.
+    pub part: String,
 }
 
 /// A tensor and its dimensions in the order of storage.

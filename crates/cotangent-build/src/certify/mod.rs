@@ -13,6 +13,7 @@ mod probe;
 pub mod rounded;
 pub mod rules;
 mod shapes;
+pub mod split;
 
 use crate::derive::Derived;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -23,6 +24,7 @@ use crate::spec::Spec;
 use crate::types::Domain;
 use field::M61;
 use probe::Probe;
+use std::collections::BTreeMap;
 
 /// How a declared rule was proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +52,8 @@ pub struct Certified {
     pub op: Op,
     pub derived: Derived,
     pub certificate: Certificate,
+    /// Of the instances that are split, by name.
+    pub splits: BTreeMap<String, split::Split>,
 }
 
 impl std::fmt::Display for Method {

@@ -572,4 +572,23 @@ Right:
     program: mix
     forward: [\"h[i,j] = tanh(x[i,j])\", \"y[i,k] = sum(j) h[i,j] * w[j,k]\"]
     instances: [{name: large, I: 1024, J: 1024, K: 64}]"
+
+BadSplit "E046" "an axis that cannot be split"
+"`split: {B: 4}` in an instance makes functions that run in 4 equal parts along `B`. So `B` has one dimension, stands first in each tensor that has it, \
+declared and stored, and no other size depends on it. What a result has of `B` is that of its part; a result without `B` is the sum or the mean \
+over the parts, which is compared at small shapes and at the instance's own size. A maximum over `B`, or the statistics of a batch, is neither.
+
+Wrong:
+    program: net
+    inputs: {x: [B, D], w: [D]}
+    outputs: {loss: []}
+    forward:
+      - e[b] = (sum(d) x[b,d] * w[d])^2
+      - loss = max(b) e[b]
+    instances: [{name: large, B: 64, D: 100, split: {B: 4}}]
+Right:
+    forward:
+      - e[b] = (sum(d) x[b,d] * w[d])^2
+      - loss = mean(b) e[b]
+    instances: [{name: large, B: 64, D: 100, split: {B: 4}}]"
 }

@@ -77,6 +77,8 @@ pub(super) struct KernelContext {
     pub(super) functions: Vec<FunctionContext>,
     /// What a program is differentiated by, in one struct.
     pub(super) parameters: Option<ParametersContext>,
+    /// Functions that run in parts.
+    pub(super) split: Option<SplitContext>,
     /// Private functions that others are made of.
     pub(super) stages: Vec<FunctionContext>,
     /// Private functions with a flag: whether they add or store.
@@ -229,6 +231,8 @@ pub(super) struct MethodContext {
     /// What the function itself takes.
     pub(super) arguments: Vec<PassedContext>,
     pub(super) workspace: Option<String>,
+    /// The names of workspace and pool of the function in parts, where there is one.
+    pub(super) split: Option<[String; 2]>,
 }
 
 /// An argument, or a field of one.
@@ -238,6 +242,44 @@ pub(super) struct PassedContext {
     /// The struct that it is a field of.
     pub(super) of: Option<String>,
     pub(super) written: bool,
+}
+
+/// The functions of a kernel that call that of a part.
+#[derive(Serialize)]
+pub(super) struct SplitContext {
+    pub(super) axis: String,
+    pub(super) parts: usize,
+    /// All parts but the first.
+    pub(super) others: usize,
+    /// Coordinates of a part.
+    pub(super) size: usize,
+    /// The kernel of a part.
+    pub(super) part: String,
+    pub(super) functions: Vec<SplitFunctionContext>,
+}
+
+#[derive(Serialize)]
+pub(super) struct SplitFunctionContext {
+    pub(super) name: String,
+    pub(super) reads: Vec<SplitArgumentContext>,
+    pub(super) writes: Vec<SplitArgumentContext>,
+    /// A part takes a workspace.
+    pub(super) works: bool,
+    /// So does the whole: for those of the parts, and for what is added up.
+    pub(super) own: bool,
+    /// The names of the last arguments.
+    pub(super) workspace: String,
+    pub(super) pool: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct SplitArgumentContext {
+    pub(super) name: String,
+    pub(super) alias: String,
+    /// A part has a part of it.
+    pub(super) sliced: bool,
+    /// By what the sum of the parts is multiplied, or each of them.
+    pub(super) weight: String,
 }
 
 #[derive(Serialize)]

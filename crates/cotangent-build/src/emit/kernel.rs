@@ -5,10 +5,10 @@
 
 use super::context::{
     ArgumentContext, AxisContext, CallContext, FunctionContext, KernelContext, LeftOutContext, MethodContext,
-    ParametersContext, PassedContext, TypeContext,
+    ParametersContext, PassedContext, SplitContext, TypeContext,
 };
 use super::function::{Manner, alike, arguments, function_context, pairs};
-use super::{body, c, cost, names, ndarray, place, shared};
+use super::{body, c, cost, names, ndarray, place, shared, split};
 use crate::compiled::Compiled;
 use crate::index::{Op, Role, TensorId};
 use crate::nest::Nest;
@@ -18,7 +18,8 @@ use crate::source::Sources;
 use crate::types::Domain;
 use std::collections::BTreeMap;
 
-pub(super) fn kernel_context(sources: &Sources, c: &Compiled, options: &Options) -> KernelContext {
+/// `all`: the kernels of the op.
+pub(super) fn kernel_context(sources: &Sources, c: &Compiled, all: &[Compiled], options: &Options) -> KernelContext {
     let (op, kernel) = (&c.certified.op, &c.kernel);
     let interface = |t: &TensorId| matches!(op.tensor(*t).role, Role::Input | Role::Output);
     let types = (0..op.tensors.len()).map(TensorId).filter(interface).map(|t| type_context(op, kernel, t)).collect();
@@ -64,7 +65,8 @@ pub(super) fn kernel_context(sources: &Sources, c: &Compiled, options: &Options)
     let module = format!("{}{}::{}", options.prefix, op.name, kernel.name);
     let others: Vec<&FunctionContext> = functions.iter().chain(&either).collect();
     let stages = marked(&module, made, &texts, &others, &mut tiles);
-    let parameters = parameters(op, kernel, &functions);
+    let split = split::split_context(c, all, &functions);
+    let parameters = parameters(op, kernel, &functions, split.as_ref());
     let scalar = body::scalar(kernel.dtype);
     KernelContext {
         name: kernel.name.clone(),
@@ -84,6 +86,7 @@ pub(super) fn kernel_context(sources: &Sources, c: &Compiled, options: &Options)
         partials,
         functions,
         parameters,
+        split,
         stages,
         either,
         tiles,
@@ -127,7 +130,12 @@ fn left_out(kernel: &Kernel) -> Option<LeftOutContext> {
 }
 
 /// The struct of what a program with a gradient is differentiated by.
-fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option<ParametersContext> {
+fn parameters(
+    op: &Op,
+    kernel: &Kernel,
+    functions: &[FunctionContext],
+    split: Option<&SplitContext>,
+) -> Option<ParametersContext> {
     let wrt = &op.program.as_ref().filter(|_| kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad))?.wrt;
     let interface = op.inputs().into_iter().chain(op.outputs());
     let taken: Vec<String> = interface.map(|t| names::alias(op, t)).collect();
@@ -170,6 +178,9 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
             }
         }
         let list = |w: bool| structs.iter().filter(|s| s.2 == w).map(|s| s.1.clone()).collect();
+        let others = || names.iter().copied().chain(structs.iter().map(|s| s.1.as_str()));
+        let own = |name: &str| names::argument(name, others());
+        let in_parts = split.and_then(|s| s.functions.iter().find(|g| g.name == f.name));
         let workspace = context.workspace.as_ref().map(|w| w.name.clone());
         MethodContext {
             name: f.name.clone(),
@@ -179,6 +190,7 @@ fn parameters(op: &Op, kernel: &Kernel, functions: &[FunctionContext]) -> Option
             written_structs: list(true),
             arguments: passed,
             workspace,
+            split: in_parts.map(|g| [if g.own { own("workspace") } else { String::new() }, own("pool")]),
         }
     };
     let of_all = |(f, _): &(&Function, &FunctionContext)| {

@@ -16,6 +16,7 @@ mod ndarray;
 mod reference;
 mod rust;
 mod shared;
+mod split;
 mod text;
 mod vendor;
 
@@ -174,7 +175,8 @@ fn tested_context<'a>(kernels: &[Compiled], op: &'a OpContext, sources: &Sources
         let mut functions = k.functions.iter().chain(&k.stages).chain(&k.either);
         functions.any(|f| f.body.is_some() && matches!(f.dispatch, Dispatch::Dynamic))
     };
-    let kernels = kernels.iter().zip(&op.kernels).map(|(c, k)| reference::context(sources, c, chosen(k)));
+    let kernels =
+        kernels.iter().zip(&op.kernels).map(|(c, k)| reference::context(sources, c, k.split.as_ref(), chosen(k)));
     TestedContext { name: &op.name, module: &op.module, kernels: kernels.collect() }
 }
 
@@ -203,7 +205,7 @@ fn op_context(sources: &Sources, certified: &Certified, kernels: &[Compiled], op
             tangent: steps(&op.written.tangent, &op.tangent.stmts),
         },
         certificate: certified.certificate.adjoint.to_string(),
-        kernels: kernels.iter().map(|k| kernel_context(sources, k, options)).collect(),
+        kernels: kernels.iter().map(|k| kernel_context(sources, k, kernels, options)).collect(),
         text: None,
     }
 }

@@ -86,7 +86,7 @@ pub(super) struct Decoder<'a> {
 }
 
 /// The entries of a mapping, in order, with keys as texts.
-type Entries = Vec<(At<String>, Node)>;
+pub(super) type Entries = Vec<(At<String>, Node)>;
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(sources: &'a Sources, out: &'a mut Diagnostics) -> Self {
@@ -106,7 +106,7 @@ impl Decoder<'_> {
     }
 
     /// The entries of a mapping; keys that stand twice are reported and dropped.
-    fn entries(&mut self, what: &str, help: &str, node: Node) -> Option<Entries> {
+    pub(super) fn entries(&mut self, what: &str, help: &str, node: Node) -> Option<Entries> {
         let Kind::Map(map) = node.kind else {
             let d = self.wrong_type(what, "a mapping", &node).help(help);
             self.error(d);
@@ -550,18 +550,18 @@ impl Decoder<'_> {
             return None;
         }
         for item in items.value {
-            let Some(instance) = self.instance(help, item) else {
-                continue;
-            };
-            distinct(&instances, &instance, self.out);
-            instances.push(instance);
+            for instance in self.instance(help, item) {
+                distinct(&instances, &instance, self.out);
+                instances.push(instance);
+            }
         }
         Some(instances)
     }
 
-    fn instance(&mut self, help: &str, node: Node) -> Option<InstanceSpec> {
+    /// An instance, and behind it that of a part if it is split.
+    fn instance(&mut self, help: &str, node: Node) -> Vec<InstanceSpec> {
         let span = node.span;
-        let entries = self.entries("an instance", help, node)?;
+        let Some(entries) = self.entries("an instance", help, node) else { return Vec::new() };
         let mut name = None;
         let mut named = false;
         let mut dtype = None;
@@ -569,6 +569,7 @@ impl Decoder<'_> {
         let mut layout = Vec::new();
         let mut schedule = Vec::new();
         let mut functions = None;
+        let mut split = None;
         for (key, value) in entries {
             match key.as_str() {
                 "name" => {
@@ -590,6 +591,7 @@ impl Decoder<'_> {
                 }
                 "layout" => layout = self.layout(value),
                 "schedule" => schedule = self.schedule(value),
+                "split" => split = self.split(value),
                 "functions" => {
                     functions = self.names("`functions`", "their names: `functions: [forward, vjp_x]`", value);
                 }
@@ -607,10 +609,14 @@ impl Decoder<'_> {
                 let d = Diagnostic::error(Code::MissingKey, span, message, "`name:` is missing");
                 self.error(d.help("for example `name: small`: it names the kernel's module"));
             }
-            return None;
+            return Vec::new();
         };
         self.lower_name(&name, "an instance", false);
-        Some(InstanceSpec { name, dtype, values, layout, functions, schedule, span })
+        let whole = InstanceSpec { name, dtype, values, layout, functions, schedule, split: None, span };
+        match split.and_then(|split| self.parts(&whole, split)) {
+            Some((split, part)) => vec![InstanceSpec { split: Some(split), ..whole }, part],
+            None => vec![whole],
+        }
     }
 
     fn schedule(&mut self, node: Node) -> Vec<(At<String>, At<String>)> {
@@ -646,7 +652,7 @@ impl Decoder<'_> {
         layout
     }
 
-    fn numbers(&mut self, key: &At<String>, node: Node) -> Option<At<Numbers>> {
+    pub(super) fn numbers(&mut self, key: &At<String>, node: Node) -> Option<At<Numbers>> {
         let what = format!("`{}`", key.value.escape_debug());
         let expected = "a number or a list of numbers";
         let span = node.span;

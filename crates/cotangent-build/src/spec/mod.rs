@@ -7,6 +7,7 @@
 
 mod decode;
 mod names;
+mod split;
 #[cfg(test)]
 mod tests;
 mod yaml;

@@ -5,6 +5,7 @@
 //! Holds for it: a statement is its loops, one index a dimension; a function is its statements in order. What a test
 //! does with them stands in `harness/`, whose text goes into the generated file as it is.
 
+use super::context::SplitContext;
 use super::rust::{self, Expr as Value, Number, Path, Stmt as Rust};
 use super::{Compiled, place};
 use crate::diagnostic::Diagnostics;
@@ -52,7 +53,7 @@ struct TensorContext {
     domain: String,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct FunctionContext {
     name: String,
     reads: Vec<usize>,
@@ -61,6 +62,8 @@ struct FunctionContext {
     nan: bool,
     loops: usize,
     workspace: bool,
+    /// It runs in parts, on a pool.
+    split: bool,
 }
 
 #[derive(Serialize)]
@@ -71,7 +74,12 @@ struct LoopsContext {
 }
 
 /// The context of a kernel. `dispatched`: its functions choose their instructions when they are called.
-pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> ReferenceContext {
+pub(super) fn context(
+    sources: &Sources,
+    c: &Compiled,
+    split: Option<&SplitContext>,
+    dispatched: bool,
+) -> ReferenceContext {
     let (op, kernel) = (&c.certified.op, &c.kernel);
     let binding = crate::plain::bind(op, c.instance, &mut Diagnostics::default()).expect("the kernel was made of it");
     let w = Writer { op, binding: &binding };
@@ -102,7 +110,14 @@ pub(super) fn context(sources: &Sources, c: &Compiled, dispatched: bool) -> Refe
             nan: !unrolled(n) && !c.plans[n].stages().iter().any(|n| unrolled(*n)),
             loops: number,
             workspace: c.plans[n].workspace().is_some(),
+            split: false,
         });
+    }
+    // Those in parts compute the same, so the same loops say what.
+    for f in split.iter().flat_map(|s| &s.functions) {
+        let whole = functions.iter().find(|g| g.name == f.name).expect("the kernel has it whole");
+        let (name, workspace) = (format!("split::{}", f.name), f.own);
+        functions.push(FunctionContext { name, workspace, split: true, ..whole.clone() });
     }
     ReferenceContext {
         name: kernel.name.clone(),
