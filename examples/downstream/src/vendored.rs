@@ -678,6 +678,7 @@ pub mod isa {
 
 use crate::vendored::cotangent::lanes::Lanes;
 use crate::vendored::cotangent::real::{Real, sealed::Sealed};
+use crate::vendored::cotangent::tensor::Tensor;
 
 /// A class of machines that share a schedule: how wide and how many its vector registers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -974,6 +975,18 @@ fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Aligned<T>(pub T);
+
+impl<T: Real, const N: usize> Aligned<[T; N]> {
+    /// The tensor that it begins with, of the type of another. What is behind it fills the last cache line with zeros:
+    /// whoever reads the line as whole vectors computes with what is there, so it must not be what the stack held.
+    ///
+    /// # Panics
+    /// If the array is shorter; its length is constant, so the check folds away.
+    #[inline(always)]
+    pub fn like<V: Tensor<Scalar = T>>(&mut self, _: &V) -> &mut V {
+        V::nested_slice_mut(&mut self.0).first_mut().expect("the array holds the tensor")
+    }
+}
 
 /// Adds to a number, or sets it.
 #[inline(always)]
@@ -3671,6 +3684,96 @@ pub trait Parameters: Copy + 'static {
     fn slices_mut(&mut self) -> impl Iterator<Item = &mut [Self::Scalar]>;
 }
 }
+pub mod pool {
+
+use crate::vendored::cotangent::isa;
+use crate::vendored::cotangent::real::Real;
+use crate::vendored::cotangent::tensor::Tensor;
+
+/// What runs pieces of work.
+pub trait Pool {
+    /// Calls `run` once with each piece and its number, in any order; returns when all calls have.
+    fn each<T: Send>(&self, pieces: &mut [T], run: &(impl Fn(usize, &mut T) + Sync));
+}
+
+/// The thread that calls, one piece after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sequential;
+
+impl Pool for Sequential {
+    #[inline]
+    fn each<T: Send>(&self, pieces: &mut [T], run: &(impl Fn(usize, &mut T) + Sync)) {
+        pieces.iter_mut().enumerate().for_each(|(n, piece)| run(n, piece));
+    }
+}
+
+/// The parts of a tensor along its outermost dimension.
+#[doc(hidden)]
+#[inline(always)]
+pub fn parts<P: Tensor>(whole: &impl Tensor<Scalar = P::Scalar>) -> &[P] {
+    P::nested_slice(whole.flat())
+}
+
+/// The parts of a tensor along its outermost dimension, to be changed in place.
+#[doc(hidden)]
+#[inline(always)]
+pub fn parts_mut<P: Tensor>(whole: &mut impl Tensor<Scalar = P::Scalar>) -> &mut [P] {
+    P::nested_slice_mut(whole.flat_mut())
+}
+
+/// As many scalars are one piece of a sum: 16 KiB of `f32`, which stay in the first-level cache while all parts are
+/// added.
+const CHUNK: usize = 4096;
+/// Fewer chunks are added where the call is: to wake a thread takes about as long.
+const FEW: usize = 4;
+
+/// Adds to what the first part has written what the others have, in their order, and multiplies by `weight`.
+#[doc(hidden)]
+pub fn add<S: Real + Send + Sync, O: Sync>(
+    sum: &mut impl Tensor<Scalar = S>,
+    others: &[O],
+    of: fn(&O) -> &[S],
+    weight: S,
+    pool: &impl Pool,
+) {
+    if others.is_empty() && weight == S::ONE {
+        return;
+    }
+    let (chunks, rest) = sum.flat_mut().as_chunks_mut::<CHUNK>();
+    let whole = chunks.len();
+    let run = |n: usize, sum: &mut [S]| isa::dispatch(Add { sum, first: n * CHUNK, others, of, weight });
+    if whole < FEW {
+        chunks.iter_mut().enumerate().for_each(|(n, chunk)| run(n, chunk));
+    } else {
+        pool.each(chunks, &|n, chunk| run(n, chunk));
+    }
+    run(whole, rest);
+}
+
+/// A piece of a sum.
+struct Add<'a, S, O> {
+    sum: &'a mut [S],
+    /// The number of its first scalar.
+    first: usize,
+    others: &'a [O],
+    of: fn(&O) -> &[S],
+    weight: S,
+}
+
+impl<S: Real, O> isa::Body for Add<'_, S, O> {
+    #[inline(always)]
+    fn run<I: isa::Isa>(self) {
+        let Add { sum, first, others, of, weight } = self;
+        for other in others {
+            let terms = of(other).get(first..).unwrap_or_default();
+            sum.iter_mut().zip(terms).for_each(|(sum, term)| *sum += *term);
+        }
+        if weight != S::ONE {
+            sum.iter_mut().for_each(|sum| *sum *= weight);
+        }
+    }
+}
+}
 pub mod real {
 
 use crate::vendored::cotangent::functions::for_each_function;
@@ -3828,6 +3931,9 @@ pub trait Tensor: Sealed + Copy + 'static {
 
     /// The tensors that scalars make, one after the other; what is too few for one more is left out.
     #[doc(hidden)]
+    fn nested_slice(flat: &[Self::Scalar]) -> &[Self];
+
+    #[doc(hidden)]
     fn nested_slice_mut(flat: &mut [Self::Scalar]) -> &mut [Self];
 
 }
@@ -3847,6 +3953,11 @@ macro_rules! scalar {
             #[inline(always)]
             fn flat_slice_mut(all: &mut [Self]) -> &mut [$t] {
                 all
+            }
+
+            #[inline(always)]
+            fn nested_slice(flat: &[$t]) -> &[Self] {
+                flat
             }
 
             #[inline(always)]
@@ -3873,6 +3984,11 @@ impl<T: Tensor, const N: usize> Tensor for [T; N] {
     #[inline(always)]
     fn flat_slice_mut(all: &mut [Self]) -> &mut [T::Scalar] {
         T::flat_slice_mut(all.as_flattened_mut())
+    }
+
+    #[inline(always)]
+    fn nested_slice(flat: &[T::Scalar]) -> &[Self] {
+        T::nested_slice(flat).as_chunks::<N>().0
     }
 
     #[inline(always)]
@@ -3967,6 +4083,7 @@ pub fn take<'a, V: Places<'a>>(rest: &'a mut [V::Scalar], skips: V::Skips) -> Op
 pub use kernel::{Domain, FunctionInfo, KernelInfo, Kind, Role, Scalar, Scratch, StepInfo, TensorInfo};
 pub use lanes::Lanes;
 pub use parameters::Parameters;
+pub use pool::Pool;
 pub use real::Real;
 pub use tensor::Tensor;
 pub use workspace::Workspace;
