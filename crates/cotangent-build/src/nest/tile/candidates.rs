@@ -166,6 +166,10 @@ pub fn candidates(g: &Group, m: &'static Machine, cores: &[&Core], budget: &Budg
         for width in e.widths(lane) {
             for vectors in vectors(free, g.extent(lane), width) {
                 let registers = m.parts(width, g.size) * vectors;
+                // Accumulators that do not fit are spilled; of one vector there are no fewer.
+                if vectors > 1 && registers * g.stmts.len() + SPARE_REGISTERS > m.registers {
+                    continue;
+                }
                 for rows in e.row_sets(lane, registers * g.stmts.len()) {
                     for (pack, block) in e.packings(lane, [&strided, &contiguous], vectors * width, block) {
                         let (rows, row_pack) = (rows.clone(), Vec::new());
