@@ -520,9 +520,9 @@ help: did you mean `d`?
             assert!(text.lines().any(|line| line.starts_with("    ")), "{code}");
             assert!(text.matches(":\n").count() >= 2, "{code}: two examples");
         }
-        assert_eq!(Code::ALL.len(), 45);
-        let message = "E046".parse::<Code>().map_err(|e| e.to_string());
-        let expected = "there is no code `E046`; codes run from E001 to E045";
+        assert_eq!(Code::ALL.len(), 46);
+        let message = "E047".parse::<Code>().map_err(|e| e.to_string());
+        let expected = "there is no code `E047`; codes run from E001 to E046";
         assert_eq!(message, Err(expected.to_owned()));
     }
 
