@@ -1,0 +1,5 @@
+//! Compiles the specs of `ops/`.
+
+fn main() {
+    cotangent_build::Build::new().ops("ops").compile();
+}
