@@ -101,7 +101,7 @@ fn rendered(build: &Build) -> std::collections::BTreeMap<String, String> {
 fn emitted() -> Vec<String> {
     let folder = folder("names_samples", SAMPLES);
     let mut all = BTreeSet::new();
-    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
+    let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../templates");
     for entry in std::fs::read_dir(templates).expect("the templates") {
         words(&literal(&std::fs::read_to_string(entry.expect("a template").path()).expect("text")), &mut all);
     }
