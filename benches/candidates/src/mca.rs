@@ -4,8 +4,9 @@
 //!
 //!     mca ASSEMBLY SET LLVM-MCA CPU=CORE...
 //!
-//! `SET` names the instruction set whose bodies count. `CPU` is LLVM's name of a core, `CORE` the model's. Of a function the loop with most multiply-adds counts; an
-//! iteration costs its cycles for each multiply-add of a lane. Exits with 1 if a chosen schedule loses more than 10%.
+//! `SET` names the instruction set whose bodies count. `CPU` is LLVM's name of a core, `CORE` the model's. Of a
+//! function the loop with most multiply-adds counts; an iteration costs its cycles for each multiply-add of a lane.
+//! Exits with 1 if a chosen schedule loses more than 10%.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -24,7 +24,7 @@ pub struct Core {
     pub(crate) in_order: bool,
     /// The first- and the second-level cache.
     pub(crate) caches: [Cache; 2],
-    /// The other names by which `llvm` and `rustc` know it.
+    /// Other names: LLVM's, and those of cores that the model does not tell from it.
     pub(crate) aliases: &'static [&'static str],
 }
 
@@ -55,9 +55,9 @@ const fn rates(multiply_adds: f64, loads: f64, stores: f64) -> Rates {
 }
 
 impl Core {
-    /// AMD, Software Optimization Guide for the Zen 5 Microarchitecture (58455): two multiply-adds and two loads of 512 bits,
-    /// one store; 48 KiB in 12 ways. Cycles of lines as `benches/roofline` measures them: 61 bytes a cycle from the second
-    /// level, 29 from the third.
+    /// AMD, Software Optimization Guide for the Zen 5 Microarchitecture (58455): two multiply-adds and two loads of 512
+    /// bits, one store; 48 KiB in 12 ways. Cycles of lines as `benches/roofline` measures them: 61 bytes a cycle from
+    /// the second level, 29 from the third.
     pub const ZEN_5: Core = Core {
         name: "zen5",
         full: rates(2.0, 2.0, 1.0),
@@ -69,8 +69,8 @@ impl Core {
         caches: [cache(48, 12, 1.0), cache(1024, 16, 2.2)],
         aliases: &["znver5"],
     };
-    /// AMD, Software Optimization Guide for the Zen 4 Microarchitecture (57647): registers of 512 bits take two of the units
-    /// that 256 bits take; 32 bytes a cycle from the second level.
+    /// AMD, Software Optimization Guide for the Zen 4 Microarchitecture (57647): registers of 512 bits take two of the
+    /// units that 256 bits take; 32 bytes a cycle from the second level.
     pub const ZEN_4: Core = Core {
         name: "zen4",
         full: rates(1.0, 1.0, 0.5),
@@ -80,9 +80,9 @@ impl Core {
         aliases: &["znver4"],
         ..Core::ZEN_5
     };
-    /// Intel, Optimization Reference Manual (248966), Golden Cove; uops.info: two multiply-adds of either width, two loads of
-    /// 512 bits or three of 256. Cycles of lines as `benches/roofline` measures them: 45 bytes a cycle from the second level,
-    /// 7 from the third.
+    /// Intel, Optimization Reference Manual (248966), Golden Cove; uops.info: two multiply-adds of either width, two
+    /// loads of 512 bits or three of 256. Cycles of lines as `benches/roofline` measures them: 45 bytes a cycle from
+    /// the second level, 7 from the third.
     pub const SAPPHIRE_RAPIDS: Core = Core {
         name: "sapphirerapids",
         full: rates(2.0, 2.0, 1.0),
@@ -130,8 +130,8 @@ impl Core {
         aliases: &["raptorlake"],
         ..Core::SKYLAKE
     };
-    /// The instructions of every x86-64 on the units of [`Core::SKYLAKE`]: a multiplication and an addition take the two units
-    /// that a multiply-add takes one of.
+    /// The instructions of every x86-64 on the units of [`Core::SKYLAKE`]: a multiplication and an addition take the
+    /// two units that a multiply-add takes one of.
     pub const X86_64: Core =
         Core { name: "x86-64", full: rates(1.0, 2.0, 1.0), half: rates(1.0, 2.0, 1.0), aliases: &[], ..Core::SKYLAKE };
     /// Arm, Neoverse N1 Software Optimization Guide (109896).
@@ -155,8 +155,8 @@ impl Core {
         aliases: &["neoverse-v3"],
         ..Core::NEOVERSE_N1
     };
-    /// Arm, Cortex-A72 Software Optimization Guide; LLVM schedules it as a Cortex-A57: a register of 128 bits takes both
-    /// units.
+    /// Arm, Cortex-A72 Software Optimization Guide; LLVM schedules it as a Cortex-A57: a register of 128 bits takes
+    /// both units.
     pub const CORTEX_A72: Core = Core {
         name: "cortex-a72",
         full: rates(1.0, 1.0, 1.0),
@@ -179,8 +179,8 @@ impl Core {
         aliases: &["apple-a14", "apple-m2"],
         ..Core::NEOVERSE_N1
     };
-    /// Arm, Cortex-M4 Technical Reference Manual (100166): `vfma` takes three cycles, loads and stores two at first and one
-    /// each after it.
+    /// Arm, Cortex-M4 Technical Reference Manual (100166): `vfma` takes three cycles, loads and stores two at first and
+    /// one each after it.
     pub const CORTEX_M4: Core = Core {
         name: "cortex-m4",
         full: rates(1.0 / 3.0, 1.0, 1.0),
@@ -192,7 +192,8 @@ impl Core {
         aliases: &["cortex-m33"],
         ..Core::SKYLAKE
     };
-    /// Arm, Cortex-M7 Technical Reference Manual (DDI 0489): two instructions start in a cycle, one of them a multiply-add.
+    /// Arm, Cortex-M7 Technical Reference Manual (DDI 0489): two instructions start in a cycle, one of them a
+    /// multiply-add.
     pub const CORTEX_M7: Core = Core {
         name: "cortex-m7",
         full: rates(1.0, 1.0, 1.0),
@@ -203,8 +204,8 @@ impl Core {
         aliases: &["cortex-m55"],
         ..Core::CORTEX_M4
     };
-    /// Arm, Cortex-M0+ Technical Reference Manual (DDI 0484): no unit for floats, so a multiply-add calls two routines, some
-    /// hundred cycles.
+    /// Arm, Cortex-M0+ Technical Reference Manual (DDI 0484): no unit for floats, so a multiply-add calls two routines,
+    /// some hundred cycles.
     pub const CORTEX_M0_PLUS: Core = Core {
         name: "cortex-m0plus",
         full: rates(0.01, 0.5, 0.5),

@@ -3630,7 +3630,7 @@ macro_rules! speculation {
 }
 pub(crate) use speculation;
 
-/// The functions of a speculation.
+/// The functions of a speculative block.
 macro_rules! tried {
     ($T:ident $unary:tt {$($(#[$doc:meta])* $name:ident $moderate:ident)*} $binary:tt) => {$(
         $(#[$doc])*

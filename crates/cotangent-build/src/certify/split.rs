@@ -29,8 +29,13 @@ pub struct Split {
 impl Split {
     /// Whether a part of the tensor is what a part of the instance has of it; else all parts have the whole.
     pub fn slices(&self, op: &Op, t: TensorId) -> bool {
-        op.tensor(t).axes.first() == Some(&self.axis)
+        sliced(op, self.axis, t)
     }
+}
+
+/// Whether a tensor has the axis: then it stands first, and each part has its own piece.
+fn sliced(op: &Op, axis: AxisId, t: TensorId) -> bool {
+    op.tensor(t).axes.first() == Some(&axis)
 }
 
 /// By what the parts, or the sum over them, are multiplied to give the whole.
@@ -286,7 +291,7 @@ impl Comparison<'_> {
     }
 
     fn slices(&self, t: TensorId) -> bool {
-        self.op.tensor(t).axes.first() == Some(&self.axis)
+        sliced(self.op, self.axis, t)
     }
 
     /// What the part of a number has of a tensor.

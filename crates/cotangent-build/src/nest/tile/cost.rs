@@ -3,10 +3,11 @@
 //!
 //! The model: a tile's iteration takes as long as the busiest of the units for arithmetic and for loads, the front end
 //! and the chain of additions (of a core that runs in order, the sum of what its units take); iterations are multiplied
-//! by the loops around them, and what a tile, a loop or a panel costs besides is added. Its figures are of two sources, and each says which. *Machine*: properties of common cores, as
-//! manuals and `benches/roofline` have them. *Fitted*: set by hand so that candidates rank as they run; no figure of
-//! these is measured alone, but the ranking as a whole is, by `cargo bench -p cotangent-candidates`, which runs each
-//! candidate of the products and convolutions of the roofline.
+//! by the loops around them, and what a tile, a loop or a panel costs besides is added. Its figures are of two sources,
+//! and each says which. *Machine*: properties of common cores, as manuals and `benches/roofline` have them. *Fitted*:
+//! set by hand so that candidates rank as they run; no figure of these is measured alone, but the ranking as a whole
+//! is, by `cargo bench -p cotangent-candidates`, which runs each candidate of the products and convolutions of the
+//! roofline.
 
 use super::super::epilogue;
 use super::super::lanes::{Along, along};
@@ -173,8 +174,8 @@ pub fn work(e: &Expr) -> Option<Work> {
     term(e, &mut w).then_some(w)
 }
 
-/// Whether the compiler unrolls the loops over the rows of a tile; `work` is that of each statement's term. Where it does
-/// not, it unrolls the loops around them or none: accumulators stay in memory.
+/// Whether the compiler unrolls the loops over the rows of a tile; `work` is that of each statement's term. Where it
+/// does not, it unrolls the loops around them or none: accumulators stay in memory.
 pub fn unrolls(g: &Group, p: &Candidate, work: &[Work]) -> bool {
     let Some((_, inner)) = p.rows.last() else { return true };
     let rows: usize = p.rows.iter().map(|(_, n)| n).product();
