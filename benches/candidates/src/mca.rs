@@ -58,9 +58,8 @@ fn lanes(line: &str) -> usize {
     let Some((name, operands)) = line.trim_start().split_once(char::is_whitespace) else { return 0 };
     let double = name.ends_with('d');
     let fused = name.starts_with("vfmadd") || name.starts_with("vfnmadd");
-    // Without fused ones each multiplication has its addition.
     let packed = name.ends_with("ps") || name.ends_with("pd");
-    if !(fused || name.starts_with("mulp")) || !packed {
+    if !fused || !packed {
         return 0;
     }
     let bytes = if operands.contains("%zmm") {
@@ -149,6 +148,7 @@ fn main() {
             Some(((next()?, next()?.parse().ok()?, next()?), next()?.parse().ok()?))
         })
         .collect();
+    assert!(!all.is_empty(), "no body for {set} in the assembly");
     println!("{} inner loops of {} lines", all.len(), all.iter().map(|i| i.lines.len()).sum::<usize>());
     println!("what the chosen schedule loses against the best candidate: simulated, by the model");
     let mut worst = (0.0, String::new());
