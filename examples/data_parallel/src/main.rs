@@ -218,7 +218,7 @@ impl Alone {
 fn train(options: &Options) -> Result<ExitCode, Box<dyn std::error::Error>> {
     let universe = mpi::initialize().ok_or("MPI has been started before")?;
     let world = universe.world();
-    if PARTS % world.size() as usize != 0 {
+    if !PARTS.is_multiple_of(world.size() as usize) {
         return Err("1, 2 or 4 ranks share four parts out".into());
     }
     let (digits, _) = data::load(1)?;
