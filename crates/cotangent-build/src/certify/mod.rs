@@ -12,7 +12,7 @@ mod normal;
 mod probe;
 pub mod rounded;
 pub mod rules;
-mod shapes;
+pub mod shapes;
 pub mod split;
 
 use crate::derive::Derived;

@@ -94,36 +94,3 @@ impl Number for Rounded {
         op.holds(&a.value, &b.value)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(value: f64) -> Rounded {
-        Rounded::from_f64(value)
-    }
-
-    /// Exact values by hand: what is representable has no error, what is not has one that covers it and little more.
-    #[test]
-    fn errors_cover_what_rounding_does() {
-        assert_eq!(of(3.0).add(of(4.5)).mul(of(2.0)), of(15.0));
-        // 1e16 + 1 rounds the one away; taken off again, zero is left where one is right.
-        let r = of(1e16).add(of(1.0)).sub(of(1e16));
-        assert_eq!((r.value, r.error), (0.0, 1.0));
-        // A third of one: three of it are one within the bound, and the bound is small.
-        let r = Rounded::binary(Binary::Div, of(1.0), of(3.0)).mul(of(3.0)).sub(of(1.0));
-        assert!(r.value.abs() <= r.error && r.error < 1e-15, "{r:?}");
-        // The sine of a rounded argument of 1e10 is off by what the argument is.
-        let r = Rounded::unary(Unary::Sin, of(1e10).mul(of(std::f64::consts::PI)));
-        assert!(r.value.abs() <= 1e-5 && (1e-7..1e-5).contains(&r.error), "{r:?}");
-        // A root of what may be below zero: the other side says.
-        let r = Rounded::unary(Unary::Sqrt, Rounded { value: 0.0, error: 1e-16 });
-        assert!((1e-9..1e-7).contains(&r.error), "{r:?}");
-        // By what may be zero: nothing is known.
-        let b = Rounded { value: 1e-17, error: 1e-16 };
-        assert_eq!(
-            Rounded::binary(Binary::Div, of(1e-17).add(Rounded { value: 0.0, error: 1e-18 }), b).error,
-            f64::INFINITY
-        );
-    }
-}

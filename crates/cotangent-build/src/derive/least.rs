@@ -73,28 +73,3 @@ impl Least {
         self.never_negative(e) && !self.positive(e)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(t: usize) -> Expr {
-        Expr::Read(TensorId(t), Vec::new())
-    }
-
-    #[test]
-    fn squares_and_their_sums_are_never_negative() {
-        let least = Least(BTreeSet::new());
-        let square = || read(0).powf(2.0);
-        let product = |a, b| Expr::Binary(Binary::Mul, Box::new(a), Box::new(b));
-        assert!(least.touches_zero(&square()));
-        assert!(least.touches_zero(&(square() + product(read(1), read(1)))));
-        assert!(!least.touches_zero(&(square() + Expr::one())), "it is not zero");
-        for e in [read(0), product(read(0), read(1)), read(0).powf(3.0), square() - read(1).powf(2.0)] {
-            assert!(!least.never_negative(&e), "{e:?}");
-        }
-        // The root of an input is not defined around zero.
-        assert!(!least.never_negative(&Expr::unary(Unary::Sqrt, read(0))));
-        assert!(least.never_negative(&Expr::unary(Unary::Sqrt, square())));
-    }
-}

@@ -6,7 +6,7 @@
 //! differentiated again.
 
 pub mod absent;
-mod least;
+pub mod least;
 pub mod range;
 mod tangent;
 mod transpose;

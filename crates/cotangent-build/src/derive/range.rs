@@ -122,25 +122,3 @@ fn binary(f: Binary, a: Range, b: Range) -> Range {
     };
     Range { lo, hi, finite: finite && defined }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_functions_make_infinite_is_found() {
-        let params = BTreeMap::from([(ParamId(0), Range::new(1e-5, 1e-3))]);
-        let ranges = Ranges { params: &params, tensors: BTreeMap::new() };
-        let x = || Expr::Read(TensorId(0), Vec::new());
-        let eps = || Expr::Param(ParamId(0));
-        let finite = |e: Expr| ranges.expr(&e).finite;
-        assert!(finite(Expr::unary(Unary::Tanh, x()) * x()));
-        assert!(finite(Expr::unary(Unary::Log, x().powf(2.0) + eps())));
-        assert!(finite(Expr::one() / (Expr::unary(Unary::Abs, x()) + Expr::one())));
-        for f in [Unary::Log, Unary::Exp, Unary::Sqrt, Unary::Rsqrt, Unary::Acosh, Unary::Asin] {
-            assert!(!finite(Expr::unary(f, x())), "{f:?}");
-        }
-        assert!(!finite(Expr::one() / x()));
-        assert!(!finite(x().powf(-1.0)));
-    }
-}

@@ -418,34 +418,3 @@ pub(super) fn excludes_zero(c: &Cond, holds: bool, e: &Expr) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::index::normal::build;
-    use crate::source::{SourceId, Span};
-
-    #[test]
-    fn a_statement_of_constants_has_no_tangent() {
-        let span = Span { source: SourceId(0), start: 0, end: 0 };
-        let mut op = Op {
-            name: "c".into(),
-            doc: String::new(),
-            source: SourceId(0),
-            axes: Vec::new(),
-            params: Vec::new(),
-            tensors: Vec::new(),
-            scans: 0,
-            forward: Vec::new(),
-            calls: Vec::new(),
-            adjoint: Rule::default(),
-            tangent: Rule::default(),
-            written: Written::default(),
-            program: None,
-            batches: std::collections::BTreeMap::new(),
-        };
-        let y = op.add_tensor("y", Vec::new(), Role::Output, span);
-        let s = build(y, Vec::new(), false, &[], None, Expr::Const(3.0), span);
-        assert!(tangent(&mut op, &[s], &[]).is_empty());
-    }
-}

@@ -14,10 +14,10 @@ mod kernel;
 pub mod names;
 mod ndarray;
 mod reference;
-mod rust;
-mod shared;
+pub mod rust;
+pub mod shared;
 mod split;
-mod text;
+pub mod text;
 mod vendor;
 
 use crate::certify::Certified;

@@ -84,23 +84,3 @@ pub fn unmarked(texts: &[&str], once: bool) -> Vec<String> {
 fn words(mark: &str) -> Vec<&str> {
     mark.split_whitespace().collect()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stage_stands_once_with_its_tiles() {
-        let of = |kernel: &str, name: &str| {
-            let tiles =
-                tile(kernel, &["k"], false) + "tile of it\n" + END + &tile(kernel, &["k"], true) + "tile\n" + END;
-            tiles + &stage("k", kernel, name) + "body\n" + END + "rest\n"
-        };
-        let texts = [of("a::n", "forward_0"), of("b::n", "jvp_2")];
-        let texts = [texts[0].as_str(), texts[1].as_str()];
-        let whole = "tile of it\ntile\nbody\nrest\n";
-        let other = "tile\npub(super) use super::super::super::a::n::stages::forward_0 as jvp_2;\nrest\n";
-        assert_eq!(unmarked(&texts, true), [whole, other]);
-        assert_eq!(unmarked(&texts, false), [whole, whole]);
-    }
-}

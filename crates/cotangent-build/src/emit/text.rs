@@ -46,7 +46,7 @@ pub fn escaped(text: &str) -> String {
 
 /// A line of Markdown in a comment that `rustdoc` reads: words, lists and links stay; it opens no block of code, which
 /// would be a test, and no HTML.
-fn doc(text: &str) -> String {
+pub fn doc(text: &str) -> String {
     // What is indented in a list would be code.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let chars: Vec<char> = text.chars().collect();
@@ -75,12 +75,12 @@ fn doc(text: &str) -> String {
 }
 
 /// Between backticks, or in a block of them: as it stands.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     text.chars().map(|c| if hidden(c) || c == '`' { unicode(c) } else { c.to_string() }).collect()
 }
 
 /// A line in a comment of C, which neither ends nor looks like the start of another, and goes on in no next line.
-fn remark(text: &str) -> String {
+pub fn remark(text: &str) -> String {
     let text: String = text.chars().map(|c| if hidden(c) { unicode(c) } else { c.to_string() }).collect();
     // Of three such signs the middle one belongs to two pairs: hence twice.
     let pairs = [("*/", "* /"), ("/*", "/ *"), ("??", "? ?")];
@@ -89,26 +89,5 @@ fn remark(text: &str) -> String {
     match text.strip_suffix('\\') {
         Some(rest) => format!("{rest}{}", unicode('\\')),
         None => text,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_ends_what_it_stands_in() {
-        assert_eq!(
-            escaped("a\"b\\c\n\r\u{202e}*/ /*/ ???/"),
-            r#"a\"b\\c\u{a}\u{d}\u{202e}*\u{2f} /\u{2a}\u{2f} ?\u{3f}\u{3f}/"#
-        );
-        assert_eq!(escaped("&'a [[f32; 3]; 4] × é"), "&'a [[f32; 3]; 4] × é");
-        assert_eq!(remark("a*/*/b ???/ \\"), "a* / * /b ? ? ?/ \\u{5c}");
-        assert_eq!(code("a`b\n"), "a\\u{60}b\\u{a}");
-        assert_eq!(doc("  ```rust,ignore ~~~~ `x` **y**"), "\\`\\`\\`rust,ignore \\~\\~\\~\\~ `x` **y**");
-        assert_eq!(doc("-     code\tx < 0, i<j, <b>"), "- code x < 0, i\\<j, \\<b>");
-        // What is escaped already stays so.
-        assert_eq!(doc(r"\<b> \\<b> \```"), r"\<b> \\\<b> \`\`\`");
-        assert_eq!(lines("a\rb\r\n c\u{2028}d\n\n"), ["a", "b", "c", "d", ""]);
     }
 }

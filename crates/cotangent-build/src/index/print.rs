@@ -17,7 +17,7 @@ pub fn stmt(op: &Op, s: &Stmt) -> String {
 }
 
 /// What a statement sets or adds.
-fn value(op: &Op, s: &Stmt) -> Formula {
+pub fn value(op: &Op, s: &Stmt) -> Formula {
     let p = Printer { op, vars: &s.vars };
     let value = p.expr(&s.value);
     s.reduce.map_or(value.clone(), |r| p.reduction(r, &s.vars[s.free..], value))
@@ -219,33 +219,4 @@ pub fn number(c: f64) -> Formula {
         _ => format!("{size:?}").strip_suffix(".0").map_or_else(|| format!("{size:?}"), str::to_string),
     };
     Formula::Atom(text).signed(c.is_sign_negative())
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::diagnostic::Diagnostics;
-    use crate::index::formula::tests::{bare, parsed};
-    use crate::source::{SourceId, Sources, shipped_ops};
-
-    /// Every statement of every rule of what ships, declared and derived.
-    #[test]
-    fn shipped_rules_parse_to_what_they_are() {
-        let (mut statements, sources) = (0, Sources::default());
-        for name in shipped_ops() {
-            let mut out = Diagnostics::default();
-            let source = SourceId::shipped(name).expect("it ships");
-            let certified = crate::pipeline::certified(source, &sources, &mut out);
-            let c = certified.unwrap_or_else(|| panic!("{}", out.render(&sources)));
-            let rules =
-                [&c.op.forward, &c.op.adjoint.stmts, &c.op.tangent.stmts, &c.derived.adjoint, &c.derived.tangent];
-            let entries = c.op.program.iter().flat_map(|p| p.functions.iter().map(|f| &f.stmts));
-            for s in rules.into_iter().chain(entries).flatten() {
-                let text = super::value(&c.op, s).to_string();
-                assert!(super::stmt(&c.op, s).ends_with(&text));
-                assert_eq!(parsed(&text), bare(&super::value(&c.op, s)), "{name}: {text}");
-                statements += 1;
-            }
-        }
-        assert!(statements > 1000, "{statements}");
-    }
 }

@@ -7,7 +7,7 @@
 mod builder;
 pub mod check;
 mod coalesce;
-mod decide;
+pub mod decide;
 pub mod epilogue;
 pub mod eval;
 mod function;

@@ -8,8 +8,6 @@
 mod decode;
 mod names;
 mod split;
-#[cfg(test)]
-mod tests;
 mod yaml;
 
 pub(crate) use names::misnamed;

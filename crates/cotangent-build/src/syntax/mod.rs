@@ -19,8 +19,6 @@
 mod lex;
 mod parse;
 mod print;
-#[cfg(test)]
-mod tests;
 
 pub use parse::{expression, step};
 

@@ -1,6 +1,6 @@
 //! Arrows between the rooms of the compiler, its modules at the root: takes the paths that their files import by, and
 //! [`LAYERS`], the one place that says who may import whom. Holds after it: a file imports its own room and those of
-//! lower layers, tests aside; ARCHITECTURE.md draws the table (`BLESS=1` rewrites it).
+//! lower layers, and has no tests; ARCHITECTURE.md draws the table (`BLESS=1` rewrites it).
 
 use std::path::{Path, PathBuf};
 
@@ -34,14 +34,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// A file without its tests.
-fn code(text: &str) -> &str {
-    text.split("mod tests {").next().unwrap_or_default()
-}
-
-/// The rooms that the code of a file names, its tests and comments aside, and the names in them.
+/// The rooms that a file names, its comments aside, and the names in them.
 fn imports(text: &str) -> impl Iterator<Item = &str> {
-    let code = code(text).lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     let paths = code.flat_map(|line| line.split("crate::").skip(1));
     paths.map(|path| path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default())
 }
@@ -50,8 +45,7 @@ fn imports(text: &str) -> impl Iterator<Item = &str> {
 fn rooms_import_lower_layers() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut wrong = Vec::new();
-    // Files of tests may import more.
-    for file in files(&src).into_iter().filter(|file| !file.ends_with("tests.rs")) {
+    for file in files(&src) {
         let at = file.strip_prefix(&src).expect("it is in there");
         let room = at.iter().next().expect("a name").to_string_lossy().trim_end_matches(".rs").to_string();
         let Some(own) = layer(&room) else {
@@ -63,9 +57,11 @@ fn rooms_import_lower_layers() {
         wrong.extend(up.map(|to| format!("{} imports `{to}`, which is no lower layer", at.display())));
         // One way to write it, which the lines above read; and no other way out of a room.
         let root = at.iter().count() == 1 || at.iter().count() == 2 && at.ends_with("mod.rs");
-        let code = code(&text);
-        let hidden = code.contains("use crate::{") || root && room != "lib" && code.contains("use super::");
+        let hidden = text.contains("use crate::{") || root && room != "lib" && text.contains("use super::");
         wrong.extend(hidden.then(|| format!("{}: write `use crate::ROOM`, one a line", at.display())));
+        // The library has `test = false`.
+        let tests = text.contains("#[test]") || text.contains("cfg(test)");
+        wrong.extend(tests.then(|| format!("{} has tests, which do not run: see `units/`", at.display())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -33,6 +33,7 @@ mod text;
 mod tiles;
 mod ui;
 mod unasked;
+mod units;
 mod unrolled;
 mod validate;
 

@@ -4,9 +4,6 @@
 //! no part of a tree is text: names and numbers are checked where they are made, so that whoever builds a body cannot
 //! lose a bracket.
 
-#[cfg(test)]
-mod tests;
-
 use crate::index::Compare;
 use std::fmt::{self, Display, Formatter};
 

@@ -1,8 +1,10 @@
 //! What the front end reads, and what it says of files that are wrong or damaged.
 
-use super::*;
-use crate::syntax;
-use crate::types::DType;
+use cotangent_build::DType;
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::source::Sources;
+use cotangent_build::spec::{Adjoint, Spec, TensorDecl, parse};
+use cotangent_build::syntax;
 
 const CONV: &str = "\
 op: conv

@@ -1,6 +1,7 @@
 //! What the printer writes, read back by another parser: the trees are the same, brackets aside.
 
-use super::*;
+use cotangent_build::emit::rust::{Binary, Block, Expr, Number, Path, Stmt, Unary, lines};
+use std::fmt::Display;
 use syn::parse::Parser;
 
 /// A tree without brackets for the reader.
@@ -61,8 +62,7 @@ fn read(e: &syn::Expr) -> Expr {
         syn::Expr::Path(p) => Expr::Path(read_path(&p.path)),
         syn::Expr::Lit(l) => match &l.lit {
             syn::Lit::Bool(b) => Expr::Bool(b.value),
-            syn::Lit::Int(n) => Expr::Number(Number(n.to_string())),
-            syn::Lit::Float(n) => Expr::Number(Number(n.to_string())),
+            literal @ (syn::Lit::Int(_) | syn::Lit::Float(_)) => Expr::Number(read_number(literal)),
             other => panic!("{other:?}"),
         },
         syn::Expr::Unary(u) => {
@@ -81,7 +81,7 @@ fn read(e: &syn::Expr) -> Expr {
         syn::Expr::Call(c) => Expr::Call(boxed(&c.func), c.args.iter().map(read).collect()),
         syn::Expr::MethodCall(m) => {
             let arguments = m.turbofish.as_ref().map_or(Vec::new(), |t| t.args.iter().map(read_argument).collect());
-            let name = Path { names: vec![m.method.to_string()], arguments };
+            let name = path(&m.method.to_string(), &arguments);
             Expr::Method(boxed(&m.receiver), name, m.args.iter().map(read).collect())
         }
         syn::Expr::Field(f) => match &f.member {
@@ -109,12 +109,30 @@ fn read(e: &syn::Expr) -> Expr {
 }
 fn read_path(p: &syn::Path) -> Path {
     let root = p.leading_colon.as_ref().map(|_| String::new());
-    let names = root.into_iter().chain(p.segments.iter().map(|s| s.ident.to_string())).collect();
+    let names: Vec<String> = root.into_iter().chain(p.segments.iter().map(|s| s.ident.to_string())).collect();
     let arguments = match &p.segments.last().unwrap().arguments {
         syn::PathArguments::AngleBracketed(a) => a.args.iter().map(read_argument).collect(),
         _ => Vec::new(),
     };
-    Path { names, arguments }
+    path(&names.join("::"), &arguments)
+}
+fn path(names: &str, arguments: &[String]) -> Path {
+    Path::new(&[names]).of(&arguments.iter().map(|a| a as &dyn Display).collect::<Vec<_>>())
+}
+/// A number, whose text the literal is.
+fn read_number(literal: &syn::Lit) -> Number {
+    let (number, text) = match literal {
+        syn::Lit::Int(n) => {
+            let value = n.base10_parse().expect("a whole number");
+            let number =
+                if n.suffix().is_empty() { Number::whole(value) } else { Number::integer(value as u64, n.suffix()) };
+            (number, n.to_string())
+        }
+        syn::Lit::Float(n) => (Number::real(n.base10_parse().expect("a number"), n.suffix()), n.to_string()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(Expr::Number(number.clone()).to_string(), text);
+    number
 }
 fn read_argument(a: &syn::GenericArgument) -> String {
     match a {

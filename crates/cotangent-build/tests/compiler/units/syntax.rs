@@ -1,9 +1,11 @@
 //! What parses and to which tree, what does not and what is said of it, and that trees print to what they were.
 
-use super::*;
-use crate::diagnostic::Diagnostics;
-use crate::source::{SourceId, Sources};
-use crate::spec::Formula;
+use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::source::{At, SourceId, Sources, Span};
+use cotangent_build::spec::Formula;
+use cotangent_build::syntax::{
+    Access, Assign, BinaryOp, Binder, Expr, ExprKind, Given, GivenValue, IndexArg, ReduceOp, Step, expression, step,
+};
 use std::fmt;
 
 fn read<T>(text: &str, rule: fn(&Formula, &mut Diagnostics) -> Option<T>) -> Result<T, String> {
@@ -202,8 +204,8 @@ impl Dice {
                 ExprKind::Call(name, args, (0..self.roll(3)).map(|_| self.given(depth)).collect())
             }
             6..=8 => {
-                let ops = ["sum", "prod", "max", "min", "mean"];
-                let op = ReduceOp::of(&self.word(&ops)).expect("a reduction");
+                use ReduceOp::*;
+                let op = [Sum, Prod, Max, Min, Mean][self.roll(5)];
                 let binders =
                     (0..=self.roll(2)).map(|_| Binder { name: self.word(&["i", "j", "cx"]), axis: self.axis() });
                 ExprKind::Reduce { binders: binders.collect(), op: At::new(op, NOWHERE), body: self.boxed(depth) }
