@@ -4,7 +4,7 @@
 //! Holds after it: the derivative of a row is the slope of its value, and ranges, signs and parities are true (tests
 //! below); its bounds of accuracy are those that the runtime's documentation states.
 
-use std::f64::consts::FRAC_2_SQRT_PI;
+use std::f64::consts::{FRAC_2_SQRT_PI, FRAC_PI_4};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +132,8 @@ pub struct Function {
     pub root: bool,
     /// The runtime's function has a branch for rare arguments, and a form without it for all others.
     pub branches: bool,
+    /// How far apart the values are within a turn, of a function that swings; else zero.
+    pub swing: f64,
     /// The most that the runtime's function is off, in units in the last place, for `f32` and `f64`.
     pub ulp: [f64; 2],
     pub range: fn(Range) -> Range,
@@ -149,6 +151,7 @@ const SMOOTH: Function = Function {
     sign: Sign::Any,
     root: false,
     branches: false,
+    swing: 0.0,
     ulp: [1.0, 1.0],
     range: |a| Range::ALL.within(a, true),
     samples: (-2.0, 2.0),
@@ -252,15 +255,15 @@ unary! {
         range: |a| a.map(f64::cbrt)
     }
     Sin "sin" |x, y, d| call(Unary::Cos, x()) * d; {
-        value: f64::sin, parity: Parity::Odd, branches: true, ulp: [2.0, 1.0],
+        value: f64::sin, parity: Parity::Odd, branches: true, swing: 2.0, ulp: [2.0, 1.0],
         range: |a| Range::new(-1.0, 1.0).within(a, true)
     }
     Cos "cos" |x, y, d| -(call(Unary::Sin, x()) * d); {
-        value: f64::cos, parity: Parity::Even, branches: true, ulp: [2.0, 1.0],
+        value: f64::cos, parity: Parity::Even, branches: true, swing: 2.0, ulp: [2.0, 1.0],
         range: |a| Range::new(-1.0, 1.0).within(a, true)
     }
     Tan "tan" |x, y, d| (one::<E>() + y().powf(2.0)) * d; {
-        value: f64::tan, parity: Parity::Odd, branches: true, samples: (-1.3, 1.3)
+        value: f64::tan, parity: Parity::Odd, branches: true, swing: INF, samples: (-1.3, 1.3)
     }
     Asin "asin" |x, y, d| d / call(Unary::Sqrt, (one::<E>() - x()) * (one::<E>() + x())); {
         value: f64::asin, bends: Bends::Ends(&[1.0, -1.0]), parity: Parity::Odd, samples: (-0.9, 0.9),
@@ -342,6 +345,21 @@ impl Unary {
     }
     pub fn cost(self) -> Cost {
         self.row().cost
+    }
+    /// How far the value at `x` may be from those of arguments up to `way` apart, where the values at both ends do not
+    /// tell: the function may have swung there and back, or have a pole between. `None` where the ends tell.
+    pub fn swing(self, x: f64, way: f64) -> Option<f64> {
+        let Function { swing, value, .. } = *self.row();
+        // Between poles it grows.
+        let pole = || swing.is_infinite() && !(value(x - way) <= value(x) && value(x) <= value(x + way));
+        (swing > 0.0 && (way > FRAC_PI_4 || pole())).then_some(swing)
+    }
+    /// Where its domain ends.
+    pub fn ends(self) -> &'static [f64] {
+        match self.row().bends {
+            Bends::Ends(ends) => ends,
+            _ => &[],
+        }
     }
     /// Whether nothing is rounded.
     pub fn exact(self) -> bool {

@@ -35,10 +35,11 @@ impl Rounded {
         let next = |end: f64, next: f64| if end == self.value && !exact { next } else { end };
         [next(lo, self.value.next_down()), next(hi, self.value.next_up())].into_iter()
     }
-    /// `f` of it, which rounds by `rounding`, relative.
-    fn through(self, f: impl Fn(f64) -> f64, rounding: f64) -> Self {
+    /// `f` of it, whose domain ends somewhere, and which rounds by `rounding`, relative.
+    fn through(self, f: impl Fn(f64) -> f64, domain: &[f64], rounding: f64) -> Self {
         let value = f(self.value);
-        let moved = if self.error == 0.0 { 0.0 } else { spread(value, self.ends().map(f)) };
+        let between = domain.iter().copied().filter(|x| (x - self.value).abs() < self.error);
+        let moved = if self.error == 0.0 { 0.0 } else { spread(value, self.ends().chain(between).map(f)) };
         Rounded { value, error: moved + rounding * value.abs() }
     }
 }
@@ -64,7 +65,9 @@ impl Number for Rounded {
         Rounded { value, error: carried + lost }
     }
     fn unary(f: Unary, a: Self) -> Self {
-        a.through(|a| f64::unary(f, a), if f.exact() { 0.0 } else { FUNCTION })
+        let result = a.through(|a| f64::unary(f, a), f.ends(), if f.exact() { 0.0 } else { FUNCTION });
+        let swing = f.swing(a.value, a.error).unwrap_or(0.0);
+        Rounded { error: result.error.max(swing), ..result }
     }
     fn binary(f: Binary, a: Self, b: Self) -> Self {
         let value = f64::binary(f, a.value, b.value);
@@ -88,7 +91,7 @@ impl Number for Rounded {
         }
     }
     fn powf(self, n: f64) -> Self {
-        self.through(|a| a.powf(n), n.abs().clamp(4.0, 64.0) * f64::EPSILON)
+        self.through(|a| a.powf(n), &[0.0], n.abs().clamp(4.0, 64.0) * f64::EPSILON)
     }
     fn compare(op: Compare, a: Self, b: Self) -> bool {
         op.holds(&a.value, &b.value)

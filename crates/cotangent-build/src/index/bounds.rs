@@ -75,8 +75,8 @@ impl Bounded {
         let size = self.size + other.size;
         Bounded::new(value, self.error + other.error + unit() * size, size)
     }
-    /// A function of one number: what it is at both ends, and a few roundings.
-    fn through(self, f: impl Fn(f64) -> f64) -> Self {
+    /// A function of one number: what it is at both ends, and where its domain ends between them, and a few roundings.
+    fn through(self, f: impl Fn(f64) -> f64, domain: &[f64]) -> Self {
         let value = f(self.value);
         if self.error.is_infinite() {
             return Bounded { value, error: f64::INFINITY, size: value.abs() };
@@ -85,8 +85,10 @@ impl Bounded {
             // What an exact number gives is exact if it is infinite.
             return Bounded { value, error: if self.error == 0.0 { 0.0 } else { f64::INFINITY }, size: value.abs() };
         }
-        let moved = |by: f64| (f(self.value + by) - value).abs();
-        let spread = if self.error == 0.0 { 0.0 } else { moved(self.error).max(moved(-self.error)) };
+        let moved = |x: f64| (f(x) - value).abs();
+        let (lo, hi) = (self.value - self.error, self.value + self.error);
+        let between = domain.iter().copied().filter(|x| lo < *x && *x < hi);
+        let spread = if lo == hi { 0.0 } else { between.map(moved).fold(moved(lo).max(moved(hi)), f64::max) };
         Bounded::new(value, 2.0 * spread + 8.0 * unit() * value.abs() + least(), value.abs())
     }
 }
@@ -117,7 +119,11 @@ impl Number for Bounded {
         match f {
             Unary::Neg => Bounded { value: -a.value, ..a },
             Unary::Abs => Bounded { value: a.value.abs(), ..a },
-            f => a.through(|x| f64::unary(f, x)),
+            f => {
+                let result = a.through(|x| f64::unary(f, x), f.ends());
+                let swing = f.swing(a.value, a.error).unwrap_or(0.0);
+                Bounded { error: result.error.max(swing), ..result }
+            }
         }
     }
     fn binary(f: Binary, a: Self, b: Self) -> Self {
@@ -150,8 +156,8 @@ impl Number for Bounded {
                 Bounded { value, error, size: own.size }
             }
             Binary::Pow | Binary::Atan2 => {
-                let first = a.through(|x| f64::binary(f, x, b.value));
-                let second = b.through(|y| f64::binary(f, a.value, y));
+                let first = a.through(|x| f64::binary(f, x, b.value), &[0.0]);
+                let second = b.through(|y| f64::binary(f, a.value, y), &[]);
                 // A power of a great exponent multiplies the error of the logarithm.
                 let log = if f == Binary::Pow { (b.value * a.value.abs().ln()).abs() } else { 0.0 };
                 let more = if log.is_finite() { unit() * log * value.abs() } else { 0.0 };
@@ -160,7 +166,7 @@ impl Number for Bounded {
         }
     }
     fn powf(self, n: f64) -> Self {
-        let power = self.through(|x| x.powf(n));
+        let power = self.through(|x| x.powf(n), &[0.0]);
         Bounded { error: power.error + unit() * n.abs() * power.value.abs(), ..power }
     }
     fn compare(op: Compare, a: Self, b: Self) -> bool {

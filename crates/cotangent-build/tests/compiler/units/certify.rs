@@ -5,6 +5,7 @@ use cotangent_build::certify::field::M61;
 use cotangent_build::certify::rounded::Rounded;
 use cotangent_build::certify::shapes;
 use cotangent_build::diagnostic::Diagnostics;
+use cotangent_build::index::bounds::Bounded;
 use cotangent_build::index::eval::Number;
 use cotangent_build::index::{Binary, Expr, Op, Unary, print};
 use cotangent_build::pipeline;
@@ -60,6 +61,37 @@ fn errors_cover_what_rounding_does() {
         Rounded::binary(Binary::Div, of(1e-17).add(Rounded { value: 0.0, error: 1e-18 }), b).error,
         f64::INFINITY
     );
+}
+
+/// Whatever stands within the error of an argument, the function's value there is within the error of the result.
+#[test]
+fn bounds_hold_between_the_ends() {
+    let arguments: Vec<(f64, f64)> =
+        (0..2000).map(|n| f64::from(n) * 0.618).map(|x| ((x - 600.0) / 97.0, 10f64.powf(x % 5.0 - 3.0))).collect();
+    let mut compared = 0;
+    let mut hold = |what: &str, f: &dyn Fn(f64) -> f64, x: f64, e: f64, bounds: [f64; 2]| {
+        for at in (-50..=50).map(|n| x + e * f64::from(n) / 50.0) {
+            let apart = (f(at) - f(x)).abs();
+            if f(x).is_finite() && apart.is_finite() {
+                compared += 1;
+                assert!(
+                    bounds.iter().all(|b| apart <= b * (1.0 + 1e-12)),
+                    "{what} of {x} or {at}: {apart}, {bounds:?}"
+                );
+            }
+        }
+    };
+    for (x, e) in arguments {
+        let (rounded, bounded) = (Rounded { value: x, error: e }, Bounded { value: x, error: e, size: x.abs() });
+        for f in Unary::ALL {
+            let bounds = [Rounded::unary(*f, rounded).error, Bounded::unary(*f, bounded).error];
+            hold(f.name(), &|x| f64::unary(*f, x), x, e, bounds);
+        }
+        for n in [-2.0, -1.0, -0.5, 0.5, 2.0, 3.0] {
+            hold("a power", &|x| x.powf(n), x, e, [rounded.powf(n).error, bounded.powf(n).error]);
+        }
+    }
+    assert!(compared > 1_000_000, "{compared}");
 }
 
 fn program(text: &str) -> Op {
