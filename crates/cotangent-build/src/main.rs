@@ -5,6 +5,7 @@ use cotangent_build::diagnostic::{Code, Diagnostics};
 use cotangent_build::library::Library;
 use cotangent_build::plain::passes::{PASSES, Pass};
 use cotangent_build::source::{At, Sources};
+use cotangent_build::types::InstanceSpec;
 use cotangent_build::{Build, Core, DType, InstructionSet, Options};
 use cotangent_build::{certify, cores, emit, index, load, nest, pipeline, plain, spec, write_changed};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ Usage:
   cotangent check PATH...                      parse, check and certify specs (files or folders)
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
-                 [--functions LIST]            of these functions only, with commas
+                 [--functions LIST]            of these functions only, with commas (of rust, each
+                                               kernel's first; `all`)
                  [--after PASS]                of plain, as it is after a pass: lower, merge, split, gather,
                                                initialise, segment, gather-recurrences, prune, inline or
                                                mask
@@ -353,10 +355,11 @@ fn show(Show { path, stage, instance, functions, after, options }: &Show) -> Exi
                 return ExitCode::FAILURE;
             }
         }
-        for instance in c.spec.instances.iter_mut().filter(|_| functions.is_some()) {
-            let names = functions.iter().flat_map(|list| list.split(','));
-            let names = names.map(|name| At::new(name.to_string(), instance.span)).collect();
-            instance.functions = Some(At::new(names, instance.span));
+        match functions.as_deref() {
+            Some("all") => {}
+            Some(list) => c.spec.instances.iter_mut().for_each(|i| only(i, list.split(','))),
+            None if stage == "rust" => text.push_str(&first_alone(&mut c, options)),
+            None => {}
         }
         match stage.as_str() {
             "index" => text.push_str(&index::print::op(&c.op)),
@@ -403,6 +406,31 @@ fn show(Show { path, stage, instance, functions, after, options }: &Show) -> Exi
     complain(&out.render(&sources));
     say(&text);
     if out.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Leaves these functions of an instance.
+fn only<'a>(instance: &mut InstanceSpec, names: impl Iterator<Item = &'a str>) {
+    let names = names.map(|name| At::new(name.to_string(), instance.span)).collect();
+    instance.functions = Some(At::new(names, instance.span));
+}
+
+/// Leaves the first function of each instance: a reader looks for the loops, and those of the others are alike. Gives
+/// what says so.
+fn first_alone(c: &mut certify::Certified, options: &Options) -> String {
+    let mut said = String::new();
+    // What is wrong is told when the rest is made.
+    for compiled in pipeline::kernels(c, options, &mut Diagnostics::default()) {
+        let kernel = compiled.kernel;
+        let [first, others @ ..] = kernel.functions.as_slice() else { continue };
+        let Some(instance) = c.spec.instances.iter_mut().find(|i| i.name.value == kernel.name) else { continue };
+        only(instance, std::iter::once(first.name.as_str()));
+        if !others.is_empty() {
+            let entry = |f: &&plain::Function| f.kind != plain::Kind::Stage;
+            let others: Vec<&str> = others.iter().filter(entry).map(|f| f.name.as_str()).collect();
+            said += &format!("// {}::{} has besides {}: --functions all\n", kernel.op, kernel.name, others.join(", "));
+        }
+    }
+    said
 }
 
 fn explain(code: &str) -> ExitCode {
