@@ -2,7 +2,7 @@
 //! tensors, locals, ops, instances and axes of specs. What holds after it: these compile, for every instruction set,
 //! with a prefix, for C and for `ndarray`; so no name of a spec means something else in generated code.
 
-use crate::generated::{folder, run, rustc};
+use crate::generated::{SQUARE, folder as folder_of, run, rustc};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, pipeline};
@@ -99,7 +99,7 @@ fn rendered(build: &Build) -> std::collections::BTreeMap<String, String> {
 
 /// Every word that the emitter writes and that names a tensor.
 fn emitted() -> Vec<String> {
-    let folder = folder("names_samples", SAMPLES);
+    let folder = folder_of("names_samples", SAMPLES);
     let mut all = BTreeSet::new();
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../templates");
     for entry in std::fs::read_dir(templates).expect("the templates") {
@@ -307,7 +307,7 @@ fn no_word_of_the_emitter_is_taken_from_a_spec() {
     );
     let specs = specs(&names);
     let specs: Vec<(&str, &str)> = specs.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let folder = folder("names", &specs);
+    let folder = folder_of("names", &specs);
 
     let files = rendered(&build(&folder).self_contained(true).std(true));
     for (name, text) in [("kernels.rs", &files["mod.rs"]), ("kernels.h", &files["kernels.h"])] {
@@ -327,16 +327,22 @@ fn no_word_of_the_emitter_is_taken_from_a_spec() {
 
 /// The kernels with the runtime as a crate.
 fn with_a_crate(folder: &Path) {
-    // The crate `cotangent`, of the runtime that stands in the file, and what wrappers for `ndarray` name.
-    std::fs::write(folder.join("runtime.rs"), format!("pub mod kernels;\npub use kernels::cotangent::*;\n{NDARRAY}"))
-        .expect("the file is written");
-    looked_at(folder, "runtime.rs", &["--crate-name=cotangent", "-Aunused"]);
+    // The crate `cotangent`, of the runtime that stands in any such file, and what wrappers for `ndarray` name.
+    let few = folder_of("names_runtime", &[("square", SQUARE)]);
+    let runtime = &rendered(&build(&few).self_contained(true).std(true))["mod.rs"];
+    for (file, text) in [
+        ("kernels.rs", runtime),
+        ("runtime.rs", &format!("pub mod kernels;\npub use kernels::cotangent::*;\n{NDARRAY}")),
+    ] {
+        std::fs::write(few.join(file), text).expect("the file is written");
+    }
+    looked_at(&few, "runtime.rs", &["--crate-name=cotangent", "-Aunused"]);
     for (name, text) in rendered(&build(folder).ndarray(true).prefix("net_").module("all")) {
         std::fs::create_dir_all(folder.join("all")).expect("the folder is made");
         std::fs::write(folder.join("all").join(name), text).expect("the file is written");
     }
     std::fs::write(folder.join("arrays.rs"), "pub mod all;\n").expect("the file is written");
-    looked_at(folder, "arrays.rs", &["--extern=cotangent=libcotangent.rmeta"]);
+    looked_at(folder, "arrays.rs", &[&format!("--extern=cotangent={}", few.join("libcotangent.rmeta").display())]);
     c_looks_at(folder, "all/kernels.h");
 }
 

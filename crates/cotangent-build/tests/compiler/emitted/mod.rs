@@ -38,7 +38,7 @@ const SEEDS: u64 = 200;
 const VALIDATED: u64 = 4;
 
 /// So many stand in one crate.
-const BATCH: u64 = 25;
+const BATCH: u64 = 50;
 
 /// What all specs together must have had: else the generator has lost its teeth.
 const COVERED: &[&str] = &[
