@@ -401,19 +401,25 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     if word.is_empty() || word.len() > 100 {
         return None;
     }
-    let limit = word.chars().count().max(3) / 3;
-    candidates
-        .into_iter()
-        .filter(|candidate| *candidate != word)
-        .map(|candidate| {
-            let exact = strsim::damerau_levenshtein(word, candidate);
-            // A slip of case alone is the nearest of all.
-            let case = word.eq_ignore_ascii_case(candidate);
-            (if case { 0 } else { exact }, candidate)
-        })
-        .filter(|(distance, candidate)| {
-            *distance <= limit && (*distance < word.chars().count() || candidate.starts_with(word))
-        })
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate.to_owned())
+    let length = word.chars().count();
+    let limit = length.max(3) / 3;
+    let mut nearest: Option<(usize, &str)> = None;
+    for candidate in candidates.into_iter().filter(|candidate| *candidate != word) {
+        // A slip of case alone is the nearest of all.
+        let distance = if word.eq_ignore_ascii_case(candidate) {
+            0
+        } else {
+            // Where it cannot be nearer than another it is not measured: a file may have thousands of names.
+            let most = nearest.map_or(limit, |(distance, _)| limit.min(distance.saturating_sub(1)));
+            if most == 0 || candidate.chars().count().abs_diff(length) > most {
+                continue;
+            }
+            strsim::damerau_levenshtein(word, candidate)
+        };
+        let near = distance <= limit && (distance < length || candidate.starts_with(word));
+        if near && nearest.is_none_or(|(least, _)| distance < least) {
+            nearest = Some((distance, candidate));
+        }
+    }
+    nearest.map(|(_, candidate)| candidate.to_owned())
 }
