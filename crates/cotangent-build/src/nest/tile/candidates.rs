@@ -7,9 +7,9 @@
 use super::super::coalesce::has_index_test;
 use super::super::lanes::{Along, along};
 use super::super::machine::Machine;
+use super::Order;
 use super::cost::{self, Work, cost, work};
 use super::group::Group;
-use super::{Order, pieces};
 use crate::cores::Core;
 use crate::index::ReduceOp;
 use crate::plain::{Access, Stmt};
@@ -37,9 +37,6 @@ const ROW_PANEL: usize = 16;
 const SEVERAL_LOOPS: usize = 4;
 /// A block of a split reduction has at least this part of the longest that fits.
 const BLOCKS: usize = 5;
-/// Where guards cut a statement into parts, shorter code may cost this part of the statement's time, over all parts.
-const SLACK: f64 = 0.08;
-
 /// A way to run a group of statements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
@@ -136,13 +133,14 @@ impl Budget {
     }
 }
 
-/// Sets what candidates are chosen by: how much each loses on the core where it loses most against the candidate that is
-/// best there, as cycles of the machine's first core.
+/// Sets what candidates are chosen by, and sorts by it: how much each loses on the core where it loses most against the
+/// candidate that is best there, as cycles of the machine's first core.
 pub fn weigh(all: &mut [Candidate]) {
     let least = least_cycles(all);
-    for p in all {
+    for p in all.iter_mut() {
         p.cost = least[0] * p.loss(&least);
     }
+    all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
 }
 
 /// The least cycles of candidates on each core.
@@ -386,17 +384,6 @@ impl Enumeration<'_> {
 }
 
 impl Group<'_> {
-    /// The candidate to take first, the others by their cost. Of a part that guards cut off the one with the least text
-    /// is taken that adds in the same order and costs the whole but little more: such parts are many, and nearly all of
-    /// the text of a kernel with padding.
-    pub fn rank(&self, all: &mut [Candidate]) {
-        all.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        let Some(best) = all.first().filter(|_| self.part.cuts > 0) else { return };
-        let most = best.cost * (1.0 + SLACK / (self.part.share * self.part.of as f64));
-        let near = (0..all.len()).filter(|n| all[*n].cost <= most && all[*n].in_order_of(best, self));
-        let least = near.min_by_key(|n| all[*n].text(self)).expect("the best is near itself");
-        all[..=least].rotate_right(1);
-    }
     /// Whether a tile can run the epilogue on its accumulators: they hold whole results, in lanes that follow each
     /// other in all that it touches.
     pub fn finishes(&self, p: &Candidate) -> bool {
@@ -464,19 +451,6 @@ impl Candidate {
     pub fn adds_as(&self, other: &Candidate, g: &Group) -> bool {
         let cut = |p: &Candidate| p.tile().find(|v| g.guarded_in(*v));
         cut(self) == cut(other) && self.in_order_of(other, g)
-    }
-
-    /// About how many accumulators its text has: those of the tile, and of the smaller ones where it does not divide
-    /// the extents, in each segment.
-    fn text(&self, g: &Group) -> usize {
-        let sizes = |extent: usize, most: usize| pieces(extent, most).iter().map(|p| p.size).sum::<usize>();
-        let lanes = if g.is_free(self.lane) {
-            sizes(g.extent(self.lane).div_ceil(self.width), self.vectors)
-        } else {
-            self.vectors
-        };
-        let segments = self.tile().find(|v| g.guarded_in(*v)).map_or(1, |v| g.segments[&v].all.len());
-        segments * lanes * self.rows.iter().map(|(v, n)| sizes(g.extent(*v), *n)).product::<usize>()
     }
 
     /// The text by which an instance asks for it.

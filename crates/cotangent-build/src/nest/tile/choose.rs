@@ -6,7 +6,7 @@
 use super::super::coalesce::{Space, coalesce, restrict};
 use super::super::machine::Machine;
 use super::candidates::{Budget, Candidate, candidates, least_cycles, weigh};
-use super::group::{Group, Share};
+use super::group::Group;
 use super::{Order, Orders};
 use crate::cores::Core;
 use crate::index::ReduceOp;
@@ -104,7 +104,7 @@ struct Choice {
 /// candidate is looked at, so `true` says little.
 pub(in crate::nest) fn may_finish(space: &mut Space, stmts: &[Stmt], epilogue: &[Stmt]) -> bool {
     let fixed = BTreeMap::new();
-    let group = joined(space, stmts, epilogue, &fixed, Share::WHOLE);
+    let group = joined(space, stmts, epilogue, &fixed, 0);
     group.inner_part().is_none() && group.own.iter().any(|v| group.finishes_along(*v))
 }
 
@@ -114,12 +114,12 @@ fn joined<'f>(
     stmts: &[Stmt],
     epilogue: &[Stmt],
     fixed: &'f BTreeMap<usize, usize>,
-    part: Share,
+    cuts: usize,
 ) -> Group<'f> {
     let mut all = [stmts, epilogue].concat();
     coalesce(space, &mut all, &fixed.keys().copied().collect::<BTreeSet<_>>());
     let epilogue = all.split_off(stmts.len());
-    Group::new(space, all, epilogue, fixed, part)
+    Group::new(space, all, epilogue, fixed, cuts)
 }
 
 /// Decides the reductions of a function, in order.
@@ -141,7 +141,7 @@ impl Decider<'_> {
         fixed: &'f BTreeMap<usize, usize>,
         from: usize,
     ) -> (Decision<'f>, Decided) {
-        self.region(stmts, epilogue, fixed, Share::WHOLE, from)
+        self.region(stmts, epilogue, fixed, 0, from)
     }
 
     fn region<'f>(
@@ -149,10 +149,10 @@ impl Decider<'_> {
         stmts: &[Stmt],
         epilogue: &[Stmt],
         fixed: &'f BTreeMap<usize, usize>,
-        part: Share,
+        cuts: usize,
         from: usize,
     ) -> (Decision<'f>, Decided) {
-        let group = joined(self.space, stmts, epilogue, fixed, part);
+        let group = joined(self.space, stmts, epilogue, fixed, cuts);
         let asked = stmts.iter().any(|s| self.request.demands.contains_key(&s.number));
         if let Some((v, parts)) = group.inner_part().filter(|_| !asked) {
             return self.parts(stmts, &group, v, &parts, from);
@@ -179,8 +179,7 @@ impl Decider<'_> {
         for (first, extent) in segments {
             let [stmts, epilogue]: [Vec<Stmt>; 2] = [&group.stmts, &group.epilogue]
                 .map(|all| all.iter().map(|s| restrict(&self.space.kernel, s, v, *first, *extent)).collect());
-            let part = part.cut(*extent, group.extent(v), segments.len());
-            let (decision, decided) = self.region(&stmts, &epilogue, fixed, part, from + out.chosen.len());
+            let (decision, decided) = self.region(&stmts, &epilogue, fixed, cuts + 1, from + out.chosen.len());
             out.extend(decided);
             all.push(decision);
         }
@@ -203,8 +202,7 @@ impl Decider<'_> {
             let mut stmts: Vec<Stmt> =
                 group.stmts.iter().map(|s| restrict(&self.space.kernel, s, v, first, extent)).collect();
             stmts.iter_mut().for_each(|s| s.accumulate |= n > 0);
-            let part = group.part.cut(extent, group.extent(v), parts.len());
-            let (decision, decided) = self.region(&stmts, &[], group.fixed, part, from + out.chosen.len());
+            let (decision, decided) = self.region(&stmts, &[], group.fixed, group.cuts + 1, from + out.chosen.len());
             all.push(decision);
             of_parts.push((first, extent, out.extend_but_orders(decided)));
         }
@@ -238,7 +236,7 @@ impl Decider<'_> {
         let mut all = Vec::new();
         for s in stmts {
             let at = from + out.chosen.len();
-            let (decision, decided) = self.region(std::slice::from_ref(s), &[], group.fixed, group.part, at);
+            let (decision, decided) = self.region(std::slice::from_ref(s), &[], group.fixed, group.cuts, at);
             out.extend(decided);
             all.push(decision);
         }
@@ -276,10 +274,9 @@ impl Decider<'_> {
                 }
                 // What runs beside others is best summed in the same order as alone, as it is in the functions where it
                 // stands alone.
-                let alone = Group::new(self.space, vec![s.clone()], Vec::new(), g.fixed, g.part);
+                let alone = Group::new(self.space, vec![s.clone()], Vec::new(), g.fixed, g.cuts);
                 let mut own = candidates(&alone, machine, cores, &self.budget);
                 weigh(&mut own);
-                alone.rank(&mut own);
                 let like = own.into_iter().next()?;
                 plans.retain(|p| p.in_order_of(&like, g));
             }
@@ -289,7 +286,6 @@ impl Decider<'_> {
         let alone = least(&plans);
         plans.retain(|p| g.finishes(p));
         let missed = least(&plans) > WITHOUT_EPILOGUE * alone;
-        g.rank(&mut plans);
         let asked = self.request.asked.and_then(|text| plans.iter().position(|p| p.describe(g) == *text));
         if let Some(at) = asked {
             let plan = plans.remove(at);

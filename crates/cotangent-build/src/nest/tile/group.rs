@@ -33,7 +33,8 @@ pub(in crate::nest) struct Group<'a> {
     pub own: Vec<usize>,
     /// For each variable that a guard depends on, the segments within which it does not.
     pub segments: BTreeMap<usize, Segments>,
-    pub part: Share,
+    /// How often the statement's range was cut at guards before.
+    pub cuts: usize,
     /// Bytes of an element.
     pub size: usize,
     operands: BTreeMap<TensorId, Operand>,
@@ -43,26 +44,6 @@ pub(in crate::nest) struct Group<'a> {
 struct Operand {
     name: String,
     shape: Vec<usize>,
-}
-
-/// What of a statement's range is left after cuts at guards.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::nest) struct Share {
-    /// How often it was cut.
-    pub cuts: usize,
-    /// Of all iterations.
-    pub share: f64,
-    /// Of how many parts it is one.
-    pub of: usize,
-}
-
-impl Share {
-    pub const WHOLE: Share = Share { cuts: 0, share: 1.0, of: 1 };
-
-    /// A part of this part: `extent` of `whole` coordinates of a variable that is cut into `count`.
-    pub fn cut(self, extent: usize, whole: usize, count: usize) -> Share {
-        Share { cuts: self.cuts + 1, share: self.share * extent as f64 / whole as f64, of: self.of * count }
-    }
 }
 
 /// A range of a variable cut by guards.
@@ -95,7 +76,7 @@ impl<'a> Group<'a> {
         stmts: Vec<Stmt>,
         epilogue: Vec<Stmt>,
         fixed: &'a BTreeMap<usize, usize>,
-        part: Share,
+        cuts: usize,
     ) -> Self {
         let mut reads: Vec<Access> = Vec::new();
         for s in &stmts {
@@ -115,7 +96,7 @@ impl<'a> Group<'a> {
         let op = stmts[0].reduce.expect("a reduction");
         let size = space.kernel.dtype.bytes();
         let segments = BTreeMap::new();
-        let mut g = Group { stmts, epilogue, op, fixed, reads, own, segments, part, size, operands };
+        let mut g = Group { stmts, epilogue, op, fixed, reads, own, segments, cuts, size, operands };
         let guarded = |v: &usize| {
             g.reads.iter().any(|a| a.positions.iter().any(|p| p.guard.any() && p.numerator.coefficient(*v) != 0))
         };
@@ -159,7 +140,7 @@ impl<'a> Group<'a> {
     /// Whether splitting a variable by its guards leaves something to tile.
     pub fn splits(&self, v: usize) -> bool {
         let segments = &self.segments[&v];
-        self.part.cuts < CUTS && segments.all.len() > 1 && segments.longest.1 > 1
+        self.cuts < CUTS && segments.all.len() > 1 && segments.longest.1 > 1
     }
     /// Whether splitting a variable by its guards leaves most of it for lanes.
     pub fn splits_lanes(&self, v: usize) -> bool {
@@ -175,7 +156,7 @@ impl<'a> Group<'a> {
         let free = || self.own.iter().copied().filter(|v| self.is_free(*v));
         let clear: Vec<usize> = free().filter(|v| !self.guarded_in(*v)).map(|v| self.extent(v)).collect();
         let rows = clear.iter().product::<usize>() / clear.iter().max().copied().unwrap_or(1);
-        if self.part.cuts > 0 || self.op != ReduceOp::Sum || rows >= FEW_ROWS {
+        if self.cuts > 0 || self.op != ReduceOp::Sum || rows >= FEW_ROWS {
             return None;
         }
         let together = |v: usize, w: usize| {
