@@ -48,7 +48,9 @@ fn candidate(symbol: &str, set: &str) -> Option<(String, usize)> {
     }
     let (op, path) = segment(path)?;
     let (kernel, path) = segment(path)?;
-    let (function, _) = segment(path)?;
+    let (function, path) = segment(path)?;
+    // What adds and what stores, in one.
+    let function = if function == "either" { segment(path)?.0 } else { function };
     let (shape, number) = kernel.rsplit_once("_c")?;
     Some((format!("{op}/{shape}/{}", function.strip_prefix('_')?), number.parse().ok()?))
 }

@@ -183,33 +183,55 @@ impl Builder<'_> {
         let t = f.t;
         let (mut out, sums) = self.dot(f);
         // Rows that follow each other in the targets are folded together, as many as make lanes.
-        let together = t.p.width.min(BLOCK_BYTES / t.g.size);
+        let together = together(t.p.width, t.g.size);
         let last = t.p.rows.last().filter(|(v, _)| t.stmts.iter().all(|s| along(&s.target, *v) == Along::Contiguous));
         let size = f.sizes.last().copied().unwrap_or(1);
-        if last.is_none() || !sums.is_empty() || t.g.op != ReduceOp::Sum || size < together {
+        let (groups, rest) = (size / together, size % together);
+        let partly = folds_partly(rest, together);
+        if last.is_none() || !sums.is_empty() || t.g.op != ReduceOp::Sum || groups == 0 && !partly {
             let all = self.folded(f, &sums, &f.row_vars());
             out.extend(looped(&f.rows, all));
             return out;
         }
-        let (outer, rest) = (&f.rows[..f.rows.len() - 1], size % together);
-        let part = self.counting(Counts::Rows, "part", size / together);
+        let outer = &f.rows[..f.rows.len() - 1];
         let row = |last: Linear| -> Vec<Linear> { outer.iter().map(|v| Linear::var(*v)).chain([last]).collect() };
-        let row_of_part = |l: usize| row(Linear::new([(part, together as i64)], l as i64));
-        let mut all = Vec::new();
-        for (s, acc) in t.stmts.iter().zip(&f.accs) {
-            let into = self.register("sums", Some(together), Vec::new());
-            all.push(Node::Sums { into, from: (0..together).map(|l| first_of(*acc, &row_of_part(l))).collect() });
-            let target = self.lowering().access(&s.target, &f.at_rows(&row_of_part(0)));
-            all.extend(results(s, Place::Lanes(target, 0..together), Value::register(into), f.block.as_ref()));
+        let mut parts = Vec::new();
+        if groups > 0 {
+            let part = self.counting(Counts::Rows, "part", groups);
+            let at = |l: usize| row(Linear::new([(part, together as i64)], l as i64));
+            let body = self.folded_together(f, together, together, &at);
+            parts.push(Node::Loop { var: part, body });
         }
-        let mut parts = vec![Node::Loop { var: part, body: all }];
-        if rest > 0 {
+        if partly {
+            let at = |l: usize| row(Linear::constant((size - rest + l) as i64));
+            parts.extend(self.folded_together(f, rest, together, &at));
+        } else if rest > 0 {
             let var = self.counting(Counts::Rows, "s", rest);
-            let all = self.folded(f, &sums, &row(Linear::new([(var, 1)], (size - rest) as i64)));
-            parts.push(Node::Loop { var, body: all });
+            let body = self.folded(f, &sums, &row(Linear::new([(var, 1)], (size - rest) as i64)));
+            parts.push(Node::Loop { var, body });
         }
         out.extend(looped(outer, parts));
         out
+    }
+
+    /// The results of rows of a dot product that follow each other in the targets, folded together as lanes; where
+    /// there are fewer than lanes, the last stands for the others, and these are not stored.
+    fn folded_together(
+        &mut self,
+        f: &Frame,
+        count: usize,
+        together: usize,
+        at: &dyn Fn(usize) -> Vec<Linear>,
+    ) -> Vec<Node> {
+        let mut all = Vec::new();
+        for (s, acc) in f.t.stmts.iter().zip(&f.accs) {
+            let into = self.register("sums", Some(together), Vec::new());
+            let from = (0..together).map(|l| first_of(*acc, &at(l.min(count - 1)))).collect();
+            all.push(Node::Sums { into, from });
+            let target = self.lowering().access(&s.target, &f.at_rows(&at(0)));
+            all.extend(results(s, Place::Lanes(target, 0..count), Value::register(into), f.block.as_ref()));
+        }
+        all
     }
 
     /// The results of one row of a dot product, each folded onto the sum of its single elements, if there is one.
@@ -381,7 +403,19 @@ impl Builder<'_> {
     }
 }
 
+/// How many rows of a dot product that follow each other in the targets are folded together: as many as make lanes.
+pub fn together(width: usize, size: usize) -> usize {
+    width.min(BLOCK_BYTES / size)
+}
+
+/// Whether so many rows, fewer than are folded together, are folded as if there were as many: a row alone takes as long
+/// as several together.
+pub fn folds_partly(rest: usize, together: usize) -> bool {
+    3 * rest >= together && rest > 1
+}
+
 /// The result of a tile: added, or stored; in a later block of the reduction added in any case.
+
 fn results(s: &Stmt, place: Place, value: Value, block: Option<&Linear>) -> Vec<Node> {
     let update = |how: Update| Node::Update { place: place.clone(), how, value: value.clone() };
     let add = Update::Reduce(ReduceOp::Sum);

@@ -14,10 +14,10 @@ use super::super::lanes::{Along, along};
 use super::super::machine::Machine;
 use super::candidates::Candidate;
 use super::group::Group;
-use super::{Piece, pieces};
+use super::{Piece, accumulate, pieces};
 use crate::cores::{Cache, Core, Rates};
 use crate::functions::Cost;
-use crate::index::Binary;
+use crate::index::{Binary, ReduceOp};
 use crate::plain::{Access, Cond, Expr, Position};
 
 /// Panels of at most so many bytes are kept in registers by the compiler. Machine: four vectors of 16 bytes, or a cache
@@ -60,6 +60,9 @@ const INIT: f64 = 0.25;
 const ADD: f64 = 0.5;
 /// Cycles of each step that folds lanes in half, and of what is done before and behind all steps. Fitted.
 const FOLD_STEP: f64 = 2.0;
+/// Cycles of each row that is folded together with others, whatever the lanes. Machine: two shuffles and an addition for
+/// each pair, half as many in each step, on one unit for shuffles.
+const FOLD_TOGETHER: f64 = 3.0;
 /// Cycles of a vector's row that is not whole, or moved back: it shares lanes. Fitted.
 const PARTIAL: f64 = 3.0;
 /// Cycles until a tile's loops run. Fitted: its call and the addresses of its operands.
@@ -307,6 +310,7 @@ impl Model<'_> {
                 + tail as f64 * count * TAIL_ELEMENT
                 + LOOP_START)
             + self.stores(count * self.stmts())
+            + self.folds(rows) * self.stmts()
             + accs * ADD_ACCUMULATORS
             + TILE_START
     }
@@ -358,12 +362,26 @@ impl Model<'_> {
     /// What accumulators cost before and after the reduction.
     fn stores(&self, accs: f64) -> f64 {
         let accumulate = self.g.stmts.iter().any(|s| s.accumulate) || self.p.block.is_some();
-        let fold = match self.free() {
-            true => 0.0,
-            false => (self.p.width as f64).log2() * FOLD_STEP + FOLD_STEP,
-        };
         let add = if self.free() && !accumulate { 0.0 } else { ADD };
-        accs * (INIT + self.registers() / self.rates().stores + add + fold)
+        accs * (INIT + self.registers() / self.rates().stores + add)
+    }
+
+    /// What folding the lanes of a dot product's rows costs.
+    fn folds(&self, rows: &[usize]) -> f64 {
+        let (g, p) = (self.g, self.p);
+        let alone = (p.width as f64).log2() * FOLD_STEP + FOLD_STEP;
+        let count = rows.iter().product::<usize>() as f64;
+        let together = accumulate::together(p.width, g.size);
+        let follow = |v: usize| g.stmts.iter().all(|s| along(&s.target, v) == Along::Contiguous);
+        let Some((v, size)) = p.rows.last().map(|(v, _)| *v).zip(rows.last().copied()) else { return count * alone };
+        if together == 1 || !follow(v) || g.op != ReduceOp::Sum || !g.extent(p.lane).is_multiple_of(p.width) {
+            return count * alone;
+        }
+        let rest = size % together;
+        let padded = if accumulate::folds_partly(rest, together) { together } else { 0 };
+        let each =
+            (size - rest + padded) as f64 * FOLD_TOGETHER + if padded > 0 { PARTIAL } else { rest as f64 * alone };
+        count / size as f64 * each
     }
 
     /// What segments make of the cycles.
