@@ -53,6 +53,10 @@ const SPILL: f64 = 1.0;
 /// The part of what missing lines cost that is waited for, however much there is to do meanwhile. Fitted.
 const WAIT: f64 = 0.1;
 
+/// The part of what each unit takes that is not hidden behind the busiest one: of two tiles that keep that one as busy
+/// the one is faster that does less beside it. Fitted.
+const BESIDE: f64 = 0.01;
+
 /// Cycles that an accumulator takes to be set to its identity. Fitted.
 const INIT: f64 = 0.25;
 /// Cycles of an accumulator that is added to what is there, or folded before, besides its store. Fitted: a load, an
@@ -356,7 +360,7 @@ impl Model<'_> {
         let (arithmetic, instructions) = (arithmetic / rates.multiply_adds, instructions + arithmetic);
         let units = if core.in_order { arithmetic + load + LOOP_INSTRUCTIONS } else { arithmetic.max(load) };
         // Lines from further away are waited for now and then, however much there is to do.
-        units.max(instructions / core.issue).max(chain * core.latency) + WAIT * missing
+        units.max(instructions / core.issue).max(chain * core.latency) + BESIDE * (arithmetic + load) + WAIT * missing
     }
 
     /// What accumulators cost before and after the reduction.
