@@ -415,7 +415,6 @@ pub fn folds_partly(rest: usize, together: usize) -> bool {
 }
 
 /// The result of a tile: added, or stored; in a later block of the reduction added in any case.
-
 fn results(s: &Stmt, place: Place, value: Value, block: Option<&Linear>) -> Vec<Node> {
     let update = |how: Update| Node::Update { place: place.clone(), how, value: value.clone() };
     let add = Update::Reduce(ReduceOp::Sum);
