@@ -19,7 +19,7 @@ const ITERATIONS: usize = 64;
 
 /// LLVM's names of cores on which a scalar that is loaded into every lane is simulated as a load: LLVM 19 counts a
 /// shuffle besides, on a unit of the multiply-adds. On a Zen 4 core tiles full of such loads reach the peak of the
-/// multiply-adds (`benches/roofline`), which they could not with it.
+/// multiply-adds (`benches/roofline`), which they could not with it; for Zen 3 and Zen 5 it is assumed.
 const BROADCASTS_ARE_LOADS: [&str; 3] = ["znver3", "znver4", "znver5"];
 
 /// What the model says of each candidate: `op/shape/function number core ratio`.

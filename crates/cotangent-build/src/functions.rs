@@ -1,8 +1,8 @@
 //! The scalar functions and operators. Takes nothing; gives a row for each, with all that any stage asks of it: a new
 //! function is a row here, and a row and two bodies in the runtime (`src/functions.rs` there).
 //!
-//! Holds after it: the derivative of a row is the slope of its value, and ranges, signs and parities are true (tests
-//! below); its bounds of accuracy are those that the runtime's documentation states.
+//! Holds after it: the derivative of a row is the slope of its value, and ranges, signs and parities are true
+//! (`tests/compiler/units/functions.rs`); its bounds of accuracy are those that the runtime's documentation states.
 
 use std::f64::consts::{FRAC_2_SQRT_PI, FRAC_PI_4};
 use std::ops::{Add, Div, Mul, Neg, Sub};

@@ -20,8 +20,8 @@ Usage:
   cotangent check PATH...                      parse, check and certify specs (files or folders)
   cotangent show PATH --stage STAGE            print a stage: index, rules, plain, nest or rust
                  [--instance NAME]             of one instance only
-                 [--functions LIST]            of these functions only, with commas (of rust, each
-                                               kernel's first; `all`)
+                 [--functions LIST]            of these functions only, with commas, or all;
+                                               left out, of rust each kernel's first
                  [--after PASS]                of plain, as it is after a pass: lower, merge, split, gather,
                                                initialise, segment, gather-recurrences, prune, inline or
                                                mask

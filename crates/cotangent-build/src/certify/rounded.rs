@@ -84,7 +84,9 @@ impl Number for Rounded {
             }
             Binary::Pow | Binary::Atan2 | Binary::Min | Binary::Max => {
                 let rounding = if f.row().chooses { 0.0 } else { FUNCTION };
-                let corners = a.ends().flat_map(|x| b.ends().map(move |y| f64::binary(f, x, y)));
+                // A power may have its pole between.
+                let pole = (f == Binary::Pow && a.value.abs() < a.error).then_some(0.0);
+                let corners = a.ends().chain(pole).flat_map(|x| b.ends().map(move |y| f64::binary(f, x, y)));
                 let moved = if a.error == 0.0 && b.error == 0.0 { 0.0 } else { spread(value, corners) };
                 Rounded { value, error: moved + rounding * value.abs() }
             }

@@ -652,6 +652,25 @@ impl ReduceOp {
 }
 
 impl Op {
+    /// An op of nothing yet.
+    pub fn new(name: &str, doc: &str, source: SourceId) -> Self {
+        Op {
+            name: name.into(),
+            doc: doc.into(),
+            source,
+            axes: Vec::new(),
+            params: Vec::new(),
+            tensors: Vec::new(),
+            scans: 0,
+            forward: Vec::new(),
+            calls: Vec::new(),
+            adjoint: Rule::default(),
+            tangent: Rule::default(),
+            written: Written::default(),
+            program: None,
+            batches: BTreeMap::new(),
+        }
+    }
     pub fn tensor(&self, id: TensorId) -> &Tensor {
         &self.tensors[id.0]
     }

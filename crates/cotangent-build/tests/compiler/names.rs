@@ -2,7 +2,7 @@
 //! tensors, locals, ops, instances and axes of specs. What holds after it: these compile, for every instruction set,
 //! with a prefix, for C and for `ndarray`; so no name of a spec means something else in generated code.
 
-use crate::generated::{SQUARE, folder as folder_of, run, rustc};
+use crate::generated::{self, SQUARE, folder, run, rustc};
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, pipeline};
@@ -99,7 +99,7 @@ fn rendered(build: &Build) -> std::collections::BTreeMap<String, String> {
 
 /// Every word that the emitter writes and that names a tensor.
 fn emitted() -> Vec<String> {
-    let folder = folder_of("names_samples", SAMPLES);
+    let folder = folder("names_samples", SAMPLES);
     let mut all = BTreeSet::new();
     let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../templates");
     for entry in std::fs::read_dir(templates).expect("the templates") {
@@ -307,7 +307,7 @@ fn no_word_of_the_emitter_is_taken_from_a_spec() {
     );
     let specs = specs(&names);
     let specs: Vec<(&str, &str)> = specs.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-    let folder = folder_of("names", &specs);
+    let folder = folder("names", &specs);
 
     let files = rendered(&build(&folder).self_contained(true).std(true));
     for (name, text) in [("kernels.rs", &files["mod.rs"]), ("kernels.h", &files["kernels.h"])] {
@@ -328,7 +328,7 @@ fn no_word_of_the_emitter_is_taken_from_a_spec() {
 /// The kernels with the runtime as a crate.
 fn with_a_crate(folder: &Path) {
     // The crate `cotangent`, of the runtime that stands in any such file, and what wrappers for `ndarray` name.
-    let few = folder_of("names_runtime", &[("square", SQUARE)]);
+    let few = generated::folder("names_runtime", &[("square", SQUARE)]);
     let runtime = &rendered(&build(&few).self_contained(true).std(true))["mod.rs"];
     for (file, text) in [
         ("kernels.rs", runtime),

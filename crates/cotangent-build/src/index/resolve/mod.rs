@@ -157,22 +157,7 @@ pub fn resolve(spec: &Spec, library: &dyn Library, out: &mut Diagnostics) -> Opt
     if out.errors() > errors {
         return None;
     }
-    let op = Op {
-        name: spec.op.value.clone(),
-        doc: spec.doc.as_ref().map(|d| d.value.clone()).unwrap_or_default(),
-        source: spec.source,
-        axes: Vec::new(),
-        params: Vec::new(),
-        tensors: Vec::new(),
-        scans: 0,
-        forward: Vec::new(),
-        calls: Vec::new(),
-        adjoint: Rule::default(),
-        tangent: Rule::default(),
-        written: Written::default(),
-        program: None,
-        batches: BTreeMap::new(),
-    };
+    let op = Op::new(&spec.op.value, spec.doc.as_ref().map_or("", |d| &d.value), spec.source);
     let mut r = Resolver {
         library,
         op,

@@ -89,6 +89,9 @@ fn bounds_hold_between_the_ends() {
         }
         for n in [-2.0, -1.0, -0.5, 0.5, 2.0, 3.0] {
             hold("a power", &|x| x.powf(n), x, e, [rounded.powf(n).error, bounded.powf(n).error]);
+            let ours = Rounded::binary(Binary::Pow, rounded, Rounded::from_f64(n)).error;
+            let other = Bounded::binary(Binary::Pow, bounded, Bounded::exact(n)).error;
+            hold("a power of a tensor", &|x| x.powf(n), x, e, [ours, other]);
         }
     }
     assert!(compared > 1_000_000, "{compared}");

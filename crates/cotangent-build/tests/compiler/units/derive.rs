@@ -5,7 +5,7 @@ use cotangent_build::derive::range::Ranges;
 use cotangent_build::derive::tangent;
 use cotangent_build::functions::Range;
 use cotangent_build::index::normal::build;
-use cotangent_build::index::{Binary, Expr, Op, ParamId, Role, Rule, TensorId, Unary, Written};
+use cotangent_build::index::{Binary, Expr, Op, ParamId, Role, TensorId, Unary};
 use cotangent_build::source::{SourceId, Span};
 use std::collections::BTreeMap;
 
@@ -49,22 +49,7 @@ fn squares_and_their_sums_are_never_negative() {
 #[test]
 fn a_statement_of_constants_has_no_tangent() {
     let span = Span { source: SourceId(0), start: 0, end: 0 };
-    let mut op = Op {
-        name: "c".into(),
-        doc: String::new(),
-        source: SourceId(0),
-        axes: Vec::new(),
-        params: Vec::new(),
-        tensors: Vec::new(),
-        scans: 0,
-        forward: Vec::new(),
-        calls: Vec::new(),
-        adjoint: Rule::default(),
-        tangent: Rule::default(),
-        written: Written::default(),
-        program: None,
-        batches: BTreeMap::new(),
-    };
+    let mut op = Op::new("c", "", SourceId(0));
     let y = op.add_tensor("y", Vec::new(), Role::Output, span);
     let s = build(y, Vec::new(), false, &[], None, Expr::Const(3.0), span);
     assert!(tangent(&mut op, &[s], &[]).is_empty());
