@@ -9,9 +9,13 @@ use super::super::*;
 use super::Piece;
 use super::build::{Counted, Ends, Tile, Vectors};
 use super::candidates::{scalar_in, tile_in};
+use super::cost;
 use super::panels::BLOCK_BYTES;
-use crate::plain::Stmt;
+use crate::plain::{Access, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A loop of at most so many loads and operations is short: three to six instructions besides are a tenth of it.
+const SHORT: usize = 40;
 
 /// A tile at its place: what it is given, and the registers and loops that it has there.
 struct Frame<'a> {
@@ -327,7 +331,7 @@ impl Builder<'_> {
             if count == 0 {
                 continue;
             }
-            body.extend(self.over(&name, &[piece], |this, base, _| {
+            let mut group = |this: &mut Self, base: Linear, _| {
                 let var = if vectors == per { vector } else { this.counting(Counts::Vectors, "v", vectors) };
                 let lane = Linear::new([(var, width as i64)], 0);
                 let number = Linear::var(var);
@@ -335,7 +339,16 @@ impl Builder<'_> {
                 let (found, updates) = this.updates(f, &each, None);
                 tests = found;
                 updates
-            }));
+            };
+            if count > 2 && count.is_multiple_of(2) && self.runs_twice(f, piece.size) {
+                let (twice, turns) =
+                    (Piece { first: 0, count: 2, ..piece }, Piece { count: count / 2, size: 2 * piece.size, ..piece });
+                body.extend(self.over(&name, &[turns], |this, turn, _| {
+                    this.over(&name, &[twice], |this, base, size| group(this, add(&turn, &base), size))
+                }));
+            } else {
+                body.extend(self.over(&name, &[piece], group));
+            }
         }
         let (mut out, sums) = if tail > 0 { self.tail(f, tail, &mut body) } else { Default::default() };
         out.extend(nest(&f.loops, tests, &bound_outside(&f.iteration, &f.loops), body));
@@ -351,6 +364,20 @@ impl Builder<'_> {
             out.extend(looped(&f.rows, folds));
         }
         (out, sums)
+    }
+
+    /// Whether a loop over so many lanes of each row is so short that counting and branching are much of it, on machines
+    /// that do nothing beside: then two iterations are one turn. Where they are constant the compiler unrolls them.
+    fn runs_twice(&self, f: &Frame, lanes: usize) -> bool {
+        let rows: usize = f.sizes.iter().product();
+        let moves = |a: &&Access| f.t.p.rows.iter().any(|(v, _)| a.vars().any(|w| w == *v));
+        let per_row = f.t.g.reads.iter().filter(moves).count();
+        let Some(work) = f.t.stmts.iter().map(|s| cost::work(&s.value)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let operations: usize = work.iter().map(cost::Work::operations).sum();
+        let instructions = lanes * (rows * (per_row + operations) + f.t.g.reads.len() - per_row);
+        self.machine.same_order_as.is_some() && instructions <= SHORT
     }
 
     /// The elements of a dot product beyond the last whole vector, added in `body`: what stands before, and the sums by
