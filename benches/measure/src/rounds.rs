@@ -154,6 +154,8 @@ pub fn rounds<O>(
 pub struct Core {
     /// Fused multiply-adds, in GFLOP/s.
     pub peak: f64,
+    /// Those of vectors of 32 bytes, where the core has wider ones; `peak` where it has not.
+    pub half: f64,
     /// Its clock, where it can be measured.
     pub gigahertz: Option<f64>,
 }
@@ -173,8 +175,10 @@ pub fn core_contestants<'a, O: 'a>(double: bool) -> Vec<Contestant<'a, O>> {
 pub fn core_of(times: &[Time], double: bool) -> Core {
     let widths = machine::widths();
     let peak = |(width, time): (&Width, &Time)| machine::multiply_add_flops(*width, double) / time.min;
+    let peaks: Vec<f64> = widths.iter().zip(times).map(peak).collect();
     Core {
-        peak: widths.iter().zip(times).map(peak).fold(0.0, f64::max),
+        peak: peaks.iter().copied().fold(0.0, f64::max),
+        half: peaks[0],
         gigahertz: times.get(widths.len()).map(|time| machine::CYCLES / time.min),
     }
 }

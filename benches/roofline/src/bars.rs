@@ -7,7 +7,7 @@ use crate::report::{NOISE, best_ratios, mean};
 /// What a goal is about.
 #[derive(Clone, Copy)]
 enum Goal {
-    /// Percent of the core's fused multiply-adds, at least.
+    /// Percent of the fused multiply-adds that the row can have ([`Row::roof`]), at least.
     Peak(f64),
     /// Percent of the stream over the same arrays, at least.
     Bandwidth(f64),
@@ -109,7 +109,10 @@ fn check(row: &Row, goal: Goal) -> Option<(bool, String)> {
     let at_least =
         |value: f64, bound: f64, of: &str| (value >= bound, format!("{value:.1}% of {of}, at least {bound}%"));
     Some(match goal {
-        Goal::Peak(bound) => at_least(row.peak_percent(), bound, "FMA peak"),
+        Goal::Peak(bound) => {
+            let (roof, name) = row.roof();
+            at_least(100.0 * row.gflops() / roof, bound, name)
+        }
         Goal::Bandwidth(bound) => at_least(row.bandwidth_percent()?, bound, "bandwidth"),
         Goal::Cycles(bound) => {
             let cycles = row.cycles_per_element()?;

@@ -35,6 +35,8 @@ impl Shape {
         }
         let products = if mode == "jvp" { 3 } else { 1 };
         let arguments = if mode == "jvp" { 2 } else { 1 };
+        // Images of one channel have rows of pixels; the transposed kernel is summed along its rows.
+        let lanes = if mode == "vjp_x" { cy.max(if cx == 1 { s } else { cx }) } else { cy };
         let elements = n * s * s * cx + t * t * cx * cy + n * o * o * cy;
         Spec {
             op: "conv",
@@ -45,6 +47,7 @@ impl Shape {
             flops: (2 * products * self.pixels() * self.patch() * cy) as f64,
             bytes: (arguments * elements * size_of::<f32>()) as f64,
             elements: None,
+            lanes: Some(lanes),
         }
     }
 

@@ -27,6 +27,7 @@ fn spec(
         flops: (operations * elements) as f64,
         bytes: (tensors * elements * size_of::<f32>()) as f64,
         elements: Some(elements as f64),
+        lanes: None,
     }
 }
 

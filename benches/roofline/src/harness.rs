@@ -132,6 +132,9 @@ pub struct Spec {
     pub bytes: f64,
     /// Elements, where cycles per element are of interest.
     pub elements: Option<f64>,
+    /// Of a product the most scalars that a vector can have from one place of memory: those of a row of its result, or of
+    /// the rows that it sums along.
+    pub lanes: Option<usize>,
 }
 
 impl Spec {
@@ -151,6 +154,8 @@ pub struct Row {
     pub peers: Vec<(&'static str, Time)>,
     /// The core's best in the rounds of this row, in GFLOP/s.
     pub peak: f64,
+    /// The same in vectors of 32 bytes.
+    pub half: f64,
     /// The best stream over the same arrays in the rounds of this row, in GB/s.
     pub bandwidth: Option<f64>,
     /// Core clock in the rounds of this row.
@@ -169,6 +174,15 @@ impl Row {
     /// Percent of the core's fused multiply-adds.
     pub fn peak_percent(&self) -> f64 {
         100.0 * self.gflops() / self.peak
+    }
+    /// What of the core's multiply-adds the row can have, and what that is called: where no vector of more than 32 bytes
+    /// comes from one place, a wider one takes two loads of scalars for each operation, which halves the rate again.
+    pub fn roof(&self) -> (f64, &'static str) {
+        let size = if self.spec.double { 8 } else { 4 };
+        match self.spec.lanes {
+            Some(lanes) if lanes * size <= 32 => (self.half, "FMA peak of 32 bytes"),
+            _ => (self.peak, "FMA peak"),
+        }
     }
     /// Percent of the stream over the same arrays.
     pub fn bandwidth_percent(&self) -> Option<f64> {
@@ -250,11 +264,11 @@ impl Bench {
         limits.extend(streams);
         let rows = [contestants];
         let (of_limits, of_rows) = rounds(out, &limits, &rows, Plan { budget: self.budget, hopeless: None, calls: 1 });
-        let Core { peak, gigahertz } = core_of(&of_limits[..core], spec.double);
+        let Core { peak, half, gigahertz } = core_of(&of_limits[..core], spec.double);
         let bandwidth = of_limits[core..].iter().map(|time| spec.bytes / time.min).reduce(f64::max);
         let mut times = rows[0].iter().zip(&of_rows[0]).map(|(c, time)| (c.name, *time));
         let (_, ours) = times.next().expect("the generated kernel");
-        let row = Row { ours, peers: times.collect(), peak, bandwidth, gigahertz, spec };
+        let row = Row { ours, peers: times.collect(), peak, half, bandwidth, gigahertz, spec };
         crate::report::print_row(&row);
         self.rows.push(row);
     }

@@ -47,6 +47,8 @@ fn spec<S: Float>(op: &'static str, extents: &[usize], mode: &'static str, group
     let batch: usize = extents[..extents.len() - 3].iter().product();
     // A tangent has two products where the value has one, and doubles every argument.
     let arguments = if products > 1 { 2 } else { 1 };
+    // The transposed second operand is summed along its rows, which has lanes too.
+    let lanes = if mode == "vjp_x" { j.max(k) } else { k };
     Spec {
         op,
         shape: if double { format!("{by}-f64") } else { by },
@@ -56,6 +58,7 @@ fn spec<S: Float>(op: &'static str, extents: &[usize], mode: &'static str, group
         flops: (2 * products * batch * i * j * k) as f64,
         bytes: (arguments * batch * (i * j + j * k + i * k) * size_of::<S>()) as f64,
         elements: None,
+        lanes: Some(lanes),
     }
 }
 
