@@ -16,6 +16,32 @@
 //! assert_eq!(z, dense::Z::ZERO);
 //! ```
 //!
+//! A loop over small kernels, with the instructions of the machine, asked for once ([`isa`]):
+//!
+#![cfg_attr(feature = "bundled", doc = "```")]
+#![cfg_attr(not(feature = "bundled"), doc = "```text")]
+//! use cotangent::isa::{self, Body, Isa};
+//! use cotangent::kernels::quadratic_scalar::scalar_f32 as kernel;
+//!
+//! struct Each<'a> {
+//!     x: &'a [kernel::X],
+//!     y: &'a mut [kernel::Y],
+//! }
+//!
+//! impl Body for Each<'_> {
+//!     #[inline(always)]
+//!     fn run<I: Isa>(self, isa: I) {
+//!         for (x, y) in self.x.iter().zip(self.y) {
+//!             kernel::forward_with(isa, x, &2.0, &3.0, y);
+//!         }
+//!     }
+//! }
+//!
+//! let mut y = [0.0; 1000];
+//! isa::dispatch(Each { x: &[1.0; 1000], y: &mut y });
+//! assert_eq!(y, [12.0; 1000]);
+//! ```
+//!
 //! `no_std`, no allocation: the feature `std` (on by default) adds heap-allocated zeros, [`Tensor::zeros`], and the choice of the
 //! instruction set at run time ([`isa`]).
 #![no_std]

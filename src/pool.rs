@@ -121,7 +121,7 @@ struct Add<'a, S, O> {
 
 impl<S: Real, O> isa::Body for Add<'_, S, O> {
     #[inline(always)]
-    fn run<I: isa::Isa>(self) {
+    fn run<I: isa::Isa>(self, _: I) {
         let Add { sum, first, others, of, weight } = self;
         for other in others {
             let terms = of(other).get(first..).unwrap_or_default();

@@ -184,7 +184,7 @@ struct Operations;
 
 impl Body1<()> for Operations {
     #[inline(always)]
-    fn run<S: Isa>((): ()) {
+    fn run<S: Isa>(_: S, (): ()) {
         check::<S, f32, 1>();
         check::<S, f32, 2>();
         check::<S, f32, 4>();
@@ -200,7 +200,7 @@ impl Body1<()> for Operations {
 
 #[test]
 fn portable_operations() {
-    Operations::run::<Portable>(());
+    Operations::run(Portable, ());
     assert_eq!(Portable::NAME, "portable");
 }
 
@@ -212,7 +212,7 @@ fn dispatched_operations() {
     struct Named;
     impl Body1<&str> for Named {
         #[inline(always)]
-        fn run<S: Isa>(name: &str) {
+        fn run<S: Isa>(_: S, name: &str) {
             assert_eq!(S::NAME, name);
         }
     }

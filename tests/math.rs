@@ -32,7 +32,7 @@ struct Work;
 
 impl<B: Body> Body1<B> for Work {
     #[inline(always)]
-    fn run<S: Isa>(body: B) {
+    fn run<S: Isa>(_: S, body: B) {
         body.run::<S>();
     }
 }
@@ -42,7 +42,7 @@ struct Unfused;
 
 impl<B: Body> Body1<B> for Unfused {
     #[inline(always)]
-    fn run<S: Isa>(body: B) {
+    fn run<S: Isa>(_: S, body: B) {
         body.run::<Portable>();
     }
 }

@@ -49,12 +49,12 @@ kernels::for_each_kernel!(keep);
 "#;
 
 /// The object of the whole crate with the kernels of `generated`, a folder as the build script's `OUT_DIR`. With `std`,
-/// so that it holds each kernel for every instruction set, the portable one included.
-fn compile(folder: &Path, generated: &Path, level: &str) -> Vec<u8> {
+/// so that it holds each kernel for every instruction set, the portable one included. `appended`: to the crate's root.
+fn compile(folder: &Path, generated: &Path, level: &str, appended: &str) -> Vec<u8> {
     let sources = folder.join("src");
     copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &sources);
     let root = sources.join("lib.rs");
-    let text = std::fs::read_to_string(&root).expect("the copy of the crate's root") + TABLE;
+    let text = std::fs::read_to_string(&root).expect("the copy of the crate's root") + appended;
     std::fs::write(&root, text).expect("the copy can be written");
     let object = folder.join("kernels.o");
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
@@ -102,16 +102,7 @@ fn scan(bytes: &[u8]) -> Scan {
             }
         }
     }
-    let edges: BTreeMap<usize, BTreeSet<usize>> = file
-        .sections()
-        .map(|s| {
-            let to = s.relocations().filter_map(|(_, r)| match r.target() {
-                RelocationTarget::Symbol(to) => Some(to.0),
-                _ => None,
-            });
-            (s.index().0, to.collect())
-        })
-        .collect();
+    let edges = edges(&file);
     let mut faults = Vec::new();
     for (function, section) in &functions {
         let (mut seen, mut next) = (BTreeSet::from([*section]), vec![*section]);
@@ -133,6 +124,18 @@ fn scan(bytes: &[u8]) -> Scan {
         }
     }
     Scan { functions: functions.into_keys().collect(), faults }
+}
+
+/// The symbols that each section refers to.
+fn edges(file: &object::File) -> BTreeMap<usize, BTreeSet<usize>> {
+    let symbols = |s: object::Section| {
+        let to = s.relocations().filter_map(|(_, r)| match r.target() {
+            RelocationTarget::Symbol(to) => Some(to.0),
+            _ => None,
+        });
+        (s.index().0, to.collect())
+    };
+    file.sections().map(symbols).collect()
 }
 
 /// The functions of kernels by their crate's own enumeration.
@@ -162,7 +165,7 @@ fn every(name: &str, specs: &[&str], wanted: BTreeSet<String>, level: &str) -> S
         .out_dir(folder.join("cotangent"))
         .try_compile()
         .expect("the ops compile");
-    let seen = scan(&compile(&folder, &folder, level));
+    let seen = scan(&compile(&folder, &folder, level, TABLE));
     assert!(wanted.len() > 100, "the enumeration has {} functions", wanted.len());
     assert_eq!(seen.functions, wanted, "functions in the object, and enumerated");
     seen
@@ -222,7 +225,7 @@ fn planted(name: &str, line: &str) -> Scan {
     let folder = folder(name);
     let (templates, generated) = (folder.join("templates"), folder.join("cotangent"));
     let shipped = include_str!("../templates/run.rs.tera");
-    let body = "fn run<Isa_: _isa::Isa>";
+    let body = "_with<Isa_: _isa::Isa>";
     let start = shipped.find(body).and_then(|at| Some(at + shipped[at..].find('\n')? + 1)).expect("a body");
     std::fs::create_dir_all(&templates).expect("a folder");
     std::fs::create_dir_all(&generated).expect("a folder");
@@ -233,7 +236,7 @@ fn planted(name: &str, line: &str) -> Scan {
     for (name, text) in output.files {
         std::fs::write(generated.join(name), text).expect("a generated file");
     }
-    scan(&compile(&folder, &folder, "3"))
+    scan(&compile(&folder, &folder, "3", TABLE))
 }
 
 #[test]
@@ -250,4 +253,58 @@ fn a_bounds_check_that_can_fail_is_found() {
         };
         assert!(bad.faults.iter().any(|f| named(&f)), "no fault of {function} in\n{}", bad.faults.join("\n"));
     }
+}
+
+/// A loop over small kernels within one body.
+const LOOP: &str = r#"
+pub struct Each<'a>(&'a [kernels::product::small::X; 1000], &'a mut [kernels::product::small::Z; 1000]);
+impl isa::Body for Each<'_> {
+    #[inline(always)]
+    fn run<I: isa::Isa>(self, isa: I) {
+        for (x, z) in self.0.iter().zip(self.1) {
+            kernels::product::small::forward_with(isa, x, x, z);
+        }
+    }
+}
+#[unsafe(export_name = "the loop")]
+pub fn each(x: &[kernels::product::small::X; 1000], z: &mut [kernels::product::small::Z; 1000]) {
+    isa::dispatch(Each(x, z));
+}
+"#;
+
+/// Who asks for the instruction set is the caller of the loop; for each set the loop is a function that has the kernels
+/// in it: it refers to no function, and not to the choice.
+#[test]
+#[cfg(all(target_arch = "x86_64", not(target_feature = "avx2")))]
+fn a_loop_within_a_body_dispatches_once() {
+    let folder = folder("loop");
+    let op = "op: product\ninputs: {x: [I, J], y: [J, K]}\noutputs: {z: [I, K]}\nforward:\n  \
+              - z[i,k] = sum(j) x[i,j] * y[j,k]\ninstances: [{name: small, I: 4, J: 4, K: 4}]\n";
+    let spec = folder.join("product.yaml");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(&spec, op).expect("a spec");
+    let build = Build::new().cargo_metadata(false).ops(&spec).out_dir(folder.join("cotangent"));
+    build.try_compile().expect("the op compiles");
+    let bytes = compile(&folder, &folder, "3", LOOP);
+    let file = object::File::parse(&*bytes).expect("an object");
+    let edges = edges(&file);
+    let name = |symbol: &object::Symbol| format!("{:#}", rustc_demangle::demangle(symbol.name().unwrap_or_default()));
+    // The functions that a section refers to, and the byte with the choice.
+    let refers = |section: usize| -> Vec<String> {
+        let to = edges[&section].iter().map(|at| file.symbol_by_index(SymbolIndex(*at)).expect("a symbol"));
+        let named =
+            to.filter(|s| s.is_undefined() || s.kind() == object::SymbolKind::Text || name(s).contains("LEVEL"));
+        named.map(|s| name(&s)).collect()
+    };
+    let mut bodies = 0;
+    for symbol in file.symbols().filter(|s| s.kind() == object::SymbolKind::Text) {
+        let (Some(section), name) = (symbol.section_index(), name(&symbol)) else { continue };
+        if name == "the loop" {
+            assert!(refers(section.0).iter().any(|to| to.contains("LEVEL")), "{:?}", refers(section.0));
+        } else if ["avx2", "avx512", "portable"].iter().any(|set| name.ends_with(&format!("::{set}"))) {
+            bodies += 1;
+            assert_eq!(refers(section.0), Vec::<String>::new(), "{name}");
+        }
+    }
+    assert_eq!(bodies, 3);
 }

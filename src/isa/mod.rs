@@ -6,10 +6,17 @@
 //! variable `COTANGENT_ISA` (`portable`, `avx2`, `avx512`) caps the choice at run time, to compare and to test. Any
 //! other value is said to be unknown, once, on standard error.
 //!
+//! A generated function `forward` asks for the instruction set itself, or, where it is small, uses what the build
+//! enables. `forward_with` beside it takes the instruction set as its first argument, and is inlined into its caller. So
+//! a loop over small kernels asks once: it is a [`Body`], which [`dispatch`] gives what the machine has. The crate's page
+//! has an example. Write loops there, and no closures: a closure is a function without the instructions until it is
+//! inlined.
+//!
 //! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call
 //! from a function without an instruction set into one with it. The types that stand for instruction sets beyond the
 //! baseline are private: code that is generic over [`Isa`] gets hold of one only from [`dispatch`] and its siblings,
-//! which have checked the machine.
+//! which have checked the machine, from [`avx2`] and [`avx512`], which only functions with these instructions can call,
+//! and as [`Native`].
 
 use crate::lanes::Lanes;
 use crate::real::{Real, sealed::Sealed};
@@ -19,9 +26,10 @@ use crate::tensor::Tensor;
 mod neon;
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod sse2;
-#[cfg(all(target_arch = "x86_64", any(feature = "std", all(target_feature = "avx2", target_feature = "fma"))))]
-#[cfg_attr(not(feature = "std"), allow(dead_code, reason = "the build names one of its types"))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
 mod x86;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+pub use x86::{avx2, avx512};
 
 /// A class of machines that share a schedule: how wide and how many its vector registers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +53,8 @@ const BASELINE: Machine =
         Machine::Scalar
     };
 
-/// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
+/// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only. Whoever has a value
+/// of one runs on a machine that has the instructions; it takes no room.
 #[allow(
     clippy::needless_range_loop,
     reason = "an iterator over vectors is not always unrolled, and then keeps them in memory"
@@ -389,7 +398,7 @@ macro_rules! bodies {
             /// For which of [`sets`] it may be run, besides the portable one.
             const SETS: u8 = sets::ALL;
             /// Does it.
-            fn run<S: Isa>($($a: $A),+);
+            fn run<S: Isa>(isa: S, $($a: $A),+);
 
             // Methods, not functions beside the trait: the compiler places a method in the module of the type that it
             // is of. So the kernels of a crate are compiled where they stand, several modules at a time, not all in one
@@ -400,7 +409,7 @@ macro_rules! bodies {
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2($($a: $A),+) {
-                Self::run::<x86::Avx2>($($a),+);
+                Self::run(x86::Avx2, $($a),+);
             }
             /// # Safety
             /// The machine has AVX-512F, VL, BW and DQ, and what comes with them.
@@ -408,14 +417,14 @@ macro_rules! bodies {
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
             #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
             unsafe fn avx512($($a: $A),+) {
-                Self::run::<x86::Avx512>($($a),+);
+                Self::run(x86::Avx512, $($a),+);
             }
             // A function of its own as well, so that the choice is a load, a comparison and a jump.
             #[doc(hidden)]
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
             #[inline(never)]
             fn portable($($a: $A),+) {
-                Self::run::<Portable>($($a),+);
+                Self::run(Portable, $($a),+);
             }
             #[doc(hidden)]
             #[cfg(all(target_arch = "x86_64", feature = "std", not(all(target_feature = "avx2", target_feature = "fma"))))]
@@ -450,9 +459,9 @@ macro_rules! bodies {
         #[inline(always)]
         pub fn $native<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
             if const { native_is_of(B::SETS) } {
-                B::run::<Native>($($a),+);
+                B::run(Native, $($a),+);
             } else {
-                B::run::<Portable>($($a),+);
+                B::run(Portable, $($a),+);
             }
         }
     )+};
@@ -471,16 +480,16 @@ bodies! {
 pub trait Body {
     /// For which of [`sets`] it may be run, besides the portable one.
     const SETS: u8 = sets::ALL;
-    /// Does it.
-    fn run<S: Isa>(self);
+    /// Does it, `isa` being what the machine was found to have.
+    fn run<S: Isa>(self, isa: S);
 }
 
 /// A [`Body`] as one argument. An array of it, so that the compiler places what is compiled where the body stands.
 impl<B: Body> Body1<B> for [B; 0] {
     const SETS: u8 = B::SETS;
     #[inline(always)]
-    fn run<S: Isa>(body: B) {
-        body.run::<S>();
+    fn run<S: Isa>(isa: S, body: B) {
+        body.run(isa);
     }
 }
 
@@ -519,7 +528,7 @@ const fn native_is_of(sets: u8) -> bool {
     target_arch = "aarch64",
     all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma")
 )))]
-pub type Native = Portable;
+pub use Portable as Native;
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon as Native;
 #[cfg(all(target_arch = "x86_64", target_feature = "avx2", target_feature = "fma"))]

@@ -1,9 +1,9 @@
 //! AVX2 with FMA, and AVX-512: takes lanes, gives lanes, an intrinsic an operation. Widths that fill no register go
 //! lane by lane.
 //!
-//! Soundness: the two types are constructed nowhere and named only in this module, which hands them to a [`Body`] after
-//! the machine or the build was found to have their instructions. So whoever calls one of their functions runs on such
-//! a machine.
+//! Soundness: the two types are named only in this module, which hands them to a [`Body`] after the machine or the build
+//! was found to have their instructions, and to a function that has these itself. So whoever calls one of their
+//! functions runs on such a machine.
 
 use super::*;
 use crate::kernel::Scalar::{F32, F64};
@@ -22,6 +22,28 @@ pub struct Avx512;
 pub use Avx2 as Native;
 #[cfg(all(target_feature = "avx2", target_feature = "fma", target_feature = "avx512dq"))]
 pub use Avx512 as Native;
+
+/// AVX2 with FMA, for a caller that has them: a function with `#[target_feature(enable = "avx2,fma")]` calls this without
+/// `unsafe`, and nobody else does. What takes an [`Isa`], and is inlined into it, then runs with these instructions.
+///
+/// # Safety
+/// Where the caller does not have the instructions, the machine has.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub fn avx2() -> impl Isa {
+    Avx2
+}
+
+/// AVX-512, for a caller that has it; as [`avx2`], in a function with
+/// `#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]`.
+///
+/// # Safety
+/// As of [`avx2`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+pub fn avx512() -> impl Isa {
+    Avx512
+}
 
 /// One operation: the intrinsic for the kind of lanes (scalar type, number of lanes), else lane by lane.
 macro_rules! operation {

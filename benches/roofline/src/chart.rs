@@ -53,6 +53,7 @@ fn colour(group: Group) -> &'static str {
         Group::ProductF64 => "#6a4fb3",
         Group::ProductJvp => "#a06cd5",
         Group::Batch => "#33508a",
+        Group::Many => "#24386b",
         Group::ConvForward => "#b3401f",
         Group::ConvX => "#dd7a2a",
         Group::ConvK => "#c99a1c",

@@ -64,6 +64,8 @@ pub enum Group {
     ProductJvp,
     /// Products over a batch.
     Batch,
+    /// Loops over small products.
+    Many,
     /// Convolution.
     ConvForward,
     /// Its cotangent of the image.
@@ -80,13 +82,14 @@ pub enum Group {
 
 impl Group {
     /// Every group, in the order of the output.
-    pub const ALL: [Group; 12] = [
+    pub const ALL: [Group; 13] = [
         Group::ProductNn,
         Group::ProductNt,
         Group::ProductTn,
         Group::ProductF64,
         Group::ProductJvp,
         Group::Batch,
+        Group::Many,
         Group::ConvForward,
         Group::ConvX,
         Group::ConvK,
@@ -104,6 +107,7 @@ impl Group {
             Group::ProductF64 => "products NN f64",
             Group::ProductJvp => "products jvp",
             Group::Batch => "batched products",
+            Group::Many => "loops over small products",
             Group::ConvForward => "conv forward",
             Group::ConvX => "conv x_bar",
             Group::ConvK => "conv k_bar",

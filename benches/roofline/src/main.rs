@@ -17,6 +17,7 @@ mod convolutions;
 mod elementwise;
 mod harness;
 mod machine;
+mod many;
 mod peers;
 mod plain;
 mod products;
@@ -161,6 +162,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     report::print_head(&before);
     let mut bench = Bench::new(arguments.filter.clone(), arguments.budget());
     measure_all(&mut bench);
+    many::rows(&mut bench);
     let roofs = before.best(Roofs::measure());
     report::print_end(&bench, &roofs);
     bars::print(&bench.rows);

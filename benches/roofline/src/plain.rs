@@ -111,6 +111,31 @@ impl<S: Float, const I: usize, const J: usize, const K: usize> Loops<[[S; J]; I]
     }
 }
 
+/// Value and tangent: of a pair the second is the tangent.
+pub struct Tangent;
+
+impl<S: Float, const I: usize, const J: usize, const K: usize>
+    Loops<[[[S; J]; I]; 2], [[[S; K]; J]; 2], [[[S; K]; I]; 2]> for Tangent
+{
+    #[inline(always)]
+    fn run<A: Arithmetic>(x: &[[[S; J]; I]; 2], y: &[[[S; K]; J]; 2], z: &mut [[[S; K]; I]; 2]) {
+        Nn::run::<A>(&x[0], &y[0], &mut z[0]);
+        Nn::run::<A>(&x[1], &y[0], &mut z[1]);
+        NnAdd::run::<A>(&x[0], &y[1], &mut z[1]);
+    }
+}
+
+/// Both cotangents of square matrices: the first argument is `x` and `y`, what is written theirs.
+pub struct Adjoints;
+
+impl<S: Float, const I: usize> Loops<[[[S; I]; I]; 2], [[S; I]; I], [[[S; I]; I]; 2]> for Adjoints {
+    #[inline(always)]
+    fn run<A: Arithmetic>(x: &[[[S; I]; I]; 2], z_bar: &[[S; I]; I], bars: &mut [[[S; I]; I]; 2]) {
+        Nt::run::<A>(&x[1], z_bar, &mut bars[0]);
+        Tn::run::<A>(&x[0], z_bar, &mut bars[1]);
+    }
+}
+
 /// The loops `L` for each pair of a batch.
 pub struct Batch<L>(PhantomData<L>);
 

@@ -83,37 +83,33 @@ pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
 /// 252 operations, 596 bytes of arguments.
 #[inline]
 pub fn forward(w: &W, v: &V, y: &mut Y) {
-    <_forward as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, v, y);
+    self::forward_with(_isa::Portable, w, v, y);
 }
-enum _forward {}
-impl<'a> _isa::Body3<&'a W, &'a V, &'a mut Y> for _forward {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(w: &'a W, v: &'a V, y: &'a mut Y) {
-        // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-        self::_tile::<Isa_, 2, 1, 9>(w, v, y, 0);
-    }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y: &mut Y) {
+    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+    self::_tile::<Isa_, 2, 1, 9>(w, v, y, 0);
 }
 
 /// The value and its tangent.
 /// 756 operations, 1192 bytes of arguments.
 #[inline]
 pub fn jvp(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
-    <_jvp as _isa::Body6<_, _, _, _, _, _>>::run::<_isa::Portable>(w, v, w_dot, v_dot, y, y_dot);
+    self::jvp_with(_isa::Portable, w, v, w_dot, v_dot, y, y_dot);
 }
-enum _jvp {}
-impl<'a> _isa::Body6<&'a W, &'a V, &'a W, &'a V, &'a mut Y, &'a mut Y> for _jvp {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(w: &'a W, v: &'a V, w_dot: &'a W, v_dot: &'a V, y: &'a mut Y, y_dot: &'a mut Y) {
-        // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
-        // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
-        if Isa_::SCALAR {
-            for i in 0..3 {
-                self::_tile4::<Isa_, 2, 1, 3>(w, v, w_dot, v_dot, y, y_dot, i * 3);
-            }
-        } else {
-            self::_tile2::<Isa_, 2, 1, 5>(w, v, w_dot, v_dot, y, y_dot, 0);
-            self::_tile3::<Isa_, 2, 1, 4>(w, v, w_dot, v_dot, y, y_dot, 5);
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn jvp_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
+    // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
+    // [i:9] y_dot[i] = sum(j:14) (v_dot[j] * w[i, j] + w_dot[i, j] * v[j])    <cotangent>/ops/matvec.yaml:14
+    if Isa_::SCALAR {
+        for i in 0..3 {
+            self::_tile4::<Isa_, 2, 1, 3>(w, v, w_dot, v_dot, y, y_dot, i * 3);
         }
+    } else {
+        self::_tile2::<Isa_, 2, 1, 5>(w, v, w_dot, v_dot, y, y_dot, 0);
+        self::_tile3::<Isa_, 2, 1, 4>(w, v, w_dot, v_dot, y, y_dot, 5);
     }
 }
 
@@ -124,6 +120,12 @@ pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w(v, y_bar, w_bar);
     self::vjp_v(w, y_bar, v_bar);
 }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
+    self::vjp_w_with(_isa, v, y_bar, w_bar);
+    self::vjp_v_with(_isa, w, y_bar, v_bar);
+}
 
 /// Stores the cotangents, whatever was there.
 /// 378 operations, 1156 bytes of arguments.
@@ -132,22 +134,26 @@ pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w_store(v, y_bar, w_bar);
     self::vjp_v_store(w, y_bar, v_bar);
 }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
+    self::vjp_w_store_with(_isa, v, y_bar, w_bar);
+    self::vjp_v_store_with(_isa, w, y_bar, v_bar);
+}
 
 /// Adds the cotangents to what is there.
 /// 252 operations, 1100 bytes of arguments.
 #[inline]
 pub fn vjp_w(v: &V, y_bar: &Y, w_bar: &mut W) {
-    <_vjp_w as _isa::Body3<_, _, _>>::run::<_isa::Portable>(v, y_bar, w_bar);
+    self::vjp_w_with(_isa::Portable, v, y_bar, w_bar);
 }
-enum _vjp_w {}
-impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
-        // [i:9 j:14] w_bar[i, j] += y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
-        for i in 0..9 {
-            for j in 0..14 {
-                w_bar[i][j] = Isa_::mul_add(y_bar[i], v[j], w_bar[i][j]);
-            }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_w_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &mut W) {
+    // [i:9 j:14] w_bar[i, j] += y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
+    for i in 0..9 {
+        for j in 0..14 {
+            w_bar[i][j] = Isa_::mul_add(y_bar[i], v[j], w_bar[i][j]);
         }
     }
 }
@@ -156,17 +162,15 @@ impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w {
 /// 126 operations, 596 bytes of arguments.
 #[inline]
 pub fn vjp_w_store(v: &V, y_bar: &Y, w_bar: &mut W) {
-    <_vjp_w_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(v, y_bar, w_bar);
+    self::vjp_w_store_with(_isa::Portable, v, y_bar, w_bar);
 }
-enum _vjp_w_store {}
-impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w_store {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(v: &'a V, y_bar: &'a Y, w_bar: &'a mut W) {
-        // [i:9 j:14] w_bar[i, j] = y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
-        for i in 0..9 {
-            for j in 0..14 {
-                w_bar[i][j] = y_bar[i] * v[j];
-            }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_w_store_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &mut W) {
+    // [i:9 j:14] w_bar[i, j] = y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
+    for i in 0..9 {
+        for j in 0..14 {
+            w_bar[i][j] = y_bar[i] * v[j];
         }
     }
 }
@@ -175,20 +179,18 @@ impl<'a> _isa::Body3<&'a V, &'a Y, &'a mut W> for _vjp_w_store {
 /// 266 operations, 652 bytes of arguments.
 #[inline]
 pub fn vjp_v(w: &W, y_bar: &Y, v_bar: &mut V) {
-    <_vjp_v as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, y_bar, v_bar);
+    self::vjp_v_with(_isa::Portable, w, y_bar, v_bar);
 }
-enum _vjp_v {}
-impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-        // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-        if Isa_::SCALAR {
-            for j_tile in 0..2 {
-                self::_tile6::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
-            }
-        } else {
-            self::_tile5::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_v_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, y_bar: &Y, v_bar: &mut V) {
+    // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+    if Isa_::SCALAR {
+        for j_tile in 0..2 {
+            self::_tile6::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
         }
+    } else {
+        self::_tile5::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
     }
 }
 
@@ -196,20 +198,18 @@ impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v {
 /// 252 operations, 596 bytes of arguments.
 #[inline]
 pub fn vjp_v_store(w: &W, y_bar: &Y, v_bar: &mut V) {
-    <_vjp_v_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(w, y_bar, v_bar);
+    self::vjp_v_store_with(_isa::Portable, w, y_bar, v_bar);
 }
-enum _vjp_v_store {}
-impl<'a> _isa::Body3<&'a W, &'a Y, &'a mut V> for _vjp_v_store {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(w: &'a W, y_bar: &'a Y, v_bar: &'a mut V) {
-        // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
-        if Isa_::SCALAR {
-            for j_tile in 0..2 {
-                self::_tile8::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
-            }
-        } else {
-            self::_tile7::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_v_store_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, y_bar: &Y, v_bar: &mut V) {
+    // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
+    if Isa_::SCALAR {
+        for j_tile in 0..2 {
+            self::_tile8::<Isa_, 1, 7>(w, y_bar, v_bar, j_tile * 7);
         }
+    } else {
+        self::_tile7::<Isa_, 4, 4>(w, y_bar, v_bar, 0);
     }
 }
 
@@ -445,16 +445,14 @@ pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
 /// 27 operations, 72 bytes of arguments.
 #[inline]
 pub fn forward(x: &X, y: &mut Y) {
-    <_forward as _isa::Body2<_, _>>::run::<_isa::Portable>(x, y);
+    self::forward_with(_isa::Portable, x, y);
 }
-enum _forward {}
-impl<'a> _isa::Body2<&'a X, &'a mut Y> for _forward {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(x: &'a X, y: &'a mut Y) {
-        // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
-        for i in 0..9 {
-            y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
-        }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y: &mut Y) {
+    // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
+    for i in 0..9 {
+        y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
     }
 }
 
@@ -462,20 +460,18 @@ impl<'a> _isa::Body2<&'a X, &'a mut Y> for _forward {
 /// 63 operations, 144 bytes of arguments.
 #[inline]
 pub fn jvp(x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
-    <_jvp as _isa::Body4<_, _, _, _>>::run::<_isa::Portable>(x, x_dot, y, y_dot);
+    self::jvp_with(_isa::Portable, x, x_dot, y, y_dot);
 }
-enum _jvp {}
-impl<'a> _isa::Body4<&'a X, &'a X, &'a mut Y, &'a mut Y> for _jvp {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(x: &'a X, x_dot: &'a X, y: &'a mut Y, y_dot: &'a mut Y) {
-        // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
-        for i in 0..9 {
-            y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
-        }
-        // [i:9] y_dot[i] = x_dot[i] / (1.0 + abs(x[i]))^2.0    line 8
-        for i in 0..9 {
-            y_dot[i] = x_dot[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
-        }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn jvp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
+    // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
+    for i in 0..9 {
+        y[i] = x[i] / (1.0_f32 + math::abs::<Isa_>(x[i]));
+    }
+    // [i:9] y_dot[i] = x_dot[i] / (1.0 + abs(x[i]))^2.0    line 8
+    for i in 0..9 {
+        y_dot[i] = x_dot[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
     }
 }
 
@@ -483,16 +479,14 @@ impl<'a> _isa::Body4<&'a X, &'a X, &'a mut Y, &'a mut Y> for _jvp {
 /// 45 operations, 144 bytes of arguments.
 #[inline]
 pub fn vjp(x: &X, y_bar: &Y, x_bar: &mut X) {
-    <_vjp as _isa::Body3<_, _, _>>::run::<_isa::Portable>(x, y_bar, x_bar);
+    self::vjp_with(_isa::Portable, x, y_bar, x_bar);
 }
-enum _vjp {}
-impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-        // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
-        for i in 0..9 {
-            x_bar[i] += (y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2));
-        }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
+    // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
+    for i in 0..9 {
+        x_bar[i] += (y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2));
     }
 }
 
@@ -500,16 +494,14 @@ impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp {
 /// 36 operations, 108 bytes of arguments.
 #[inline]
 pub fn vjp_store(x: &X, y_bar: &Y, x_bar: &mut X) {
-    <_vjp_store as _isa::Body3<_, _, _>>::run::<_isa::Portable>(x, y_bar, x_bar);
+    self::vjp_store_with(_isa::Portable, x, y_bar, x_bar);
 }
-enum _vjp_store {}
-impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp_store {
-    #[inline(always)]
-    fn run<Isa_: _isa::Isa>(x: &'a X, y_bar: &'a Y, x_bar: &'a mut X) {
-        // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
-        for i in 0..9 {
-            x_bar[i] = y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
-        }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
+    // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
+    for i in 0..9 {
+        x_bar[i] = y_bar[i] / math::powi::<Isa_>(1.0_f32 + math::abs::<Isa_>(x[i]), 2);
     }
 }
 
@@ -519,12 +511,22 @@ impl<'a> _isa::Body3<&'a X, &'a Y, &'a mut X> for _vjp_store {
 pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp(x, y_bar, x_bar);
 }
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_x_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
+    self::vjp_with(_isa, x, y_bar, x_bar);
+}
 
 /// Stores the cotangents, whatever was there.
 /// 36 operations, 108 bytes of arguments.
 #[inline]
 pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_store(x, y_bar, x_bar);
+}
+/// The same by the instructions that a caller has.
+#[inline(always)]
+pub fn vjp_x_store_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
+    self::vjp_store_with(_isa, x, y_bar, x_bar);
 }
 
 }
@@ -702,7 +704,8 @@ const BASELINE: Machine =
         Machine::Scalar
     };
 
-/// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only.
+/// An instruction set: how scalars and lanes are computed. Implemented by this crate's types only. Whoever has a value
+/// of one runs on a machine that has the instructions; it takes no room.
 #[allow(
     clippy::needless_range_loop,
     reason = "an iterator over vectors is not always unrolled, and then keeps them in memory"
@@ -1044,7 +1047,7 @@ macro_rules! bodies {
             /// For which of [`sets`] it may be run, besides the portable one.
             const SETS: u8 = sets::ALL;
             /// Does it.
-            fn run<S: Isa>($($a: $A),+);
+            fn run<S: Isa>(isa: S, $($a: $A),+);
 
         }
 
@@ -1059,9 +1062,9 @@ macro_rules! bodies {
         #[inline(always)]
         pub fn $native<B: $body<$($A),+>, $($A),+>($($a: $A),+) {
             if const { native_is_of(B::SETS) } {
-                B::run::<Native>($($a),+);
+                B::run(Native, $($a),+);
             } else {
-                B::run::<Portable>($($a),+);
+                B::run(Portable, $($a),+);
             }
         }
     )+};
@@ -1080,16 +1083,16 @@ bodies! {
 pub trait Body {
     /// For which of [`sets`] it may be run, besides the portable one.
     const SETS: u8 = sets::ALL;
-    /// Does it.
-    fn run<S: Isa>(self);
+    /// Does it, `isa` being what the machine was found to have.
+    fn run<S: Isa>(self, isa: S);
 }
 
 /// A [`Body`] as one argument. An array of it, so that the compiler places what is compiled where the body stands.
 impl<B: Body> Body1<B> for [B; 0] {
     const SETS: u8 = B::SETS;
     #[inline(always)]
-    fn run<S: Isa>(body: B) {
-        body.run::<S>();
+    fn run<S: Isa>(isa: S, body: B) {
+        body.run(isa);
     }
 }
 
@@ -1124,7 +1127,7 @@ const fn native_is_of(sets: u8) -> bool {
 }
 
 /// The best instruction set that the build enables: what code uses that is too small to be dispatched.
-pub type Native = Portable;
+pub use Portable as Native;
 
 /// The name of the instruction set that [`dispatch1`] uses here.
 pub fn name() -> &'static str {
@@ -3762,7 +3765,7 @@ struct Add<'a, S, O> {
 
 impl<S: Real, O> isa::Body for Add<'_, S, O> {
     #[inline(always)]
-    fn run<I: isa::Isa>(self) {
+    fn run<I: isa::Isa>(self, _: I) {
         let Add { sum, first, others, of, weight } = self;
         for other in others {
             let terms = of(other).get(first..).unwrap_or_default();

@@ -166,6 +166,8 @@ pub(super) struct FunctionContext {
     pub(super) most_scratch: u64,
     /// Calls that do the same; else the bodies say it.
     pub(super) calls: Vec<CallContext>,
+    /// Whether a caller may give it instructions: whoever is made of stages has each of them dispatched.
+    pub(super) with: bool,
     pub(super) body: Option<String>,
     /// What the caller provides besides.
     pub(super) workspace: Option<WorkspaceContext>,

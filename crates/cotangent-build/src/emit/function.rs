@@ -113,6 +113,7 @@ pub(super) fn function_context(
         scratch: cost.scratch,
         body,
         calls,
+        with: !matches!(plan, Plan::Stages { .. }),
         workspace,
         begin: String::new(),
         end: "",
@@ -189,7 +190,7 @@ fn body_text(
         (all.iter().map(|m| m.name).collect(), text)
     };
     let own: Vec<(Vec<&str>, Vec<rust::Stmt>)> = nests.iter().map(&mut body).collect();
-    rust::lines(&body::merged(&own), 2)
+    rust::lines(&body::merged(&own), 1)
 }
 
 /// The names of what a function takes.

@@ -265,7 +265,7 @@ fn plain_alias(name: &str) -> String {
 pub fn distinct(op: &Op, out: &mut Diagnostics) {
     let mut types: BTreeMap<String, TensorId> = BTreeMap::new();
     let mut functions: BTreeMap<String, Option<TensorId>> = BTreeMap::new();
-    functions.extend(["vjp", "vjp_store"].map(|name| (name.to_string(), None)));
+    functions.extend(["vjp", "vjp_store", "vjp_with", "vjp_store_with"].map(|name| (name.to_string(), None)));
     let mut clash = |t: TensorId, first: Option<TensorId>, what: String| {
         let tensor = op.tensor(t);
         let message = format!("`{}` would make {what} a second time", tensor.name);
@@ -283,10 +283,12 @@ pub fn distinct(op: &Op, out: &mut Diagnostics) {
     }
     // A program has no function for one input alone.
     for t in op.inputs().into_iter().filter(|_| op.program.is_none()) {
-        for suffix in ["", "_store"] {
+        for suffix in ["", "_store", "_with", "_store_with"] {
             let name = format!("vjp_{}{suffix}", op.tensor(t).name);
             if let Some(first) = functions.insert(name.clone(), Some(t)) {
                 clash(t, first, format!("the function `{name}`"));
+                // The others follow from it.
+                break;
             }
         }
     }

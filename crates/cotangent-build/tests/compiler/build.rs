@@ -147,7 +147,7 @@ fn what_streams_memory_is_portable() {
         let add = format!("use: add\ninstances: [{{name: long, I: {elements}}}]\n");
         let Output { files, .. } = render("streams", &add, |build| build);
         let text = &files["add.rs"];
-        (text.matches("isa::Portable>(").count(), text.matches("isa::dispatch").count())
+        (text.matches("_with(_isa::Portable, ").count(), text.matches("isa::dispatch").count())
     };
     let (here, dispatched) = portable(400_000);
     assert!(here > 0 && dispatched == 0, "{here} {dispatched}");
@@ -253,7 +253,7 @@ fn instruction_sets_decide_which_nests_are_there() {
     assert!(!every.contains("SETS"));
     let narrow = text("sets_portable", &[Portable]);
     assert!(!narrow.contains("f32, 8>") && !narrow.contains("isa::dispatch"));
-    assert!(narrow.contains("::run::<_isa::Portable>"));
+    assert!(narrow.contains("_with(_isa::Portable, "));
     assert!(text("sets_none", &[]).replace("sets_none", "sets_portable") == narrow);
     // A machine without a nest of its own has that of the widest which have one.
     let wide = text("sets_avx2", &[Avx2]);

@@ -14,6 +14,7 @@ use crate::index::{
     self, Affine, Atom, AxisId, Compare, Cond, Entry, Expr, Op, Poly, ReduceOp, Role, Stmt, TensorId, VarId,
 };
 use crate::index::{ParamId, scan};
+use crate::nest::plan::Plan;
 use crate::plain::{Function, Kind};
 use crate::source::Sources;
 use serde::Serialize;
@@ -58,6 +59,8 @@ struct FunctionContext {
     nan: bool,
     loops: usize,
     workspace: bool,
+    /// It can be given instructions.
+    with: bool,
     /// It runs in parts, on a pool.
     split: bool,
 }
@@ -106,6 +109,7 @@ pub(super) fn context(
             nan: !unrolled(n) && !c.plans[n].stages().iter().any(|n| unrolled(*n)),
             loops: number,
             workspace: c.plans[n].workspace().is_some(),
+            with: !matches!(c.plans[n], Plan::Stages { .. }),
             split: false,
         });
     }
@@ -113,7 +117,7 @@ pub(super) fn context(
     for f in split.iter().flat_map(|s| &s.functions) {
         let whole = functions.iter().find(|g| g.name == f.name).expect("the kernel has it whole");
         let (name, workspace) = (format!("split::{}", f.name), f.own);
-        functions.push(FunctionContext { name, workspace, split: true, ..whole.clone() });
+        functions.push(FunctionContext { name, workspace, with: false, split: true, ..whole.clone() });
     }
     ReferenceContext {
         name: kernel.name.clone(),

@@ -304,6 +304,11 @@ fn seeds<S: Scalar>(count: usize, at: Where, random: &mut Random) -> Vec<f64> {
     (0..count).map(draw).collect()
 }
 
+/// Whether this process runs a kernel for another one, under the instruction set that it was told.
+pub fn is_elsewhere() -> bool {
+    std::env::var_os(RESULTS).is_some()
+}
+
 /// Compares every function of a kernel with its loops, under every instruction set of the machine.
 pub fn check<S: Scalar>(k: &Kernel<S>) {
     let points = k.points();
