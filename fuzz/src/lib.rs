@@ -81,6 +81,7 @@ const WORDS: &[&str] = &[
     "jvp",
     "vjp",
     "hvp",
+    "value_grad_and_hvp",
     "jacobian",
     "hessian",
     "value_and_grad",

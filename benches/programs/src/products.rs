@@ -45,6 +45,8 @@ impl Contraction {
             // Value, tangents, cotangents of what stands inside, and the tangents of all cotangents: of each one term,
             // a second where the other factor has a tangent.
             Kind::Hvp => value + active + inner + active * active,
+            // The cotangents of all.
+            Kind::ValueGradAndHvp => 1 + 2 * active + active * active,
             Kind::Jacobian | Kind::Hessian => return None,
         };
         Some(times as f64 * self.turns)

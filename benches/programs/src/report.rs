@@ -106,7 +106,7 @@ pub fn print_head() {
 
 fn print_line(cells: [String; 9]) {
     let [program, function, cells @ .., peers] = cells;
-    print!("| {program:<23} | {function:<16} |");
+    print!("| {program:<23} | {function:<20} |");
     for cell in cells {
         print!(" {cell:>9} |");
     }
@@ -168,7 +168,7 @@ pub fn print_end(rows: &[Row]) {
         }
     }
     for ((peer, function), ratios) in &by_peer {
-        println!("  {peer:<10} {function:<16} {:>6.2} ({} rows)", mean(ratios), ratios.len());
+        println!("  {peer:<10} {function:<20} {:>6.2} ({} rows)", mean(ratios), ratios.len());
     }
     let faster: Vec<(&Row, &str, f64)> = rows
         .iter()

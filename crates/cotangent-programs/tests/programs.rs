@@ -3,8 +3,8 @@
 //! each function and tensor that differs. A program without a model fails.
 //!
 //! The model gives the value; its tangent, by one direction or by one coordinate after the other, is the truth for
-//! `jvp`, `vjp`, `value_and_grad` and `jacobian`; its mixed second derivatives for `hvp` and `hessian`. Models compute
-//! in `f64` from what the kernel gets. Tolerances, relative to the largest element of the tensor, stand at the checks.
+//! `jvp`, `vjp`, `value_and_grad` and `jacobian`; its mixed second derivatives for `hvp` and `hessian`; each of these
+//! for `value_grad_and_hvp`. Models compute in `f64` from what the kernel gets. Tolerances, relative to the largest element of the tensor, stand at the checks.
 
 mod models;
 #[path = "../../../tests/support/mod.rs"]
@@ -14,6 +14,7 @@ mod support;
 use cotangent::Role;
 use models::{MODELS, Model, Point};
 use num_dual::{Dual64, HyperDual64};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use support::{Buffers, Kernel, Random, difference, largest, say};
 
@@ -45,6 +46,15 @@ struct Trial<'a> {
     outputs: Vec<&'static str>,
     failures: Vec<String>,
     compared: usize,
+    /// The functions that were called.
+    called: RefCell<BTreeSet<String>>,
+}
+
+/// What gives second derivatives times a direction.
+struct Second<'a> {
+    v: &'a Direction,
+    hvp: Option<&'a Buffers>,
+    all: Option<&'a Buffers>,
 }
 
 /// By input.
@@ -66,7 +76,8 @@ impl<'a> Trial<'a> {
         let dots = k.info.function("jvp").map_or(&[][..], |f| f.reads);
         let wrt = k.tensors(Role::Input).map(|t| t.name).filter(|n| dots.contains(&format!("{n}_dot").as_str()));
         let (wrt, outputs) = (wrt.collect(), k.tensors(Role::Output).map(|t| t.name).collect());
-        Trial { k, model, point, wrt, outputs, failures: Vec::new(), compared: 0 }
+        let called = RefCell::default();
+        Trial { k, model, point, wrt, outputs, failures: Vec::new(), compared: 0, called }
     }
 
     /// Within `f32` or `f64` of the largest element, if it is not tiny.
@@ -99,6 +110,7 @@ impl<'a> Trial<'a> {
     fn call(&self, function: &str, more: &Direction, suffix: &str) -> Buffers {
         let mut b: Buffers = self.point.iter().map(|(n, v)| ((*n).to_string(), v.clone())).collect();
         b.extend(more.iter().map(|(n, v)| (format!("{n}{suffix}"), v.clone())));
+        self.called.borrow_mut().insert(function.to_string());
         self.k.call(function, &mut b);
         b
     }
@@ -189,10 +201,13 @@ impl<'a> Trial<'a> {
         let v = self.random(&self.wrt, "v");
         let hvp = self.has("hvp").then(|| self.call("hvp", &v, "_dot"));
         let gradient = self.has("value_and_grad").then(|| self.call("value_and_grad", &Direction::new(), ""));
-        if let Some(gradient) = &gradient {
+        let all = self.has("value_grad_and_hvp").then(|| self.call("value_grad_and_hvp", &v, "_dot"));
+        for (name, results) in [("value_and_grad", &gradient), ("value_grad_and_hvp", &all)] {
+            let Some(results) = results else { continue };
             let z = outputs[0];
-            self.near("value_and_grad's value", &gradient[z], &value[z], 1e-5, 1e-12);
+            self.near(&format!("{name}'s value"), &results[z], &value[z], 1e-5, 1e-12);
         }
+        self.together(all.as_ref(), gradient.as_ref(), hvp.as_ref());
         for n in 0..directions.max(1) {
             let u = self.random(&self.wrt, &format!("u{n}"));
             // Without a model `jvp` is compared with nothing, and what goes back with `jvp`.
@@ -213,8 +228,12 @@ impl<'a> Trial<'a> {
                 self.same_sum("u' H v", sum, wanted, magnitude, 1e-4, 1e-11);
             }
         }
-        self.coordinate_by_coordinate(coordinates, &weights, &back, hvp.as_ref().map(|h| (h, &v)), gradient.as_ref());
+        let second = Second { v: &v, hvp: hvp.as_ref(), all: all.as_ref() };
+        self.coordinate_by_coordinate(coordinates, &weights, &back, &second, gradient.as_ref());
         self.hessian(coordinates, &value);
+        for f in self.k.info.functions {
+            assert!(self.called.borrow().contains(f.name), "{}: {} is compared with nothing", self.k.path(), f.name);
+        }
     }
 
     /// `jvp` along a direction, and what goes back against it.
@@ -241,6 +260,17 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Gradient and product together are those of the functions that give one of them.
+    fn together(&mut self, all: Option<&Buffers>, gradient: Option<&Buffers>, hvp: Option<&Buffers>) {
+        for x in self.wrt.clone() {
+            for (one, name) in [(gradient, format!("{x}_bar")), (hvp, format!("{x}_bar_dot"))] {
+                if let (Some(all), Some(one)) = (all, one) {
+                    self.near(&format!("value_grad_and_hvp {name}"), &all[&name], &one[&name], 1e-5, 1e-12);
+                }
+            }
+        }
+    }
+
     /// `vjp` adds what `vjp_store` stores.
     fn accumulation(&mut self, weights: &Direction, back: &Buffers) {
         let start = self.random(&self.wrt, "start");
@@ -258,7 +288,7 @@ impl<'a> Trial<'a> {
         most: usize,
         weights: &Direction,
         back: &Buffers,
-        hvp: Option<(&Buffers, &Direction)>,
+        second: &Second,
         gradient: Option<&Buffers>,
     ) {
         let jacobian = self.has("jacobian").then(|| self.call("jacobian", &Direction::new(), ""));
@@ -272,8 +302,8 @@ impl<'a> Trial<'a> {
         };
         for c in self.coordinates(most) {
             let e = self.unit(&c);
-            let (slope, curve) = match hvp {
-                Some((_, v)) => self.second(&e, v),
+            let (slope, curve) = match second.hvp.or(second.all) {
+                Some(_) => self.second(&e, second.v),
                 None => (self.tangent(&e).1, Direction::new()),
             };
             let bar = format!("{}_bar", c.input);
@@ -282,8 +312,12 @@ impl<'a> Trial<'a> {
             if let Some(gradient) = gradient {
                 put(format!("value_and_grad {bar}"), gradient[&bar][c.at], slope[outputs[0]][0]);
             }
-            if let Some((hvp, _)) = hvp {
+            if let Some(hvp) = second.hvp {
                 put(format!("hvp {bar}_dot"), hvp[&format!("{bar}_dot")][c.at], curve[outputs[0]][0]);
+            }
+            if let Some(all) = second.all {
+                put(format!("value_grad_and_hvp {bar}"), all[&bar][c.at], slope[outputs[0]][0]);
+                put(format!("value_grad_and_hvp {bar}_dot"), all[&format!("{bar}_dot")][c.at], curve[outputs[0]][0]);
             }
             let Some(jacobian) = &jacobian else { continue };
             for z in &outputs {
@@ -296,7 +330,7 @@ impl<'a> Trial<'a> {
         }
         for (name, (got, wanted)) in pairs {
             // Second derivatives are sums of more terms.
-            let (f32, f64) = if name.starts_with("hvp") { (1e-3, 1e-11) } else { (2e-4, 1e-12) };
+            let (f32, f64) = if name.ends_with("_bar_dot") { (1e-3, 1e-11) } else { (2e-4, 1e-12) };
             self.near(&name, &got, &wanted, f32, f64);
         }
         if let Some(jacobian) = jacobian {

@@ -1176,6 +1176,8 @@ pub enum Kind {
     ValueAndGrad,
     /// The tangent of the gradient: the second derivatives times a direction.
     Hvp,
+    /// The value, the gradient, and its tangent.
+    ValueGradAndHvp,
     /// Outputs, and the derivatives of each of their elements by each of an input's.
     Jacobian,
     /// The value, the gradient, and the second derivatives.

@@ -327,7 +327,7 @@ impl Call<'_> {
                     results
                 }))
             }
-            Kind::Hvp => None,
+            Kind::Hvp | Kind::ValueGradAndHvp => None,
         }
     }
 }

@@ -49,11 +49,10 @@ fn differs(op: &Op, program: &Program, f: &ProgramFunction, binding: &Binding, s
         sampler.ordinary(op.tensor(t).domain)
     });
     // Derivatives are by `wrt` alone; a gradient starts from one.
-    let of_one = matches!(f.entry, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian);
     for (t, v) in &mut point.duals {
         match op.tensor(*t).role {
             Role::Tangent(x) if !program.wrt.contains(&x) => v.fill(0.0),
-            Role::Cotangent(_) if of_one => v.fill(1.0),
+            Role::Cotangent(_) if f.entry.of_number() => v.fill(1.0),
             _ => {}
         }
     }

@@ -511,8 +511,8 @@ Right:
 
 BadProgram "E041" "a key of a program that does not fit"
 "`wrt` lists inputs, those that derivatives are taken by. `checkpoint` maps locals of `forward` to `save` or `recompute`. `functions` lists \
-entry points: `forward`, `jvp`, `vjp`, `jacobian`, and for a single output without axes `value_and_grad`, `hvp` and `hessian`. The rules of a program \
-are derived, so it declares none.
+entry points: `forward`, `jvp`, `vjp`, `jacobian`, and for a single output without axes `value_and_grad`, `hvp`, `value_grad_and_hvp` and `hessian`. The \
+rules of a program are derived, so it declares none.
 
 Wrong:
     program: net

@@ -198,6 +198,7 @@ fn function(f: &FunctionContext, stem: &str) -> HeaderFunction {
             ("Jvp", _) => "The value and its tangent.",
             ("ValueAndGrad", _) => "The value and the gradient.",
             ("Hvp", _) => "The tangent of the gradient.",
+            ("ValueGradAndHvp", _) => "The value, the gradient, and its tangent.",
             ("Jacobian", _) => "The outputs and their derivatives by each input.",
             ("Hessian", _) => "The value, the gradient, and the second derivatives.",
             (_, true) => "Adds the cotangents to what is there.",

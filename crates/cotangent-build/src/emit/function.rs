@@ -142,6 +142,7 @@ fn kind_and_rule<'a>(op: &'a Op, f: &Function) -> (&'static str, Option<&'a Vec<
         Kind::Vjp { .. } => ("Vjp", Some(&op.adjoint.stmts)),
         Kind::ValueAndGrad => ("ValueAndGrad", entry(Entry::ValueAndGrad)),
         Kind::Hvp => ("Hvp", entry(Entry::Hvp)),
+        Kind::ValueGradAndHvp => ("ValueGradAndHvp", entry(Entry::ValueGradAndHvp)),
         Kind::Jacobian => ("Jacobian", entry(Entry::Jacobian)),
         Kind::Hessian => ("Hessian", entry(Entry::Hessian)),
         Kind::Stage => ("Stage", None),

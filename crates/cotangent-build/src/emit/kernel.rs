@@ -136,7 +136,8 @@ fn parameters(
     functions: &[FunctionContext],
     split: Option<&SplitContext>,
 ) -> Option<ParametersContext> {
-    let wrt = &op.program.as_ref().filter(|_| kernel.functions.iter().any(|f| f.kind == Kind::ValueAndGrad))?.wrt;
+    let gives = |f: &Function| matches!(f.kind, Kind::ValueAndGrad | Kind::ValueGradAndHvp);
+    let wrt = &op.program.as_ref().filter(|_| kernel.functions.iter().any(gives))?.wrt;
     let interface = op.inputs().into_iter().chain(op.outputs());
     let taken: Vec<String> = interface.map(|t| names::alias(op, t)).collect();
     let mut alias = "Parameters".to_string();

@@ -97,13 +97,22 @@ pub enum Entry {
     Vjp,
     ValueAndGrad,
     Hvp,
+    ValueGradAndHvp,
     Jacobian,
     Hessian,
 }
 
 impl Entry {
-    pub const ALL: [Entry; 7] =
-        [Entry::Forward, Entry::Jvp, Entry::Vjp, Entry::ValueAndGrad, Entry::Hvp, Entry::Jacobian, Entry::Hessian];
+    pub const ALL: [Entry; 8] = [
+        Entry::Forward,
+        Entry::Jvp,
+        Entry::Vjp,
+        Entry::ValueAndGrad,
+        Entry::Hvp,
+        Entry::ValueGradAndHvp,
+        Entry::Jacobian,
+        Entry::Hessian,
+    ];
     pub fn name(self) -> &'static str {
         match self {
             Entry::Forward => "forward",
@@ -111,14 +120,22 @@ impl Entry {
             Entry::Vjp => "vjp",
             Entry::ValueAndGrad => "value_and_grad",
             Entry::Hvp => "hvp",
+            Entry::ValueGradAndHvp => "value_grad_and_hvp",
             Entry::Jacobian => "jacobian",
             Entry::Hessian => "hessian",
         }
     }
-    /// Whether a program can have it: some are of a single number.
+    /// Whether it is of a single number.
+    pub fn of_number(self) -> bool {
+        matches!(self, Entry::ValueAndGrad | Entry::Hvp | Entry::ValueGradAndHvp | Entry::Hessian)
+    }
+    /// Whether it is made for those alone who name it: it is a tenth of a program's text, and gives what others give.
+    pub fn is_asked_for(self) -> bool {
+        self == Entry::ValueGradAndHvp
+    }
+    /// Whether a program can have it.
     pub fn is_of(self, op: &Op) -> bool {
-        let of_number = matches!(self, Entry::ValueAndGrad | Entry::Hvp | Entry::Hessian);
-        !of_number || matches!(op.outputs().as_slice(), [z] if op.tensor(*z).axes.is_empty())
+        !self.of_number() || matches!(op.outputs().as_slice(), [z] if op.tensor(*z).axes.is_empty())
     }
 }
 

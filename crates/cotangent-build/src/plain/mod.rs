@@ -96,6 +96,7 @@ pub enum Kind {
     },
     ValueAndGrad,
     Hvp,
+    ValueGradAndHvp,
     Jacobian,
     Hessian,
     /// A part of another function, which a plan makes.
@@ -127,6 +128,7 @@ impl Kind {
             Kind::Vjp { .. } => "vjp",
             Kind::ValueAndGrad => "value_and_grad",
             Kind::Hvp => "hvp",
+            Kind::ValueGradAndHvp => "value_grad_and_hvp",
             Kind::Jacobian => "jacobian",
             Kind::Hessian => "hessian",
             Kind::Stage => "stage",

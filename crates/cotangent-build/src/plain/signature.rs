@@ -43,7 +43,7 @@ fn interface(k: &Kernel, f: &Function) -> Result<(), Broken> {
     };
     let read = |t: TensorId| match f.kind {
         Kind::Forward | Kind::ValueAndGrad | Kind::Jacobian | Kind::Hessian => input(t),
-        Kind::Jvp | Kind::Hvp => input(t) || dot(t, &input),
+        Kind::Jvp | Kind::Hvp | Kind::ValueGradAndHvp => input(t) || dot(t, &input),
         // A rule of an op may read what `forward` returned.
         Kind::Vjp { .. } => input(t) || output(t) || bar(t, &output),
         Kind::Stage => true,
@@ -55,6 +55,7 @@ fn interface(k: &Kernel, f: &Function) -> Result<(), Broken> {
         Kind::Vjp { input: Some(x), .. } => role(t) == Role::Cotangent(x),
         Kind::ValueAndGrad => output(t) || gradient(t),
         Kind::Hvp => dot(t, &gradient),
+        Kind::ValueGradAndHvp => output(t) || gradient(t) || dot(t, &gradient),
         Kind::Jacobian => output(t) || partial(t),
         Kind::Hessian => output(t) || gradient(t) || partial(t),
         Kind::Stage => true,

@@ -58,17 +58,19 @@ pub fn specialise_until(
     Some(kernel)
 }
 
-/// The dense derivatives that none of these instances of a program has: they are neither derived nor certified.
+/// The dense derivatives, and what is made for those alone who ask, that none of these instances of a program has: they
+/// are neither derived nor certified.
 pub fn never_made(op: &Op, instances: &[InstanceSpec]) -> Vec<Entry> {
     let Some(program) = op.program.as_ref().filter(|p| p.asked.is_none()) else { return Vec::new() };
     let has = |entry: Entry, instance: &InstanceSpec| match &instance.functions {
         Some(asked) => asked.value.iter().any(|name| name.value == entry.name()),
+        None if entry.is_asked_for() => false,
         // What is wrong with its sizes is told when it is specialised.
         None => bind(op, instance, &mut Diagnostics::default())
             .is_some_and(|binding| elements(op, program, &binding) <= MOST_DENSE),
     };
     let never = |e: &Entry| !instances.is_empty() && !instances.iter().any(|i| has(*e, i));
-    [Entry::Jacobian, Entry::Hessian].into_iter().filter(never).collect()
+    [Entry::ValueGradAndHvp, Entry::Jacobian, Entry::Hessian].into_iter().filter(never).collect()
 }
 
 /// The elements that come out of a program, or those that its derivatives are by, whichever are more.
@@ -172,7 +174,8 @@ impl Specialiser<'_> {
                 continue;
             }
             let dense = matches!(f.entry, Entry::Jacobian | Entry::Hessian);
-            if dense && program.asked.is_none() && !named(f.entry) && by.max(of) > MOST_DENSE {
+            let large = dense && by.max(of) > MOST_DENSE;
+            if program.asked.is_none() && !named(f.entry) && (large || f.entry.is_asked_for()) {
                 continue;
             }
             let mut made = f.stmts.iter().map(|s| s.target).chain(f.results.iter().copied());
@@ -190,6 +193,7 @@ impl Specialiser<'_> {
                 Entry::Vjp => Kind::Vjp { input: None, store: false },
                 Entry::ValueAndGrad => Kind::ValueAndGrad,
                 Entry::Hvp => Kind::Hvp,
+                Entry::ValueGradAndHvp => Kind::ValueGradAndHvp,
                 Entry::Jacobian => Kind::Jacobian,
                 Entry::Hessian => Kind::Hessian,
             };

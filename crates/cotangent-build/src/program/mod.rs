@@ -1,5 +1,6 @@
 //! Programs: takes an op with its rules, gives the statements of each entry point: `forward`, `jvp`, `vjp`,
-//! `value_and_grad`, `hvp`, `jacobian`, `hessian`, derived by the inputs that `wrt` names and by no other.
+//! `value_and_grad`, `hvp`, `value_grad_and_hvp`, `jacobian`, `hessian`, derived by the inputs that `wrt` names and by
+//! no other.
 //!
 //! Holds after it: each entry point is a list of statements of the index IR that writes its results from inputs,
 //! tangents and cotangents; what two statements compute alike is computed once, but for what the way back computes
@@ -51,10 +52,14 @@ pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
                 let results = outputs.iter().copied().chain(bars).collect();
                 functions.push(function(op, params, entry, stmts, results));
             }
-            Entry::Hvp => {
+            Entry::Hvp | Entry::ValueGradAndHvp => {
                 let (stmts, bars) = forward_and_reverse(op, &program, scalar);
                 let tangents = second(op, &stmts, &program.wrt);
-                let results = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
+                let products: Vec<TensorId> = bars.iter().map(|b| op.dual(*b, Role::Tangent)).collect();
+                let results = match entry {
+                    Entry::Hvp => products,
+                    _ => [outputs.clone(), bars, products].concat(),
+                };
                 functions.push(function(op, params, entry, interleaved(op, &stmts, &tangents), results));
             }
             Entry::Jacobian => functions.extend([false, true].map(|reverse| jacobian(op, params, &program, reverse))),

@@ -26,7 +26,7 @@ const CASES: &[Case] = &[
     Case {
         name: "products",
         spec: "program: products\ninputs: {x: [I, J], w: [J, K]}\noutputs: {z: []}\n\
-               functions: [forward, jvp, vjp, value_and_grad, hvp, jacobian, hessian]\nforward:\n\
+               functions: [forward, jvp, vjp, value_and_grad, hvp, value_grad_and_hvp, jacobian, hessian]\nforward:\n\
                \x20 - a[i,k] = tanh(sum(j) x[i,j] * w[j,k])\n  - z = sum(i,k) a[i,k]^2 * (1 + sum(j) x[i,j] * x[i,j])\n",
         sizes: &["I: 2, J: 3, K: 1", "I: 2, J: 2, K: 2"],
         layouts: &[&[("x", &["J", "I"])], &[("w", &["K", "J"])], &[("x", &["J", "I"]), ("w", &["K", "J"])]],
@@ -47,7 +47,7 @@ const CASES: &[Case] = &[
     Case {
         name: "recurrence",
         spec: "program: recurrence\ninputs: {x: [T, D], v: [D, K], u: [K, K]}\noutputs: {y: []}\n\
-               functions: [forward, jvp, vjp, value_and_grad, hvp, jacobian]\nforward:\n\
+               functions: [forward, jvp, vjp, value_and_grad, hvp, value_grad_and_hvp, jacobian]\nforward:\n\
                \x20 - h[t,k] = tanh(sum(d) x[t,d] * v[d,k] + sum(j in K) h[t - 1, j] * u[j,k])\n  - y = sum(t,k) h[t,k]^2\n",
         sizes: &["T: 4, D: 2, K: 3", "T: 3, D: 3, K: 3"],
         layouts: &[&[("x", &["D", "T"]), ("v", &["K", "D"])]],
@@ -56,7 +56,7 @@ const CASES: &[Case] = &[
     Case {
         name: "staged",
         spec: "program: staged\ninputs: {x: [B, D], v: [D, H], w: [H, C]}\noutputs: {y: []}\nwrt: [v, w]\n\
-               functions: [forward, jvp, vjp, value_and_grad, hvp]\nforward:\n\
+               functions: [forward, jvp, vjp, value_and_grad, hvp, value_grad_and_hvp]\nforward:\n\
                \x20 - p = matmul(x, v)\n  - h[b,k in H] = max(p[b,k], 0)\n  - r[b,c] = sum(k in H) h[b,k] * w[k,c]\n\
                \x20 - y = sum(b,c) tanh(r[b,c])\n",
         sizes: &["B: 14, D: 3, H: 40, C: 2", "B: 24, D: 24, H: 24, C: 2"],

@@ -41,7 +41,7 @@ const SAMPLES: &[(&str, &str)] = &[
     (
         "iterations",
         "program: iterations\ninputs: {x: [T, D], w: [D, K], u: [K, K]}\noutputs: {y: []}\nwrt: [w, u]\n\
-         functions: [forward, jvp, vjp, value_and_grad, hvp, jacobian, hessian]\nforward:\n\
+         functions: [forward, jvp, vjp, value_and_grad, hvp, value_grad_and_hvp, jacobian, hessian]\nforward:\n\
          \x20 - h[t,k] = tanh(sum(d) x[t,d] * w[d,k] + sum(j in K) h[t - 1, j] * u[j,k])\n  - y = sum(t,k) h[t,k]^2\n\
          instances: [{name: n, T: 4, D: 2, K: 2, dtype: f64}]\n",
     ),

@@ -196,7 +196,7 @@ fn compared(planned: &Planned, what: &str) -> usize {
     let k = &planned.kernel;
     let iterations =
         |s: &Step| s.stmts().iter().map(|s| s.vars.iter().map(|v| v.extent as u64).product::<u64>()).sum::<u64>();
-    let values = |kind: Kind| matches!(kind, Kind::Forward | Kind::Jvp | Kind::ValueAndGrad);
+    let values = |kind: Kind| matches!(kind, Kind::Forward | Kind::Jvp | Kind::ValueAndGrad | Kind::ValueGradAndHvp);
     let of: Vec<usize> = (0..k.functions.len()).filter(|n| values(k.functions[*n].kind)).collect();
     if of.len() < 2 || of.iter().flat_map(|n| &k.functions[*n].steps).map(iterations).sum::<u64>() > MOST {
         return 0;

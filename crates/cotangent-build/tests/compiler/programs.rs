@@ -15,7 +15,7 @@ use cotangent_build::plain::specialise::specialise;
 use cotangent_build::plain::{self, Function, Kernel, Kind};
 use cotangent_build::source::Sources;
 use cotangent_build::{Build, InstructionSet, Options, nest, pipeline, spec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 const PROGRAMS: &[(&str, &str)] = &[
@@ -151,8 +151,13 @@ fn planned(whole: &Kernel, limits: Limits) -> Planned {
 }
 
 fn whole(name: &str) -> Kernel {
+    kernel(name, text(name))
+}
+
+/// The kernel of the first instance.
+fn kernel(name: &str, text: String) -> Kernel {
     let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
-    let id = sources.add(&format!("{name}.yaml"), text(name));
+    let id = sources.add(&format!("{name}.yaml"), text);
     let certified = pipeline::certified(id, &sources, &mut out);
     let kernel = certified.as_ref().and_then(|c| specialise(&c.op, &c.spec.instances[0], &mut out));
     kernel.unwrap_or_else(|| panic!("{name}: {}", out.render(&sources)))
@@ -413,6 +418,35 @@ fn stages_in_a_workspace_are_the_whole_function() {
         let made = kernel.functions.iter().filter(|f| f.kind == Kind::Stage).count();
         assert!(made < stages, "{name}: {made} stages, and none is common to two of {stages}");
     }
+}
+
+/// Of every program with a gradient: what the others give, whole and in stages.
+#[test]
+fn value_gradient_and_product_in_one() {
+    let mut compared = 0;
+    for (name, _) in PROGRAMS {
+        let others = whole(name);
+        if !others.functions.iter().any(|f| f.kind == Kind::Hvp) {
+            continue;
+        }
+        let asks = format!("{}functions: [forward, value_grad_and_hvp]\n", text(name));
+        let planned = planned(&kernel(name, asks), LOW);
+        let n = number(&planned.kernel, "value_grad_and_hvp");
+        let values = random(&others);
+        let [gradient, product] = ["value_and_grad", "hvp"].map(|f| run(&others, f, &values));
+        let all = run(&planned.kernel, "value_grad_and_hvp", &values);
+        assert!(all.keys().eq(gradient.keys().chain(product.keys()).collect::<BTreeSet<_>>()), "{name}");
+        for (t, v) in gradient.iter().chain(&product) {
+            near(&format!("{name}: {t}"), &all[t], v, 1e-12);
+        }
+        let staged = run_staged(&planned, n, &values);
+        for t in &planned.kernel.functions[n].writes {
+            let tensor = &planned.kernel.tensor(*t).name;
+            assert_eq!(staged[t], all[tensor], "{name}: {tensor}");
+        }
+        compared += 1;
+    }
+    assert!(compared > 5, "{compared} programs have a gradient");
 }
 
 /// Faults planted in a plan that is right.

@@ -61,6 +61,37 @@ fn small_programs_have_everything() {
     }
 }
 
+/// It is not even derived, and nobody is told.
+#[test]
+fn all_three_at_once_are_made_for_those_who_ask() {
+    let name = "value_grad_and_hvp";
+    let unasked = kernel(&network(1, "", ""));
+    assert!(!has(&unasked, name) && unasked.left_out.is_empty());
+    let derived = |text: &str| {
+        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+        let id = sources.add("network.yaml", text.to_string());
+        let certified =
+            pipeline::certified(id, &sources, &mut out).unwrap_or_else(|| panic!("{}", out.render(&sources)));
+        certified.op.program.iter().flat_map(|p| &p.functions).any(|f| f.entry.name() == name)
+    };
+    assert!(!derived(&network(1, "", "")));
+    for (program, instance) in
+        [("functions: [forward, value_grad_and_hvp]\n", ""), ("", ", functions: [value_grad_and_hvp]")]
+    {
+        let text = network(1, program, instance);
+        assert!(derived(&text) && has(&kernel(&text), name), "{program}{instance}");
+    }
+    // Another instance may ask.
+    let two = network(1, "", "")
+        .replace("dtype: f64}]", "dtype: f64}, {name: m, B: 3, H0: 2, H1: 3, functions: [hvp, value_grad_and_hvp]}]");
+    assert!(derived(&two), "{two}");
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let id = sources.add("network.yaml", two);
+    let certified = pipeline::certified(id, &sources, &mut out).expect("it is right");
+    let kernels = pipeline::kernels(&certified, &Options::default(), &mut out);
+    assert_eq!(kernels.iter().map(|k| has(&k.kernel, name)).collect::<Vec<_>>(), [false, true]);
+}
+
 #[test]
 fn second_derivatives_are_left_out_above_a_size_of_code() {
     assert_eq!(why(&kernel(&network(5, "", "")), "hvp"), None);

@@ -146,6 +146,7 @@ fn statements(op: &Op, f: &Function) -> (Option<Entry>, Vec<usize>, Vec<Stmt>) {
         Kind::Vjp { .. } => Entry::Vjp,
         Kind::ValueAndGrad => Entry::ValueAndGrad,
         Kind::Hvp => Entry::Hvp,
+        Kind::ValueGradAndHvp => Entry::ValueGradAndHvp,
         Kind::Jacobian => Entry::Jacobian,
         Kind::Hessian | Kind::Stage => Entry::Hessian,
     };

@@ -155,13 +155,14 @@ pub(super) fn meaning(
     Ok(Some(Meaning { drawn, expected }))
 }
 
-fn entry(kind: Kind) -> Option<Entry> {
+pub(super) fn entry(kind: Kind) -> Option<Entry> {
     Some(match kind {
         Kind::Forward => Entry::Forward,
         Kind::Jvp => Entry::Jvp,
         Kind::Vjp { .. } => Entry::Vjp,
         Kind::ValueAndGrad => Entry::ValueAndGrad,
         Kind::Hvp => Entry::Hvp,
+        Kind::ValueGradAndHvp => Entry::ValueGradAndHvp,
         Kind::Jacobian => Entry::Jacobian,
         Kind::Hessian => Entry::Hessian,
         Kind::Stage => return None,

@@ -93,6 +93,7 @@ impl Named for Function {
             Kind::Vjp { store: true, .. } => "vjp_store",
             Kind::ValueAndGrad => "value_and_grad",
             Kind::Hvp => "hvp",
+            Kind::ValueGradAndHvp => "value_grad_and_hvp",
             Kind::Jacobian => "jacobian",
             Kind::Hessian => "hessian",
         }

@@ -150,6 +150,7 @@ pub(super) const WORDS: &[&str] = &[
     "jvp",
     "vjp",
     "hvp",
+    "value_grad_and_hvp",
     "hessian",
     "jacobian",
     "vjp_store",

@@ -110,7 +110,7 @@ fn program(text: &str) -> Op {
 fn broken_entry_points_show() {
     let one = program(
         "program: net\ninputs: {x: [B, D], w: [D], v: [D]}\noutputs: {loss: []}\nwrt: [w, v]\nforward:\n  - h[b] = tanh(sum(d) x[b,d] * w[d])\n  \
-         - s = sum(d) v[d]^2 * w[d]\n  - loss = mean(b) (h[b] * s)^2\nfunctions: [forward, jvp, vjp, value_and_grad, hvp, jacobian, hessian]\ninstances: []\n",
+         - s = sum(d) v[d]^2 * w[d]\n  - loss = mean(b) (h[b] * s)^2\nfunctions: [forward, jvp, vjp, value_and_grad, hvp, value_grad_and_hvp, jacobian, hessian]\ninstances: []\n",
     );
     let several = program(
         "program: net\ninputs: {x: [D], w: [D]}\noutputs: {y: [D], z: []}\nforward:\n  - t[d] = exp(x[d]) * w[d]\n  - y[d] = sin(t[d])\n  \
