@@ -55,6 +55,23 @@ impl<'a, O: 'a> Contestant<'a, O> {
         Contestant { name, run: Box::new(run) }
     }
 
+    /// The same under another name.
+    pub fn named(self, name: &'static str) -> Self {
+        Contestant { name, ..self }
+    }
+
+    /// The same with something before each call, whose time does not count.
+    pub fn after(self, name: &'static str, before: impl Fn() + 'a) -> Self {
+        let run = self.run;
+        Contestant::timed(name, move |out: &mut O, calls: u64| {
+            let one = |_| {
+                before();
+                run(out, 1)
+            };
+            (0..calls).map(one).sum()
+        })
+    }
+
     /// One call.
     pub fn once(&self, out: &mut O) {
         (self.run)(out, 1);

@@ -1,4 +1,4 @@
-//! The benchmark of programs: takes every kernel of `cotangent-programs`, gives the time of each of its functions
+//! The benchmark of programs: takes every kernel of `cotangent-programs` and of `ops/`, gives the time of each of its functions
 //! beside that of its `forward`, of the same by hand or by a library, and the limits of the core, all measured in one
 //! run on one thread.
 //!
@@ -10,49 +10,59 @@
 //!
 //! All functions of a kernel and all their peers take turns in the same rounds. Before anything is timed, each peer's
 //! results are compared with ours. All store: none adds to what is there. The table is Markdown, ready to be pasted. A
-//! new spec is a new set of rows, without an edit here; its products (`products.rs`) and peers (`peers/`) are looked up
-//! by name.
+//! new spec is a new set of rows, without an edit here; its products (`products.rs`), peers (`peers/`) and variants
+//! (`variants.rs`) are looked up by name. `ops/` has programs at sizes that nobody but this benchmark compiles.
 
 mod bars;
 mod peers;
 mod products;
 mod report;
 mod subject;
+mod variants;
 
 use cotangent_measure::Places;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use subject::{Bench, filled, function};
+use subject::{Bench, Entry, filled, function};
 
-/// The functions of a kernel that are measured: what adds to a cotangent has a twin that stores.
-macro_rules! subjects {
+/// What the benchmark alone has kernels of: `ops/`.
+mod kernels {
+    cotangent::include_kernels!();
+}
+
+/// The functions of each kernel of a list that are measured: what adds to a cotangent has a twin that stores.
+macro_rules! entries {
     ($({
         $($segment:tt)::+, $op:ident, $kernel:ident, $scalar:ident;
         $(fn $function:ident(
             $($read:ident: $read_type:ident,)* => $($write:ident: $write_type:ident,)* $(; $workspace:ident)?
         );)*
     })*) => {
-        fn measure_all(bench: &mut Bench) {
-            $(bench.kernel(&$($segment)::+::KERNEL, || {
-                use $($segment)::+ as kernel;
-                let mut functions = Vec::new();
-                $(if let Some(info) = subject::wanted(&kernel::KERNEL, stringify!($function)) {
-                    let mut places = Places::default();
-                    let reads = ($(filled::<kernel::$read_type>(&mut places, &kernel::KERNEL, stringify!($read)),)*);
-                    let mut writes = ($(places.take::<kernel::$write_type>(),)*);
-                    let mut workspace = ($(Box::new(kernel::$workspace::Workspace::new()),)?);
-                    functions.push(function!(
-                        info, reads, writes, workspace, kernel::$function,
-                        ($($read,)*), ($($write,)*), ($($workspace)?)
-                    ));
-                })*
-                functions
-            });)*
-        }
+        vec![$(Entry { kernel: &$($segment)::+::KERNEL, subjects: || {
+            use $($segment)::+ as kernel;
+            let mut functions = Vec::new();
+            $(if let Some(info) = subject::wanted(&kernel::KERNEL, stringify!($function)) {
+                let mut places = Places::default();
+                let reads = ($(filled::<kernel::$read_type>(&mut places, &kernel::KERNEL, stringify!($read)),)*);
+                let mut writes = ($(places.take::<kernel::$write_type>(),)*);
+                let mut workspace = ($(Box::new(kernel::$workspace::Workspace::new()),)?);
+                functions.push(function!(
+                    info, reads, writes, workspace, kernel::$function,
+                    ($($read,)*), ($($write,)*), ($($workspace)?)
+                ));
+            })*
+            functions
+        } },)*]
     };
 }
-cotangent_programs::for_each_kernel!(subjects);
+
+/// The kernels that ship, then those at the benchmark's own sizes.
+fn entries() -> Vec<Entry> {
+    let mut all = cotangent_programs::for_each_kernel!(entries);
+    all.extend(kernels::for_each_kernel!(entries));
+    all
+}
 
 /// The command line.
 struct Arguments {
@@ -100,7 +110,10 @@ fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
     report::print_head();
     let mut bench = Bench::new(arguments.filter.clone(), arguments.budget());
-    measure_all(&mut bench);
+    let entries = entries();
+    for entry in entries.iter().filter(|entry| !variants::is_one(entry.kernel.op)) {
+        bench.kernel(entry, &entries);
+    }
     report::print_end(&bench.rows);
     bars::print(&bench.rows);
     let mut failed = !bench.wrong.is_empty();

@@ -43,6 +43,11 @@ impl Row {
     pub fn over_forward(&self) -> Option<f64> {
         (self.info.kind != Kind::Forward).then_some(self.ours.min / self.forward?.min)
     }
+    /// Our time over that of a peer or a variant.
+    pub fn over(&self, name: &str) -> Option<f64> {
+        let (_, time) = self.peers.iter().find(|(peer, _)| *peer == name)?;
+        Some(self.ours.min / time.min)
+    }
     /// GFLOP/s in products.
     pub fn gflops(&self) -> Option<f64> {
         Some(self.products? / self.ours.min)
@@ -168,7 +173,7 @@ pub fn print_end(rows: &[Row]) {
         }
     }
     for ((peer, function), ratios) in &by_peer {
-        println!("  {peer:<10} {function:<20} {:>6.2} ({} rows)", mean(ratios), ratios.len());
+        println!("  {peer:<20} {function:<20} {:>6.2} ({} rows)", mean(ratios), ratios.len());
     }
     let faster: Vec<(&Row, &str, f64)> = rows
         .iter()

@@ -4,6 +4,7 @@
 use crate::peers::{self, Peer};
 use crate::products::products;
 use crate::report::{self, Row};
+use crate::variants;
 use cotangent::{FunctionInfo, KernelInfo, Kind, Role, Scalar, Tensor};
 use cotangent_measure::{Contestant, Core, Number, Places, Plan, core_contestants, core_of, fill, rounds};
 use std::collections::BTreeMap;
@@ -11,6 +12,14 @@ use std::time::Duration;
 
 /// Tensors by name, elements in storage order.
 pub type Tensors = BTreeMap<&'static str, Vec<f64>>;
+
+/// A kernel to measure.
+pub struct Entry {
+    /// Which.
+    pub kernel: &'static KernelInfo,
+    /// Its functions, over data of their own.
+    pub subjects: fn() -> Vec<Subject>,
+}
 
 /// A function of a kernel.
 pub struct Subject {
@@ -111,8 +120,9 @@ impl Bench {
         Bench { filter, budget, rows: Vec::new(), wrong: Vec::new() }
     }
 
-    /// Measures the functions of a kernel that are asked for, with `forward` beside them.
-    pub fn kernel(&mut self, kernel: &'static KernelInfo, functions: impl FnOnce() -> Vec<Subject>) {
+    /// Measures the functions of a kernel that are asked for, with `forward` beside them. `all`: where variants are.
+    pub fn kernel(&mut self, entry: &Entry, all: &[Entry]) {
+        let kernel = entry.kernel;
         let name = |info: &FunctionInfo| report::name(kernel, info);
         let asked =
             |info: &FunctionInfo| self.filter.as_ref().is_none_or(|filter| name(info).contains(filter.as_str()));
@@ -121,7 +131,8 @@ impl Bench {
         }
         let mut infos = Vec::new();
         let mut contestants = Vec::new();
-        for subject in functions() {
+        let mut variants = variants::of(entry, all);
+        for subject in (entry.subjects)() {
             let Subject { info, inputs, results, contestant } = subject;
             if info.kind != Kind::Forward && !asked(info) {
                 continue;
@@ -130,7 +141,8 @@ impl Bench {
             if results.values().flatten().any(|x| !x.is_finite()) {
                 self.wrong.push(format!("{}: not a number", name(info)));
             }
-            for peer in peers::of(kernel, info, &inputs) {
+            let own = variants.extract_if(.., |(function, _)| *function == info.name).map(|(_, peer)| peer);
+            for peer in peers::of(kernel, info, &inputs).into_iter().chain(own) {
                 match difference(kernel.scalar, &results, &peer) {
                     None => all.push(peer.contestant),
                     Some(text) => self.wrong.push(format!("{}: {text}", name(info))),

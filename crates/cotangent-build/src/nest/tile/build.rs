@@ -113,8 +113,13 @@ impl Tile<'_> {
         all.sort_by_key(place);
         all
     }
+    /// Whether it runs outside of the groups of vectors: a panel depends on it, or all that is read does, so that groups
+    /// have lines in common within one of its iterations and none beyond.
+    pub fn outside(&self, v: usize) -> bool {
+        self.packed(v) || self.g.reads.iter().all(|a| a.vars().any(|w| w == v))
+    }
     /// Whether a panel depends on it.
-    pub fn packed(&self, v: usize) -> bool {
+    fn packed(&self, v: usize) -> bool {
         self.panels.iter().chain(&self.row_panels).any(|p| p.from.vars().any(|w| w == v))
     }
 }
@@ -168,7 +173,7 @@ impl Builder<'_> {
         out
     }
 
-    /// Blocks of the reduction, then loops on which panels depend.
+    /// Blocks of the reduction, then loops on which panels depend, and those on which all reads do.
     fn blocks(&mut self, t: &Tile, map: Map) -> Vec<Node> {
         let rows = |block| Range {
             block,
@@ -184,7 +189,7 @@ impl Builder<'_> {
     }
 
     fn outer(&mut self, t: &Tile, mut map: Map, range: &Range, from: usize) -> Vec<Node> {
-        let next = t.outer_vars().into_iter().filter(|v| t.packed(*v)).nth(from);
+        let next = t.outer_vars().into_iter().filter(|v| t.outside(*v)).nth(from);
         if let Some(v) = next {
             let var = self.var(t.name(v), t.g.extent(v));
             map[v] = Linear::var(var);
@@ -266,7 +271,7 @@ impl Builder<'_> {
 
     /// The other free variables: plain loops, then the rows of the tile.
     fn others(&mut self, t: &Tile, mut map: Map, vectors: &Vectors, range: &Range, from: usize) -> Vec<Node> {
-        let plain: Vec<usize> = t.outer_vars().into_iter().filter(|v| !t.packed(*v)).collect();
+        let plain: Vec<usize> = t.outer_vars().into_iter().filter(|v| !t.outside(*v)).collect();
         if let Some(v) = plain.get(from) {
             let var = self.var(t.name(*v), t.g.extent(*v));
             map[*v] = Linear::var(var);
