@@ -70,6 +70,7 @@ where
         flops: (2 * products * COUNT * 4 * 4 * 4) as f64,
         bytes: (size_of::<[X; COUNT]>() + size_of::<[Y; COUNT]>() + size_of::<[Z; COUNT]>()) as f64,
         elements: None,
+        lanes: None,
     };
     if !bench.wants(&spec) {
         return;
