@@ -100,11 +100,11 @@ fn dispatched_kernels() {
 fn callers_with_instructions() {
     #[target_feature(enable = "avx2,fma")]
     fn wide(on: &mut Products) {
-        on.run(isa::avx2());
+        isa::avx2(on);
     }
     #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
     fn widest(on: &mut Products) {
-        on.run(isa::avx512());
+        isa::avx512(on);
     }
     let (mut got, mut want) = (Products::new(), Products::new());
     want.plainly();

@@ -15,8 +15,8 @@
 //! This module holds all unsafe code of the crate: loads, stores and arithmetic of vector registers, and the one call
 //! from a function without an instruction set into one with it. The types that stand for instruction sets beyond the
 //! baseline are private: code that is generic over [`Isa`] gets hold of one only from [`dispatch`] and its siblings,
-//! which have checked the machine, from [`avx2`] and [`avx512`], which only functions with these instructions can call,
-//! and as [`Native`].
+//! which have checked the machine, through [`avx2`] and [`avx512`], which only functions with these instructions can
+//! call, and as [`Native`].
 
 use crate::lanes::Lanes;
 use crate::real::{Real, sealed::Sealed};

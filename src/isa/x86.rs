@@ -2,8 +2,8 @@
 //! lane by lane.
 //!
 //! Soundness: the two types are named only in this module, which hands them to a [`Body`] after the machine or the build
-//! was found to have their instructions, and to a function that has these itself. So whoever calls one of their
-//! functions runs on such a machine.
+//! was found to have their instructions, or where a function that has these itself hands it over. No signature names
+//! them. So whoever calls one of their functions runs on such a machine.
 
 use super::*;
 use crate::kernel::Scalar::{F32, F64};
@@ -23,26 +23,27 @@ pub use Avx2 as Native;
 #[cfg(all(target_feature = "avx2", target_feature = "fma", target_feature = "avx512dq"))]
 pub use Avx512 as Native;
 
-/// AVX2 with FMA, for a caller that has them: a function with `#[target_feature(enable = "avx2,fma")]` calls this without
-/// `unsafe`, and nobody else does. What takes an [`Isa`], and is inlined into it, then runs with these instructions.
+/// Runs a body with AVX2 and FMA, for a caller that has them: a function with `#[target_feature(enable = "avx2,fma")]`
+/// calls this without `unsafe`, and nobody else does. It gives no value of the set: its type would stand in the
+/// signature, from which code on any machine could take it.
 ///
 /// # Safety
 /// Where the caller does not have the instructions, the machine has.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub fn avx2() -> impl Isa {
-    Avx2
+pub fn avx2<B: Body>(body: B) {
+    body.run(Avx2);
 }
 
-/// AVX-512, for a caller that has it; as [`avx2`], in a function with
+/// Runs a body with AVX-512; as [`avx2`], from a function with
 /// `#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]`.
 ///
 /// # Safety
 /// As of [`avx2`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
-pub fn avx512() -> impl Isa {
-    Avx512
+pub fn avx512<B: Body>(body: B) {
+    body.run(Avx512);
 }
 
 /// One operation: the intrinsic for the kind of lanes (scalar type, number of lanes), else lane by lane.
