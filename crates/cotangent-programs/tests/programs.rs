@@ -4,7 +4,8 @@
 //!
 //! The model gives the value; its tangent, by one direction or by one coordinate after the other, is the truth for
 //! `jvp`, `vjp`, `value_and_grad` and `jacobian`; its mixed second derivatives for `hvp` and `hessian`; each of these
-//! for `value_grad_and_hvp`. Models compute in `f64` from what the kernel gets. Tolerances, relative to the largest element of the tensor, stand at the checks.
+//! for `value_grad_and_hvp`. Models compute in `f64` from what the kernel gets. Tolerances, relative to the largest
+//! element of the tensor, stand at the checks.
 
 mod models;
 #[path = "../../../tests/support/mod.rs"]

@@ -78,8 +78,9 @@ const TAIL_ELEMENT: f64 = 4.0;
 /// Cycles that adding the accumulators of a dot product takes, for each. Fitted.
 const ADD_ACCUMULATORS: f64 = 2.0;
 /// The part by which each further segment makes all slower, and of a core that runs in order each further size of tile:
-/// it is text of its own, and borders run worse than the model says. Fitted: on a Cortex-M4F a product takes 116,175
-/// instructions in tiles of one size, and 127,929 in those of four sizes that the model without this finds as fast.
+/// it is text of its own, and borders run worse than the model says. Fitted by `ci/embedded.sh`: on a Cortex-M4F a
+/// product takes 116,175 instructions in tiles of one size, and 127,929 in those of four sizes that the model without
+/// this finds as fast.
 const FURTHER: f64 = 0.004;
 
 /// Cycles of an element that is packed beside its neighbours into a panel of scalars. Fitted.
