@@ -184,7 +184,8 @@ pub fn candidates(g: &Group, m: &'static Machine, cores: &[&Core], budget: &Budg
                             cost: 0.0,
                         };
                         for mut one in e.with_row_packs(one) {
-                            if one.is_possible() && cost::unrolls(g, &one, &work) && budget.allows(g, m, &one) {
+                            let runs = cost::fits(g, m, &one) && cost::unrolls(g, &one, &work);
+                            if one.is_possible() && runs && budget.allows(g, m, &one) {
                                 one.cycles = cores.iter().map(|core| cost(g, m, core, &one, &work)).collect();
                                 out.push(one);
                             }

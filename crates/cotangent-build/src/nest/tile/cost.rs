@@ -207,6 +207,17 @@ pub fn unrolls(g: &Group, p: &Candidate, work: &[Work]) -> bool {
         && rows * (reads + arithmetic) <= UNROLLED_INSTRUCTIONS
 }
 
+/// Whether the registers hold the accumulators, and where rows are two variables', the scalars that all rows of the
+/// outer one share besides. One is left for vectors. Where they do not fit, accumulators are read and written in memory,
+/// and the others are moved around.
+pub fn fits(g: &Group, m: &Machine, p: &Candidate) -> bool {
+    let [(outer, n), (inner, k)] = p.rows[..] else { return true };
+    let moves = |a: &Access, v: usize| a.vars().any(|w| w == v);
+    let shared = |a: &&Access| along(a, p.lane) == Along::Still && moves(a, inner) && !moves(a, outer);
+    let scalars = g.reads.iter().filter(shared).count() * k;
+    scalars == 0 || n * k * m.parts(p.width, g.size) * p.vectors * g.stmts.len() + scalars < m.registers
+}
+
 /// The cycles of a candidate on a core of the machine; `work` is that of each statement's term.
 pub fn cost(g: &Group, m: &Machine, core: &Core, p: &Candidate, work: &[Work]) -> f64 {
     Model { g, m, core, p, work }.total()
