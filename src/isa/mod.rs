@@ -484,25 +484,28 @@ pub trait Body {
     fn run<S: Isa>(self, isa: S);
 }
 
-/// A [`Body`] as one argument. An array of it, so that the compiler places what is compiled where the body stands.
-impl<B: Body> Body1<B> for [B; 0] {
+/// A [`Body`] as one argument: an array of it, so that the compiler places what is compiled where the body stands. It
+/// stays where it was made: a copy would wait for all that is written into it, and so for every call before.
+impl<B: Body> Body1<&mut Option<B>> for [B; 0] {
     const SETS: u8 = B::SETS;
     #[inline(always)]
-    fn run<S: Isa>(isa: S, body: B) {
-        body.run(isa);
+    fn run<S: Isa>(isa: S, body: &mut Option<B>) {
+        if let Some(body) = body.take() {
+            body.run(isa);
+        }
     }
 }
 
 /// Runs a body with the best instruction set of the machine.
 #[inline(always)]
 pub fn dispatch<B: Body>(body: B) {
-    dispatch1::<[B; 0], B>(body);
+    dispatch1::<[B; 0], &mut Option<B>>(&mut Some(body));
 }
 
 /// Runs a body with the best instruction set that the build enables.
 #[inline(always)]
 pub fn native<B: Body>(body: B) {
-    native1::<[B; 0], B>(body);
+    native1::<[B; 0], &mut Option<B>>(&mut Some(body));
 }
 
 /// Instruction sets as bits: for which of them a body is written.

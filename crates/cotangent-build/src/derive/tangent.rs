@@ -5,6 +5,7 @@
 //! statements left them.
 
 use super::least::Least;
+use crate::functions::Cost;
 use crate::index::normal::hoist;
 use crate::index::*;
 use std::collections::BTreeSet;
@@ -132,13 +133,15 @@ fn differentiate(
     if value.is_zero() {
         return;
     }
-    // In a recurrence what a step has computed is read, not computed again in each iteration.
+    // What a step has computed is read, not computed again: always in a recurrence, elsewhere where it takes more than
+    // a read does. An output that comes back from the caller need not have these bits.
     let alone = !s.accumulate && forward.iter().filter(|o| o.target == s.target).count() == 1;
-    let value = match s.scan {
-        Some(_) if alone && s.reduce.is_none() => value.map(&mut |e| {
+    let costly = s.scan.is_some() || d.op.program.is_some() && s.value.any(&costs);
+    let value = match alone && s.reduce.is_none() && costly {
+        true => value.map(&mut |e| {
             if e == s.value && !matches!(e, Expr::Read(..)) { Expr::Read(s.target, s.index.clone()) } else { e }
         }),
-        _ => value,
+        false => value,
     };
     let vars = d.vars;
     let target = op.dual(s.target, Role::Tangent);
@@ -155,6 +158,16 @@ fn differentiate(
         scan: s.scan,
     };
     hoist(op, raw, Role::RuleLocal, out);
+}
+
+/// Whether a value takes more than to read it does.
+fn costs(e: &Expr) -> bool {
+    match e {
+        Expr::Unary(f, _) => f.cost() > Cost::Extremum,
+        Expr::Binary(f, ..) => f.cost() > Cost::Extremum,
+        Expr::Powf(_, n) => *n != 2.0,
+        _ => false,
+    }
 }
 
 /// Whether a value is that of an input, bit for bit, or its negative.

@@ -207,15 +207,17 @@ pub fn unrolls(g: &Group, p: &Candidate, work: &[Work]) -> bool {
         && rows * (reads + arithmetic) <= UNROLLED_INSTRUCTIONS
 }
 
-/// Whether the registers hold the accumulators, and where rows are two variables', the scalars that all rows of the
-/// outer one share besides. One is left for vectors. Where they do not fit, accumulators are read and written in memory,
-/// and the others are moved around.
+/// Whether the registers hold the accumulators of rows of two variables, the scalars that all rows of the outer one
+/// share, and the vectors that a row of it reads. Where they do not fit, accumulators are read and written in memory, and
+/// the others are moved around.
 pub fn fits(g: &Group, m: &Machine, p: &Candidate) -> bool {
     let [(outer, n), (inner, k)] = p.rows[..] else { return true };
     let moves = |a: &Access, v: usize| a.vars().any(|w| w == v);
-    let shared = |a: &&Access| along(a, p.lane) == Along::Still && moves(a, inner) && !moves(a, outer);
-    let scalars = g.reads.iter().filter(shared).count() * k;
-    scalars == 0 || n * k * m.parts(p.width, g.size) * p.vectors * g.stmts.len() + scalars < m.registers
+    let is_scalar = |a: &&Access| along(a, p.lane) == Along::Still;
+    let scalars = g.reads.iter().filter(|a| is_scalar(a) && moves(a, inner) && !moves(a, outer)).count() * k;
+    let read = g.reads.iter().filter(|a| !is_scalar(a) && !moves(a, inner)).count();
+    let vectors = m.parts(p.width, g.size) * p.vectors;
+    scalars == 0 || (n * k * g.stmts.len() + read) * vectors + scalars <= m.registers
 }
 
 /// The cycles of a candidate on a core of the machine; `work` is that of each statement's term.
