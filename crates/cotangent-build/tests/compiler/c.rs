@@ -147,7 +147,8 @@ fn the_example_is_built_by_cargo_and_fits_its_weights() {
         .args(["rustc", "--offline", "--color=never", "--manifest-path"])
         .arg(example.join("Cargo.toml"))
         .args(["--", "--print=native-static-libs"])
-        .env("CARGO_TARGET_DIR", target))
+        .env("CARGO_TARGET_DIR", target)
+        .env_remove("RUSTC_WORKSPACE_WRAPPER"))
     .1;
     assert_eq!(header(), committed, "the header has changed with the specs: commit it");
     let folder = folder("c_example", &[]);
