@@ -179,6 +179,22 @@ fn slices<S: Isa, T: Scalar, const N: usize>(values: &[T]) {
     assert_eq!(std::ptr::from_ref(&Aligned([T::ZERO; N])).addr() % 64, 0);
 }
 
+/// Two blocks below each other: a transpose only moves, with nothing written beside.
+#[inline(always)]
+fn blocks<S: Isa, T: Scalar, const N: usize, const M: usize>() {
+    let rows: [[T; N]; M] = from_fn(|i| from_fn(|j| T::of((N * i + j) as f64)));
+    let block = |first: usize| -> [&[T; N]; N] { from_fn(|i| &rows[first + i]) };
+    let mut to = [[T::of(-1.0); 40]; 10];
+    S::transpose_both_to::<T, N, M, 40>(block(0), block(N), &mut to, 1, 3);
+    for (j, row) in to.iter().enumerate() {
+        for (i, x) in row.iter().enumerate() {
+            let inside = (1..=N).contains(&j) && (3..3 + M).contains(&i);
+            let want = if inside { rows[i - 3][j - 1] } else { T::of(-1.0) };
+            assert_eq!(x.bits(), want.bits(), "row {i}, column {j}");
+        }
+    }
+}
+
 /// Every width that fills a register of some machine, and the neighbours that go lane by lane.
 struct Operations;
 
@@ -195,6 +211,10 @@ impl Body1<()> for Operations {
         check::<S, f64, 4>();
         check::<S, f64, 8>();
         check::<S, f64, 16>();
+        blocks::<S, f32, 4, 8>();
+        blocks::<S, f32, 8, 16>();
+        blocks::<S, f64, 2, 4>();
+        blocks::<S, f64, 4, 8>();
     }
 }
 

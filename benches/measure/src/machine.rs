@@ -57,6 +57,19 @@ pub enum Width {
     Avx512,
 }
 
+impl Width {
+    /// Bytes of a vector's register, and such registers.
+    pub fn registers(self) -> (usize, usize) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx512 => (64, 32),
+            #[cfg(target_arch = "x86_64")]
+            Width::Avx2 => (32, 16),
+            Width::Baseline => (16, if cfg!(target_arch = "aarch64") { 32 } else { 16 }),
+        }
+    }
+}
+
 /// The widths of this machine, without the baseline where there is better.
 pub fn widths() -> Vec<Width> {
     #[cfg(target_arch = "x86_64")]

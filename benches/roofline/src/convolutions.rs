@@ -48,6 +48,7 @@ impl Shape {
             bytes: (arguments * elements * size_of::<f32>()) as f64,
             elements: None,
             lanes: Some(lanes),
+            product: None,
         }
     }
 

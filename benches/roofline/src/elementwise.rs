@@ -28,6 +28,7 @@ fn spec(
         bytes: (tensors * elements * size_of::<f32>()) as f64,
         elements: Some(elements as f64),
         lanes: None,
+        product: None,
     }
 }
 

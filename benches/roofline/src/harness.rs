@@ -139,6 +139,33 @@ pub struct Spec {
     /// Of a product the most scalars that a vector can have from one place of memory: those of a row of its result, or of
     /// the rows that it sums along.
     pub lanes: Option<usize>,
+    /// Of a single product of matrices, its extents.
+    pub product: Option<Product>,
+}
+
+/// A product of matrices.
+#[derive(Clone, Copy)]
+pub struct Product {
+    /// Rows of the result.
+    pub rows: usize,
+    /// Scalars of a row of the result.
+    pub columns: usize,
+    /// Whether vectors along the rows of the result come from an operand that must be transposed for it.
+    pub transposed: bool,
+}
+
+impl Product {
+    /// Bytes that must be loaded for each multiply-add of a vector, at least: of the tiles that the registers hold, the
+    /// one that loads least, with a vector or a scalar for each of its columns and rows in each iteration. What is
+    /// transposed is loaded once more.
+    fn bytes_per_vector(&self, vector: usize, registers: usize, size: usize) -> f64 {
+        let tiles = (1..=self.columns.div_ceil(vector / size)).flat_map(|v| {
+            let most = (registers - 1).saturating_sub(v) / v;
+            (1..=most.min(self.rows)).map(move |r| (r + v) as f64 / (r * v) as f64)
+        });
+        let again = if self.transposed { 1.0 / self.rows as f64 } else { 0.0 };
+        (tiles.fold(2.0, f64::min) + again) * vector as f64
+    }
 }
 
 impl Spec {
@@ -179,14 +206,20 @@ impl Row {
     pub fn peak_percent(&self) -> f64 {
         100.0 * self.gflops() / self.peak
     }
-    /// What of the core's multiply-adds the row can have, and what that is called: where no vector of more than 32 bytes
-    /// comes from one place, a wider one takes two loads of scalars for each operation, which halves the rate again.
-    pub fn roof(&self) -> (f64, &'static str) {
+    /// GFLOP/s that the row can have, and what bounds it. `loads`: GB/s from the first-level cache. Where no vector of
+    /// more than 32 bytes comes from one place, a wider one takes two loads of scalars for each operation, which halves
+    /// the rate again. A small product has tiles that load nearly as often as they multiply.
+    pub fn roof(&self, loads: f64) -> (f64, &'static str) {
         let size = if self.spec.double { 8 } else { 4 };
-        match self.spec.lanes {
-            Some(lanes) if lanes * size <= 32 => (self.half, "FMA peak of 32 bytes"),
-            _ => (self.peak, "FMA peak"),
+        if self.spec.lanes.is_some_and(|lanes| lanes * size <= 32) {
+            return (self.half, "FMA peak of 32 bytes");
         }
+        let (vector, registers) = machine::widths().last().map_or((16, 16), |width| width.registers());
+        let bound = self
+            .spec
+            .product
+            .map(|product| 2.0 * (vector / size) as f64 * loads / product.bytes_per_vector(vector, registers, size));
+        bound.filter(|bound| *bound < self.peak).map_or((self.peak, "FMA peak"), |bound| (bound, "loads from L1"))
     }
     /// Percent of the stream over the same arrays.
     pub fn bandwidth_percent(&self) -> Option<f64> {

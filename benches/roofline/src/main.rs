@@ -165,7 +165,7 @@ fn run(arguments: &Arguments) -> ExitCode {
     many::rows(&mut bench);
     let roofs = before.best(Roofs::measure());
     report::print_end(&bench, &roofs);
-    bars::print(&bench.rows);
+    bars::print(&bench.rows, &roofs);
 
     let folder = target_folder();
     for (name, text) in [("roofline.csv", report::csv(&bench.rows)), ("roofline.svg", chart::svg(&bench.rows, &roofs))]

@@ -71,6 +71,7 @@ where
         bytes: (size_of::<[X; COUNT]>() + size_of::<[Y; COUNT]>() + size_of::<[Z; COUNT]>()) as f64,
         elements: None,
         lanes: None,
+        product: None,
     };
     if !bench.wants(&spec) {
         return;

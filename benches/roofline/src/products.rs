@@ -1,6 +1,6 @@
 //! Rows of products: takes a kernel's functions and extents, measures them against every library at the same data.
 
-use crate::harness::{Aligned, Bench, Contestant, Group, Spec};
+use crate::harness::{Aligned, Bench, Contestant, Group, Product, Spec};
 use crate::machine::{fused, has_fused, separate};
 use crate::peers::{Engine, Faer, Float, Gemm, MatrixMultiply, NanoGemm, Ndarray, Operand, nalgebra_static};
 use crate::plain::{Batch, Nn, NnAdd, Nt, Tn};
@@ -49,6 +49,7 @@ fn spec<S: Float>(op: &'static str, extents: &[usize], mode: &'static str, group
     let arguments = if products > 1 { 2 } else { 1 };
     // The transposed second operand is summed along its rows, which has lanes too.
     let lanes = if mode == "vjp_x" { j.max(k) } else { k };
+    let product = |rows, columns, transposed| Some(Product { rows, columns, transposed });
     Spec {
         op,
         shape: if double { format!("{by}-f64") } else { by },
@@ -59,6 +60,12 @@ fn spec<S: Float>(op: &'static str, extents: &[usize], mode: &'static str, group
         bytes: (arguments * batch * (i * j + j * k + i * k) * size_of::<S>()) as f64,
         elements: None,
         lanes: Some(lanes),
+        product: match mode {
+            "forward" => product(i, k, false),
+            "vjp_x" => product(i, j, true),
+            "vjp_y" => product(j, k, false),
+            _ => None,
+        },
     }
 }
 

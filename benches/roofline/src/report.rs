@@ -60,6 +60,12 @@ impl Roofs {
         Roofs { single: flops(false), double: flops(true), gigahertz: machine::count_cycles().then(clock), levels }
     }
 
+    /// GB/s that loads from the first-level cache reach.
+    pub fn loads(&self) -> f64 {
+        let of_load = |(streams, rate): (&Streams, f64)| matches!(streams, Streams::Load).then_some(rate);
+        Streams::ALL.iter().zip(self.levels[0].bandwidth).find_map(of_load).expect("one of the kinds")
+    }
+
     /// The better of two measurements, figure by figure.
     pub fn best(mut self, other: Roofs) -> Roofs {
         self.single = self.single.max(other.single);

@@ -916,6 +916,19 @@ pub trait Isa: Sealed + Copy + 'static {
     fn transpose<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
         transposed(rows)
     }
+    /// Row `i` of the result is column `i` of two blocks below each other: `M` is twice `N`.
+    #[inline(always)]
+    fn transpose_both<T: Real, const N: usize, const M: usize>(
+        upper: [&[T; N]; N],
+        lower: [&[T; N]; N],
+    ) -> [Lanes<T, M>; N] {
+        let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
+        let mut columns = [Lanes::ZERO; N];
+        for n in 0..N {
+            columns[n] = Self::join(upper[n], lower[n]);
+        }
+        columns
+    }
     /// Writes a block transposed: to the rows from `at` on, from `column` on.
     #[inline(always)]
     fn transpose_to<T: Real, const N: usize, const C: usize>(
@@ -938,9 +951,9 @@ pub trait Isa: Sealed + Copy + 'static {
         at: usize,
         column: usize,
     ) {
-        let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
+        let columns = Self::transpose_both::<T, N, M>(upper, lower);
         for n in 0..N {
-            Self::write(Self::join::<T, N, M>(upper[n], lower[n]), &mut to[at + n], column);
+            Self::write(columns[n], &mut to[at + n], column);
         }
     }
 }
