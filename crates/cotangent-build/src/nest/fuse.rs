@@ -21,6 +21,8 @@ pub enum Tree {
         id: usize,
         name: String,
         extent: usize,
+        /// Its iterations are those of a recurrence.
+        recurs: bool,
         body: Vec<Tree>,
     },
 }
@@ -28,7 +30,23 @@ pub enum Tree {
 /// The tree, and for each local the storage dimensions that loops took over.
 pub struct Fused {
     pub trees: Vec<Tree>,
+    /// How many loops have ids.
+    pub loops: usize,
     pub dropped: BTreeMap<TensorId, BTreeSet<usize>>,
+    /// The locals that have an element for each row of a block: the storage dimension, and how many rows.
+    pub rows: BTreeMap<TensorId, (usize, usize)>,
+}
+
+impl Fused {
+    /// The storage dimensions of a local that no loop took over.
+    pub fn kept(&self, t: TensorId, dims: usize) -> Vec<usize> {
+        (0..dims).filter(|d| !self.dropped.get(&t).is_some_and(|s| s.contains(d))).collect()
+    }
+    /// The extents of these.
+    pub fn shape(&self, t: TensorId, shape: &[usize]) -> Vec<usize> {
+        let extent = |d: usize| self.rows.get(&t).filter(|(dim, _)| *dim == d).map_or(shape[d], |(_, rows)| *rows);
+        self.kept(t, shape.len()).into_iter().map(extent).collect()
+    }
 }
 
 /// Fuses the steps of a function whose scratch tensors are `locals`. A recurrence becomes a loop whatever it shares.
@@ -54,7 +72,7 @@ pub fn fuse(steps: &[Step], locals: &[TensorId]) -> Fused {
         trees.extend(f.recurrence(scan));
     }
     trees.extend(f.run(&before));
-    Fused { trees, dropped: f.dropped }
+    Fused { trees, loops: f.loops, dropped: f.dropped, rows: BTreeMap::new() }
 }
 
 /// A step to place, and what it touches.
@@ -136,7 +154,8 @@ impl Fuser {
             if segment.iterations == 1 {
                 trees.extend(body);
             } else {
-                trees.push(Tree::Loop { id, name: scan.name.clone(), extent: segment.iterations, body });
+                let (name, extent) = (scan.name.clone(), segment.iterations);
+                trees.push(Tree::Loop { id, name, extent, recurs: true, body });
             }
         }
         self.in_turn = false;
@@ -174,7 +193,7 @@ impl Fuser {
             });
             let body = self.run(&inner.collect::<Vec<_>>());
             at += run.vars.len();
-            out.push(Tree::Loop { id, name, extent, body });
+            out.push(Tree::Loop { id, name, extent, recurs: false, body });
         }
         out
     }

@@ -19,6 +19,7 @@ pub mod machine;
 pub mod plan;
 mod prepare;
 pub mod print;
+mod rows;
 pub mod schedule;
 pub(crate) mod speculate;
 mod statement;

@@ -49,6 +49,8 @@ impl<'a> Prepared<'a> {
             epilogues.iter().flat_map(|e| &e.stmts).flat_map(super::coalesce::accesses).map(|a| a.tensor).collect();
         let free: Vec<TensorId> = f.locals.iter().copied().filter(|t| !touched.contains(t)).collect();
         let mut fused = fuse(&steps, &free);
+        rows::in_blocks(&mut fused, kernel);
+        // after this: rows that wait for sums stand in blocks
         // A condition may ask for a place in a tensor that is no argument.
         let own = f.reads.iter().chain(&f.writes).chain(&f.locals).copied();
         let mut space = Space::new(kernel, own.chain(f.steps.iter().flat_map(Step::tensors)));
@@ -57,10 +59,9 @@ impl<'a> Prepared<'a> {
         let mut kept: BTreeMap<TensorId, Vec<usize>> = BTreeMap::new();
         for t in f.locals.iter().filter(|t| !in_registers.contains(t)) {
             let tensor = &mut space.kernel.tensors[t.0];
-            if let Some(dropped) = fused.dropped.get(t) {
-                let keep: Vec<usize> = (0..tensor.shape.len()).filter(|d| !dropped.contains(d)).collect();
-                tensor.shape = keep.iter().map(|d| tensor.shape[*d]).collect();
-                kept.insert(*t, keep);
+            if fused.dropped.contains_key(t) {
+                kept.insert(*t, fused.kept(*t, tensor.shape.len()));
+                tensor.shape = fused.shape(*t, &tensor.shape);
             }
             locals.push(Local { tensor: *t, name: tensor.name.clone(), shape: tensor.shape.clone() });
         }
@@ -115,7 +116,7 @@ fn grouped(trees: &[Tree], epilogues: &BTreeMap<TensorId, Vec<Stmt>>, lowering: 
     while let Some(tree) = trees.get(at) {
         at += 1;
         out.push(match tree {
-            Tree::Loop { id, name, extent, body } => {
+            Tree::Loop { id, name, extent, body, .. } => {
                 Work::Loop { id: *id, name: name.clone(), extent: *extent, body: grouped(body, epilogues, lowering) }
             }
             Tree::Step { step: Step::Fill(t), .. } => Work::Fill(*t),

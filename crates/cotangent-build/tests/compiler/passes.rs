@@ -18,13 +18,14 @@ use std::path::{Path, PathBuf};
 type Show = fn(&str, &Certified, &str) -> [String; 2];
 
 /// What has a folder besides the passes of the plain IR, and how it is shown.
-const STAGES: [(&str, Show); 12] = [
+const STAGES: [(&str, Show); 13] = [
     ("derive", derived),
     ("absorb", absorbed),
     ("program", program),
     ("plan", planned),
     ("coalesce", nests),
     ("fuse", nests),
+    ("rows", nests),
     ("unroll", unrolled),
     ("tile", nests),
     ("panels", nests),

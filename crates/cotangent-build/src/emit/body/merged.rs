@@ -35,20 +35,23 @@ fn merged_segment(all: &[(Vec<&'static str>, Vec<Stmt>)]) -> Vec<Stmt> {
     let before = (0..shortest).take_while(same).count();
     let mut out = first[..before].to_vec();
     let rest: Vec<(Vec<&'static str>, &[Stmt])> = all.iter().map(|(m, body)| (m.clone(), &body[before..])).collect();
-    // Loops that differ in what is in them.
-    let loops = |(_, body): &(Vec<&'static str>, &[Stmt])| match body {
-        [Stmt::For { var, extent, .. }] => Some((var.clone(), extent.clone())),
+    // Loops that differ in what is in them, one after the other.
+    let loops = |(_, body): &(Vec<&'static str>, &[Stmt]), n: usize| match body.get(n) {
+        Some(Stmt::For { var, extent, .. }) => Some((var.clone(), extent.clone())),
         _ => None,
     };
-    if let Some((var, extent)) = loops(&rest[0])
-        && rest.iter().all(|r| loops(r) == loops(&rest[0]))
-    {
-        let inner = |(m, body): &(Vec<&'static str>, &[Stmt])| match body {
-            [Stmt::For { body, .. }] => (m.clone(), body.clone()),
-            _ => unreachable!("all are loops"),
-        };
-        let body = merged(&rest.iter().map(inner).collect::<Vec<_>>());
-        out.push(Stmt::For { var, extent, body });
+    let count = rest[0].1.len();
+    let alike = |n: usize| loops(&rest[0], n).is_some() && rest.iter().all(|r| loops(r, n) == loops(&rest[0], n));
+    if rest.iter().all(|(_, body)| body.len() == count) && (0..count).all(alike) {
+        for n in 0..count {
+            let inner = |(m, body): &(Vec<&'static str>, &[Stmt])| match &body[n] {
+                Stmt::For { body, .. } => (m.clone(), body.clone()),
+                _ => unreachable!("all are loops"),
+            };
+            let body = merged(&rest.iter().map(inner).collect::<Vec<_>>());
+            let (var, extent) = loops(&rest[0], n).expect("all are loops");
+            out.push(Stmt::For { var, extent, body });
+        }
         return out;
     }
     let mut groups: Vec<(Vec<&'static str>, &[Stmt])> = Vec::new();

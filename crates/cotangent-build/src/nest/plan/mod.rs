@@ -14,6 +14,7 @@ pub use workspace::{ALIGNMENT, Workspace};
 use super::epilogue;
 use super::function::finishes;
 use super::fuse::{Tree, fuse};
+use super::rows::in_blocks;
 use super::tile::Tuning;
 use crate::index::TensorId;
 use crate::plain::{Function, Kernel, Kind, Step, Stmt, cost, written_once};
@@ -328,15 +329,14 @@ fn stages(
     let mut inner: Vec<Vec<TensorId>> = vec![Vec::new(); parts.len()];
     lives.iter().filter(|(_, (first, last))| first == last).for_each(|(t, (n, _))| inner[*n].push(*t));
     for (n, (StageSteps { steps, tiled }, inner)) in parts.iter().zip(inner).enumerate() {
-        let dropped = fuse(steps, &inner).dropped;
+        let mut fused = fuse(steps, &inner);
+        in_blocks(&mut fused, kernel);
         let registers = if *tiled { epilogue::split(steps, &inner).1 } else { Vec::new() };
         let size = |t: &TensorId| {
             if registers.iter().any(|e| e.inner.contains(t)) {
                 return 0;
             }
-            let shape = &kernel.tensor(*t).shape;
-            let kept = (0..shape.len()).filter(|d| !dropped.get(t).is_some_and(|s| s.contains(d)));
-            kept.map(|d| shape[d]).product::<usize>() * kernel.dtype.bytes()
+            fused.shape(*t, &kernel.tensor(*t).shape).into_iter().product::<usize>() * kernel.dtype.bytes()
         };
         let mut left = stack;
         for t in inner {

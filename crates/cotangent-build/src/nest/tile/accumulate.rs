@@ -16,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A loop of at most so many loads and operations is short: three to six instructions besides are a tenth of it.
 const SHORT: usize = 40;
+/// So many single elements take longer than a vector.
+const LONG_TAIL: usize = 4;
 
 /// A tile at its place: what it is given, and the registers and loops that it has there.
 struct Frame<'a> {
@@ -315,18 +317,22 @@ impl Builder<'_> {
         }
     }
 
-    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements. Gives the nodes,
-    /// and the sums of the single elements, if there are any, by statement; what a row has in several vectors is added
-    /// to the first of them.
+    /// The reduction of a dot product: groups of vectors, then single vectors, then single elements, or of an extremum
+    /// one more vector that ends with the row. Gives the nodes, and the sums of the single elements, if there are any,
+    /// by statement; what a row has in several vectors is added to the first of them.
     fn dot(&mut self, f: &Frame) -> (Vec<Node>, Vec<RegisterId>) {
         let t = f.t;
         let (extent, width, vector) = (t.g.extent(t.p.lane), t.p.width, f.each.var);
         let per = self.nest.vars[vector].extent;
         let (groups, rest, tail) = (extent / width / per, extent / width % per, extent % width);
+        let moved = ends_in_vector(t.g.op, tail);
         let name = t.name(t.p.lane).to_string();
         let mut body = Vec::new();
         let mut tests = Vec::new();
-        for (first, count, vectors) in [(0, groups, per), (groups * per * width, usize::from(rest > 0), rest)] {
+        let rest_first = groups * per * width;
+        for (first, count, vectors) in
+            [(0, groups, per), (rest_first, usize::from(rest > 0), rest), (extent - width, usize::from(moved), 1)]
+        {
             let piece = Piece { first, count, size: vectors * width };
             if count == 0 {
                 continue;
@@ -350,7 +356,7 @@ impl Builder<'_> {
                 body.extend(self.over(&name, &[piece], group));
             }
         }
-        let (mut out, sums) = if tail > 0 { self.tail(f, tail, &mut body) } else { Default::default() };
+        let (mut out, sums) = if tail > 0 && !moved { self.tail(f, tail, &mut body) } else { Default::default() };
         out.extend(nest(&f.loops, tests, &bound_outside(&f.iteration, &f.loops), body));
         if per > 1 {
             let var = self.counting(Counts::Rows, "v", per - 1);
@@ -427,6 +433,15 @@ impl Builder<'_> {
             step.push(Node::Update { place, how: Update::Reduce(t.g.op), value });
         }
         (tests, step.nodes())
+    }
+}
+
+/// Whether the elements beyond the last whole vector of a dot product are taken as one more vector that ends with the
+/// row: of an extremum, which may take an element twice, and where they are many. Few run beside the vectors.
+pub fn ends_in_vector(op: ReduceOp, tail: usize) -> bool {
+    match op {
+        ReduceOp::Max | ReduceOp::Min => tail >= LONG_TAIL,
+        ReduceOp::Sum | ReduceOp::Prod => false,
     }
 }
 

@@ -198,15 +198,17 @@ pub fn candidates(g: &Group, m: &'static Machine, cores: &[&Core], budget: &Budg
     out
 }
 
-/// Whether a target stands still while the reduction runs, each free variable alone in one position.
+/// Whether a target stands still while the reduction runs, each free variable alone in one position; what others' loops
+/// run may stand beside it.
 fn stands_still(g: &Group, s: &Stmt) -> bool {
+    let own = |v: usize| s.vars[v].extent > 1 && !g.fixed.contains_key(&v);
     (0..s.free)
-        .filter(|v| s.vars[*v].extent > 1 && !g.fixed.contains_key(v))
+        .filter(|v| own(*v))
         .all(|v| s.target.positions.iter().filter(|p| p.numerator.coefficient(v) != 0).count() == 1)
         && s.target
             .positions
             .iter()
-            .all(|p| p.numerator.terms.iter().filter(|(v, _)| s.vars[*v].extent > 1).count() <= 1 && !p.guard.any())
+            .all(|p| p.numerator.terms.iter().filter(|(v, _)| own(*v)).count() <= 1 && !p.guard.any())
         && s.target.vars().all(|v| v < s.free)
 }
 

@@ -326,15 +326,16 @@ impl Model<'_> {
         let (groups, rest, tail) = (extent / p.width / p.vectors, extent / p.width % p.vectors, extent % p.width);
         let count = rows.iter().product::<usize>() as f64;
         let accs = count * p.vectors as f64 * self.stmts();
-        let last = match rest {
+        let vectors = |n: usize| match n {
             0 => 0.0,
-            rest => self.iteration(rows, rest as f64, count * rest as f64 * self.stmts()),
+            n => self.iteration(rows, n as f64, count * n as f64 * self.stmts()),
+        };
+        let tail = match accumulate::ends_in_vector(g.op, tail) {
+            true => vectors(1),
+            false => tail as f64 * count * TAIL_ELEMENT,
         };
         self.iterations()
-            * (groups as f64 * self.iteration(rows, p.vectors as f64, accs)
-                + last
-                + tail as f64 * count * TAIL_ELEMENT
-                + LOOP_START)
+            * (groups as f64 * self.iteration(rows, p.vectors as f64, accs) + vectors(rest) + tail + LOOP_START)
             + self.stores(count * self.stmts())
             + self.folds(rows) * self.stmts()
             + accs * ADD_ACCUMULATORS
