@@ -101,7 +101,7 @@ pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
 pub fn forward(w: &W, v: &V, y: &mut Y) {
     self::forward_with(_isa::Portable, w, v, y);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y: &mut Y) {
     // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
@@ -114,7 +114,7 @@ pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y: &mut Y) {
 pub fn jvp(w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
     self::jvp_with(_isa::Portable, w, v, w_dot, v_dot, y, y_dot);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn jvp_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, w_dot: &W, v_dot: &V, y: &mut Y, y_dot: &mut Y) {
     // [i:9] y[i] = sum(j:14) w[i, j] * v[j]    <cotangent>/ops/matvec.yaml:11
@@ -136,7 +136,7 @@ pub fn vjp(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w(v, y_bar, w_bar);
     self::vjp_v(w, y_bar, v_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w_with(_isa, v, y_bar, w_bar);
@@ -150,7 +150,7 @@ pub fn vjp_store(w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w_store(v, y_bar, w_bar);
     self::vjp_v_store(w, y_bar, v_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y_bar: &Y, w_bar: &mut W, v_bar: &mut V) {
     self::vjp_w_store_with(_isa, v, y_bar, w_bar);
@@ -163,7 +163,7 @@ pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, v: &V, y_bar: &Y, w_ba
 pub fn vjp_w(v: &V, y_bar: &Y, w_bar: &mut W) {
     self::vjp_w_with(_isa::Portable, v, y_bar, w_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_w_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &mut W) {
     // [i:9 j:14] w_bar[i, j] += y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
@@ -180,7 +180,7 @@ pub fn vjp_w_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &mut W) 
 pub fn vjp_w_store(v: &V, y_bar: &Y, w_bar: &mut W) {
     self::vjp_w_store_with(_isa::Portable, v, y_bar, w_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_w_store_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &mut W) {
     // [i:9 j:14] w_bar[i, j] = y_bar[i] * v[j]    <cotangent>/ops/matvec.yaml:13
@@ -197,7 +197,7 @@ pub fn vjp_w_store_with<Isa_: _isa::Isa>(_isa: Isa_, v: &V, y_bar: &Y, w_bar: &m
 pub fn vjp_v(w: &W, y_bar: &Y, v_bar: &mut V) {
     self::vjp_v_with(_isa::Portable, w, y_bar, v_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_v_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, y_bar: &Y, v_bar: &mut V) {
     // [j:14] v_bar[j] += sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
@@ -216,7 +216,7 @@ pub fn vjp_v_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, y_bar: &Y, v_bar: &mut V) 
 pub fn vjp_v_store(w: &W, y_bar: &Y, v_bar: &mut V) {
     self::vjp_v_store_with(_isa::Portable, w, y_bar, v_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_v_store_with<Isa_: _isa::Isa>(_isa: Isa_, w: &W, y_bar: &Y, v_bar: &mut V) {
     // [j:14] v_bar[j] = sum(i:9) y_bar[i] * w[i, j]    <cotangent>/ops/matvec.yaml:14
@@ -463,7 +463,7 @@ pub const KERNEL: crate::vendored::cotangent::KernelInfo = {
 pub fn forward(x: &X, y: &mut Y) {
     self::forward_with(_isa::Portable, x, y);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y: &mut Y) {
     // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
@@ -478,7 +478,7 @@ pub fn forward_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y: &mut Y) {
 pub fn jvp(x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
     self::jvp_with(_isa::Portable, x, x_dot, y, y_dot);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn jvp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, x_dot: &X, y: &mut Y, y_dot: &mut Y) {
     // [i:9] y[i] = x[i] / (1.0 + abs(x[i]))    line 6
@@ -497,7 +497,7 @@ pub fn jvp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, x_dot: &X, y: &mut Y, y_dot:
 pub fn vjp(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_with(_isa::Portable, x, y_bar, x_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
     // [i:9] x_bar[i] += y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
@@ -512,7 +512,7 @@ pub fn vjp_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
 pub fn vjp_store(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_store_with(_isa::Portable, x, y_bar, x_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
     // [i:9] x_bar[i] = y_bar[i] / (1.0 + abs(x[i]))^2.0    line 8
@@ -527,7 +527,7 @@ pub fn vjp_store_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut
 pub fn vjp_x(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp(x, y_bar, x_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_x_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_with(_isa, x, y_bar, x_bar);
@@ -539,7 +539,7 @@ pub fn vjp_x_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) 
 pub fn vjp_x_store(x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_store(x, y_bar, x_bar);
 }
-/// The same by a caller's instructions.
+/// By a caller's instructions.
 #[inline(always)]
 pub fn vjp_x_store_with<Isa_: _isa::Isa>(_isa: Isa_, x: &X, y_bar: &Y, x_bar: &mut X) {
     self::vjp_store_with(_isa, x, y_bar, x_bar);
