@@ -130,7 +130,7 @@ impl Batch {
 }
 
 /// What the statements compute from any of the tensors given, and these.
-fn depending(rule: &[Stmt], from: &BTreeSet<TensorId>) -> BTreeSet<TensorId> {
+pub(super) fn depending(rule: &[Stmt], from: &BTreeSet<TensorId>) -> BTreeSet<TensorId> {
     let mut all = from.clone();
     // In a recurrence a step may read what a later one writes.
     let mut before = 0;

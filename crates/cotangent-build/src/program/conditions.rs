@@ -76,7 +76,7 @@ impl Rewriting<'_> {
     fn replace(&mut self, s: &Stmt, e: &mut Expr) {
         if let Expr::Where(c, a, b) = &*e
             && ties(c)
-            && self.within(s, e)
+            && within(self.op, s, e)
         {
             if e.vars().len() < s.vars.len() {
                 *e = self.operand(s, e.clone());
@@ -104,18 +104,7 @@ impl Rewriting<'_> {
 
     /// A read of a local that holds a part of a statement's value, over just the indices of that part.
     fn operand(&mut self, s: &Stmt, value: Expr) -> Expr {
-        // As the largest tensor that it reads has them, so that it is stored likewise.
-        let mut order: Vec<VarId> = Vec::new();
-        value.reads(&mut |_, index| {
-            let own: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
-            if own.len() > order.len() {
-                order = own;
-            }
-        });
-        let mut seen = BTreeSet::new();
-        order.retain(|v| seen.insert(*v));
-        order.extend(value.vars().into_iter().filter(|v| seen.insert(*v)).collect::<Vec<_>>());
-        let index: Vec<Affine> = order.iter().copied().map(Affine::var).collect();
+        let index: Vec<Affine> = stored(&value).into_iter().map(Affine::var).collect();
         // The target is another as soon as it is known.
         let local = self.local(normal::build(s.target, index.clone(), false, &s.vars, None, value, s.span));
         Expr::Read(local, index)
@@ -146,17 +135,32 @@ impl Rewriting<'_> {
         self.out.push(s);
         t
     }
+}
 
-    /// Whether every element that a part of a statement's value reads is there, and none is asked for.
-    fn within(&self, s: &Stmt, e: &Expr) -> bool {
-        let mut all = true;
-        e.reads(&mut |t, index| {
-            let axes = &self.op.tensor(t).axes;
-            all &= index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| s.vars[v.0].axis == *axis));
-        });
-        e.insides(&mut |_| all = false);
-        all
-    }
+/// Whether every element that a part of a statement's value reads is there, and none is asked for.
+pub(super) fn within(op: &Op, s: &Stmt, e: &Expr) -> bool {
+    let mut all = true;
+    e.reads(&mut |t, index| {
+        let axes = &op.tensor(t).axes;
+        all &= index.iter().zip(axes).all(|(a, axis)| a.as_var().is_some_and(|v| s.vars[v.0].axis == *axis));
+    });
+    e.insides(&mut |_| all = false);
+    all
+}
+
+/// The indices of a value in the order of the largest tensor that it reads, so that it is stored likewise.
+pub(super) fn stored(value: &Expr) -> Vec<VarId> {
+    let mut order: Vec<VarId> = Vec::new();
+    value.reads(&mut |_, index| {
+        let own: Vec<VarId> = index.iter().flat_map(Affine::vars).collect();
+        if own.len() > order.len() {
+            order = own;
+        }
+    });
+    let mut seen = BTreeSet::new();
+    order.retain(|v| seen.insert(*v));
+    order.extend(value.vars().into_iter().filter(|v| seen.insert(*v)).collect::<Vec<_>>());
+    order
 }
 
 /// Takes from a sum the conditions on its target's coordinates under which its terms are there: `sum(n) where(e < d, v,

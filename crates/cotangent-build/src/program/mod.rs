@@ -8,6 +8,7 @@
 
 mod batch;
 mod conditions;
+mod diagonal;
 mod optimise;
 
 use crate::derive::range::Range;
@@ -32,6 +33,9 @@ pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
     let wanted =
         |e: &Entry| e.is_of(op) && !never.contains(e) && program.asked.as_ref().is_none_or(|asked| asked.contains(e));
     let entries: Vec<Entry> = Entry::ALL.into_iter().filter(wanted).collect();
+    // What the spec says stays beside the entry points.
+    let (forward, calls) = diagonal::joined(op, &program.wrt);
+    let (forward, calls) = (std::mem::replace(&mut op.forward, forward), std::mem::replace(&mut op.calls, calls));
     let mut functions = Vec::new();
     for entry in entries {
         match entry {
@@ -68,6 +72,7 @@ pub fn complete(op: &mut Op, params: &Params, never: &[Entry]) {
             }
         }
     }
+    (op.forward, op.calls) = (forward, calls);
     let mut conditions = Conditions::default();
     for f in &mut functions {
         f.stmts = conditions.taken_out(op, std::mem::take(&mut f.stmts));

@@ -49,9 +49,35 @@ const KEPT: &[&str] = &[
     "y[n,d] = sum(e in D) where(e <= 2, l[d,e], 0) * x[n,e]",
 ];
 
+/// Steps in which a product is the diagonal of the sum beside it, and what is added to the sum's operand there.
+const DIAGONALS: &[(&str, &str)] = &[
+    ("y[n,d] = w[d] * x[n,d] + sum(e in D) where(e < d, l[d,e], 0) * x[n,e]", "t[d, d] += w[d]"),
+    ("y[n,d] = sum(e in D) x[n,e] * where(e <= d, 0, l[d,e]) - x[n,d]", "t[d, d] += -1"),
+    ("y[n,d] = sum(e in D) x[n,e] * where(not (d != e), 0, l[d,e]) + w[d] * x[n,d]", "t[d, d] += w[d]"),
+    (
+        "y[n,d] = 2 - l[d,d] * x[n,d] * w[d] - sum(e in D) where(e < d and w[e] > 0.5, l[d,e], 0) * x[n,e]",
+        "t[d, d] += l[d, d] * w[d]",
+    ),
+];
+
+/// Steps in which it is none, or nothing would be gained.
+const APART: &[&str] = &[
+    // The sum has a diagonal of its own.
+    "y[n,d] = w[d] * x[n,d] + sum(e in D) where(e <= d, l[d,e], 0) * x[n,e]",
+    // Another factor.
+    "y[n,d] = w[d] * x[n,d]^2 + sum(e in D) where(e < d, l[d,e], 0) * x[n,e]",
+    // The operand would have all indices of the sum.
+    "y[n,d] = x[n,d] * x[n,d] + sum(e in D) where(e < d, l[d,e], 0) * x[n,e]",
+    "y[n,d] = w[n] * x[n,d] + sum(e in D) where(e < d, l[n,e], 0) * x[n,e]",
+];
+
 fn certified(step: &str) -> Certified {
+    certified_by(step, "l, x")
+}
+
+fn certified_by(step: &str, wrt: &str) -> Certified {
     let text = format!(
-        "program: conditions\ninputs: {{l: [D, D], x: [N, D], w: [D]}}\noutputs: {{z: []}}\nwrt: [l, x]\nforward:\n  - {step}\n\
+        "program: conditions\ninputs: {{l: [D, D], x: [N, D], w: [D]}}\noutputs: {{z: []}}\nwrt: [{wrt}]\nforward:\n  - {step}\n\
          \x20 - z = sum(n,d) y[n,d] * w[d]\ninstances:\n  - {{name: short, N: 3, D: 4, dtype: f64}}\n\
          \x20 - {{name: long, N: 9, D: 19, dtype: f64, functions: [forward, value_and_grad]}}\n"
     );
@@ -135,13 +161,42 @@ fn check(step: &str, odd: bool) {
 
 #[test]
 fn entry_points_without_conditions_compute_the_same() {
-    TILED.iter().chain(KEPT).for_each(|step| check(step, false));
+    TILED.iter().chain(KEPT).chain(APART).for_each(|step| check(step, false));
+    DIAGONALS.iter().for_each(|(step, _)| check(step, false));
 }
 
 #[test]
 fn what_is_not_taken_never_leaks() {
     // Those of `w` alone read all of `l`, or none.
     TILED.iter().filter(|step| !step.contains("w[e]")).for_each(|step| check(step, true));
+    check(DIAGONALS[0].0, true);
+}
+
+#[test]
+fn a_product_beside_a_sum_is_its_diagonal() {
+    for (step, added) in DIAGONALS {
+        let c = certified(step);
+        for entry in ["forward", "jvp", "value_and_grad"] {
+            let statements = statements(&c, entry);
+            assert!(statements.contains(added), "{entry}\n{statements}");
+            assert_eq!(tied(&statements), 0, "{entry}\n{statements}");
+        }
+    }
+    for step in APART {
+        let statements = statements(&certified(step), "forward");
+        assert!(!statements.contains("t[d, d]"), "{statements}");
+    }
+}
+
+#[test]
+fn a_diagonal_alone_has_no_cotangent_of_the_whole_operand() {
+    let of = |wrt| statements(&certified_by(DIAGONALS[0].0, wrt), "value_and_grad");
+    assert!(
+        of("w, l").contains("w_bar[d] = t_bar[d, d]") || of("w, l").contains("w_bar[d] += t_bar[d, d]"),
+        "{}",
+        of("w, l")
+    );
+    assert!(!of("w").contains("t_bar"), "{}", of("w"));
 }
 
 /// The statements of an entry point, one a line.
