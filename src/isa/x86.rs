@@ -242,14 +242,7 @@ macro_rules! isa {
                         (F64, 4, 8) if $wide => {
                             transmute_copy(&transpose_8x4d(transmute_copy(&upper), transmute_copy(&lower)))
                         }
-                        _ => {
-                            let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
-                            let mut columns = [Lanes::ZERO; N];
-                            for n in 0..N {
-                                columns[n] = Self::join(upper[n], lower[n]);
-                            }
-                            columns
-                        }
+                        _ => both_transposed::<Self, T, N, M>(upper, lower),
                     }
                 }
             }

@@ -938,12 +938,7 @@ pub trait Isa: Sealed + Copy + 'static {
         upper: [&[T; N]; N],
         lower: [&[T; N]; N],
     ) -> [Lanes<T, M>; N] {
-        let (upper, lower) = (Self::transpose(upper), Self::transpose(lower));
-        let mut columns = [Lanes::ZERO; N];
-        for n in 0..N {
-            columns[n] = Self::join(upper[n], lower[n]);
-        }
-        columns
+        both_transposed::<Self, T, N, M>(upper, lower)
     }
     /// Writes a block transposed: to the rows from `at` on, from `column` on.
     #[inline(always)]
@@ -999,6 +994,21 @@ fn transposed<T: Real, const N: usize>(rows: [&[T; N]; N]) -> [Lanes<T, N>; N] {
             *lane = row[i];
         }
         *column = Lanes::from_array(lanes);
+    }
+    columns
+}
+
+/// As [`Isa::transpose_both`], each block by itself.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "as in `Isa`")]
+fn both_transposed<S: Isa, T: Real, const N: usize, const M: usize>(
+    upper: [&[T; N]; N],
+    lower: [&[T; N]; N],
+) -> [Lanes<T, M>; N] {
+    let (upper, lower) = (S::transpose(upper), S::transpose(lower));
+    let mut columns = [Lanes::ZERO; N];
+    for n in 0..N {
+        columns[n] = S::join(upper[n], lower[n]);
     }
     columns
 }

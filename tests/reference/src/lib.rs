@@ -1,9 +1,6 @@
 //! Kernels for tests: takes nothing, gives the bundled and the test-only ops at the sizes of the reference values and
 //! at edges, and the bundled ops at further sizes.
 
-// All of it is generated, by the templates of the kernels in `cotangent`, where the lints see what they make.
-#![allow(clippy::all)]
-
 pub mod kernels {
     //! A module an op, a module in it for each case and scalar type.
     cotangent::include_kernels!();
