@@ -71,13 +71,15 @@ pub fn compile(
     if out.has_errors() {
         return None;
     }
-    let made = compiled.iter().map(|(c, kernels)| Ok((c.op.name.clone(), emit::piece(c, kernels, sources, options)?)));
-    let files = made.collect::<Result<BTreeMap<String, Piece>, String>>().and_then(|made| {
+    let files = emit::Templates::new(options).and_then(|templates| {
+        let piece = |c: &Certified, kernels| emit::piece(&templates, c, kernels, sources, options);
+        let made = compiled.iter().map(|(c, kernels)| Ok((c.op.name.clone(), piece(c, kernels)?)));
+        let made = made.collect::<Result<BTreeMap<String, Piece>, String>>()?;
         if let Some(cache) = &cache {
             made.iter().for_each(|(op, piece)| cache.put(op, piece, out));
         }
         let of = |spec: &Spec| made.get(&spec.op.value).or_else(|| known.get(spec.op.value.as_str())).cloned();
-        emit::files(&specs.iter().filter_map(of).collect::<Vec<_>>(), options)
+        emit::files(&templates, &specs.iter().filter_map(of).collect::<Vec<_>>(), options)
     });
     files.inspect_err(|message| out.push(Diagnostic::general(Code::Template, message.clone()))).ok()
 }

@@ -414,7 +414,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
             if most == 0 || candidate.chars().count().abs_diff(length) > most {
                 continue;
             }
-            strsim::damerau_levenshtein(word, candidate)
+            strsim::osa_distance(word, candidate)
         };
         let near = distance <= limit && (distance < length || candidate.starts_with(word));
         if near && nearest.is_none_or(|(least, _)| distance < least) {

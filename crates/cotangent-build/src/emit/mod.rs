@@ -67,28 +67,42 @@ pub struct Piece {
 /// The name of the module that stands for the crate `cotangent` in self-contained output.
 pub const RUNTIME: &str = "cotangent";
 
+/// What text is rendered from, parsed.
+pub struct Templates(Tera);
+
+impl Templates {
+    /// The templates, those of a build's own over the shipped ones. The error says what does not parse.
+    pub fn new(options: &Options) -> Result<Self, String> {
+        let mut tera = Tera::new();
+        text::install(&mut tera);
+        let shipped = shipped::TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
+        let all: BTreeMap<String, String> = shipped.chain(options.templates.iter().cloned()).collect();
+        tera.add_raw_templates(all.iter().map(|(n, t)| (n.as_str(), t.as_str()))).map_err(|e| e.to_string())?;
+        Ok(Templates(tera))
+    }
+}
+
 /// What generated files hold of an op.
 pub fn piece(
+    Templates(tera): &Templates,
     certified: &Certified,
     kernels: &[Compiled],
     sources: &Sources,
     options: &Options,
 ) -> Result<Piece, String> {
-    let tera = templates(&options.templates)?;
     let mut op = op_context(sources, certified, kernels, options);
-    let file = render(&tera, "op.rs.tera", &op)?;
-    let list = render(&tera, "list.rs.tera", &op)?;
-    let callback = render(&tera, "callback.rs.tera", &op)?;
-    let tests = render(&tera, "tested.rs.tera", &tested_context(kernels, &op, sources))?;
+    let file = render(tera, "op.rs.tera", &op)?;
+    let list = render(tera, "list.rs.tera", &op)?;
+    let callback = render(tera, "callback.rs.tera", &op)?;
+    let tests = render(tera, "tested.rs.tera", &tested_context(kernels, &op, sources))?;
     let header = if options.c_header.is_some() { c::kernels(&op, options) } else { Vec::new() };
     let module = op.module.clone();
     op.text = options.self_contained.then(|| file.clone());
-    Ok(Piece { module, file, declaration: render(&tera, "module.rs.tera", &op)?, list, callback, tests, header })
+    Ok(Piece { module, file, declaration: render(tera, "module.rs.tera", &op)?, list, callback, tests, header })
 }
 
 /// The generated files. Those of ops stand beside the root file, or within it where it shall be self-contained.
-pub fn files(pieces: &[Piece], options: &Options) -> Result<Files, String> {
-    let tera = templates(&options.templates)?;
+pub fn files(Templates(tera): &Templates, pieces: &[Piece], options: &Options) -> Result<Files, String> {
     let mut files = Files::new();
     let mut pieces = pieces.to_vec();
     let text = |p: &Piece| if options.self_contained { p.declaration.clone() } else { p.file.clone() };
@@ -103,10 +117,10 @@ pub fn files(pieces: &[Piece], options: &Options) -> Result<Files, String> {
     }
     let root = root_context(&pieces, options);
     let tests = TestsContext { vendored: options.self_contained, harness: reference::harness_text(), ops: &pieces };
-    files.insert(REFERENCE.into(), render(&tera, "reference.rs.tera", &tests)?);
-    files.insert(ROOT.into(), render(&tera, "kernels.rs.tera", &root)?);
+    files.insert(REFERENCE.into(), render(tera, "reference.rs.tera", &tests)?);
+    files.insert(ROOT.into(), render(tera, "kernels.rs.tera", &root)?);
     if let Some(header) = &options.c_header {
-        files.insert(header.clone(), render(&tera, "header.h.tera", &root)?);
+        files.insert(header.clone(), render(tera, "header.h.tera", &root)?);
     }
     Ok(files)
 }
@@ -118,8 +132,8 @@ pub fn op_file(
     kernels: &[Compiled],
     options: &Options,
 ) -> Result<String, String> {
-    let text =
-        render(&templates(&options.templates)?, "op.rs.tera", &op_context(sources, certified, kernels, options))?;
+    let Templates(tera) = Templates::new(options)?;
+    let text = render(&tera, "op.rs.tera", &op_context(sources, certified, kernels, options))?;
     Ok(shared::unmarked(&[&text], in_place(options)).concat())
 }
 
@@ -127,16 +141,6 @@ pub fn op_file(
 fn in_place(options: &Options) -> bool {
     let own = |name: &str| options.templates.iter().any(|(n, _)| n == name);
     !["kernels.rs.tera", "module.rs.tera", "op.rs.tera"].into_iter().any(own)
-}
-
-/// The templates, those of a folder over the shipped ones.
-fn templates(own: &[(String, String)]) -> Result<Tera, String> {
-    let mut tera = Tera::new();
-    text::install(&mut tera);
-    let shipped = shipped::TEMPLATES.iter().map(|(n, t)| ((*n).to_string(), (*t).to_string()));
-    let all: BTreeMap<String, String> = shipped.chain(own.iter().cloned()).collect();
-    tera.add_raw_templates(all.iter().map(|(n, t)| (n.as_str(), t.as_str()))).map_err(|e| e.to_string())?;
-    Ok(tera)
 }
 
 /// The module that includes the root file, with a final `::` unless it is the crate's root.

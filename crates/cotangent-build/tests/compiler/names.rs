@@ -220,7 +220,7 @@ fn specs(names: &[String]) -> Vec<(String, String)> {
     let mut specs = Vec::new();
     let few = |functions: &str| format!("functions: [{functions}]\nforward:\n");
     // Inputs of sines that are tried, of squares and products that are added, and indices.
-    for (n, g) in groups(names, 8).iter().enumerate() {
+    for (n, g) in groups(names, 12).iter().enumerate() {
         let inputs: Vec<_> = g.iter().map(|name| format!("{name}: [I]")).collect();
         let mut text =
             format!("program: reads{n}\ninputs: {{{}}}\noutputs: {{fixed_y: [I], fixed_z: []}}\n", inputs.join(", "));
@@ -228,7 +228,8 @@ fn specs(names: &[String]) -> Vec<(String, String)> {
         let _ = writeln!(text, "  - fixed_y[i] = sin({}[i])", g[0]);
         g[1..].iter().for_each(|name| _ = writeln!(text, "  - fixed_y[i] += {name}[i]^2"));
         let all: Vec<_> = g.iter().map(|name| format!("{name}[{}]", g[0])).collect();
-        let _ = writeln!(text, "  - fixed_z = sum({} in I) {}", g[0], all.join(" * "));
+        let pairs: Vec<_> = all.chunks(2).map(|pair| pair.join(" * ")).collect();
+        let _ = writeln!(text, "  - fixed_z = sum({} in I) ({})", g[0], pairs.join(" + "));
         specs.push((format!("reads{n}"), text + "instances: [{name: n, I: 40}]\n"));
         // Locals that stages hand on in a workspace, and what derivatives are by.
         let mut text =
@@ -261,7 +262,7 @@ fn specs(names: &[String]) -> Vec<(String, String)> {
         let axis = capital(name);
         let index = axis.to_lowercase();
         let text = format!(
-            "program: {name}\ninputs: {{fixed_x: [{axis}]}}\noutputs: {{fixed_y: []}}\n{}  - fixed_y = sum({index}) fixed_x[{index}] * fixed_x[{index}]\n\
+            "program: {name}\ninputs: {{fixed_x: [{axis}]}}\noutputs: {{fixed_y: [{axis}]}}\n{}  - fixed_y[{index}] = fixed_x[{index}]\n\
              instances: [{{name: {name}, {axis}: 40}}]\n",
             few("forward")
         );

@@ -307,8 +307,11 @@ fn compiled(
         let kernels = std::mem::take(&mut built.compiled);
         ops.extend(built.certified.iter().copied().zip(kernels));
     }
-    let pieces: Result<Vec<_>, _> = ops.iter().map(|(c, kernels)| emit::piece(c, kernels, sources, options)).collect();
-    let files = pieces.and_then(|pieces| emit::files(&pieces, options)).expect("the templates are right");
+    let files = emit::Templates::new(options).and_then(|templates| {
+        let piece = |(c, kernels): &(&Certified, Vec<Compiled>)| emit::piece(&templates, c, kernels, sources, options);
+        emit::files(&templates, &ops.iter().map(piece).collect::<Result<Vec<_>, _>>()?, options)
+    });
+    let files = files.expect("the templates are right");
     let mut back = ops.into_iter().map(|(_, kernels)| kernels);
     for (_, built) in good.iter_mut() {
         built.compiled = back.by_ref().take(built.certified.len()).collect();
