@@ -27,6 +27,8 @@ pub const IN_REGISTERS: usize = 64;
 const LINE: usize = 64;
 /// Loops of at most so many iterations are unrolled by the compiler. Fitted.
 const UNROLLED: usize = 8;
+/// Several loops of at most so many iterations together, too. Fitted.
+const UNROLLED_TOGETHER: usize = 9;
 /// The most instructions of a loop, all its iterations taken together, that the compiler unrolls: the accumulators of a
 /// tile are registers only where the loops over its rows are gone. Machine: LLVM's threshold at level 3.
 const UNROLLED_INSTRUCTIONS: usize = 300;
@@ -359,9 +361,9 @@ impl Model<'_> {
                         true => 0.0,
                         false => rows_collide(self.g, core, p, rows, a),
                     };
-                    let shared = shared_iterations(self.g, p, a);
-                    let kept = accs + of(a) + shared.map_or(0.0, |n| n as f64 - 1.0) + vectors;
-                    let spilled = if shared.is_some() && kept > m.registers as f64 { SPILL } else { 0.0 };
+                    let shared = shared_scalars(self.g, p, a, of(a));
+                    let spills = |n: f64| accs + n + vectors > m.registers as f64;
+                    let spilled = if shared.is_some_and(spills) { SPILL } else { 0.0 };
                     load += of(a) * (1.0 / core.broadcasts + collide + spilled) + misses;
                     missing += misses;
                     instructions += of(a);
@@ -505,14 +507,29 @@ pub fn misses(g: &Group, core: &Core, p: &Candidate, a: &Access, elements: usize
     core.caches.iter().map(cost).sum::<f64>() / iterations
 }
 
-/// The iterations of the innermost loop, if they are so few that the compiler unrolls them and the scalars of a tile's
-/// rows move along with them: then it keeps those that several iterations share in registers, and spills accumulators
-/// for it.
-fn shared_iterations(g: &Group, p: &Candidate, a: &Access) -> Option<usize> {
-    let v = innermost(g, p).filter(|v| g.extent(*v) <= UNROLLED)?;
+/// How many different scalars a read of a tile's rows has in loops of the reduction that share some, where there are so
+/// few iterations that the compiler unrolls these loops: then it keeps the scalars that several iterations share in
+/// registers, with those of the loops inside, and spills accumulators for it. With rows of two variables that is
+/// measured of the innermost loop alone.
+fn shared_scalars(g: &Group, p: &Candidate, a: &Access, rows: f64) -> Option<f64> {
     let moves = |q: &Position, v: usize| q.numerator.coefficient(v) != 0;
-    let shared = |q: &Position| moves(q, v) && p.rows.iter().any(|(r, _)| moves(q, *r));
-    a.positions.iter().any(shared).then(|| g.extent(v))
+    let shares = |q: &Position, v: usize| moves(q, v) && p.rows.iter().any(|(r, _)| moves(q, *r));
+    let (mut iterations, mut inside, mut most) = (1, 1.0, None);
+    for v in g.own.iter().copied().rev().filter(|v| !g.is_free(*v) && *v != p.lane) {
+        let extent = g.extent(v);
+        iterations *= extent;
+        let outer = iterations > extent;
+        if extent > UNROLLED || outer && (iterations > UNROLLED_TOGETHER || p.rows.len() > 1) {
+            break;
+        }
+        if a.positions.iter().any(|q| shares(q, v)) {
+            most = Some((rows + extent as f64 - 1.0) * inside);
+        }
+        if a.positions.iter().any(|q| moves(q, v)) {
+            inside *= extent as f64;
+        }
+    }
+    most
 }
 
 /// Cycles that a scalar of each row costs beyond its load, where the rows' lines push each other out of the cache
