@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What may stand in the repository: no binary, and no file above 256 KiB, but data of examples and tests, and images of the docs. Looks at what is tracked.
+# What may stand in the repository: Cargo.lock as cargo would write it, beside each workspace; no binary, and no file above 256 KiB, but data of examples and tests, and images of the docs. Looks at what is tracked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,3 +14,7 @@ if [[ -n "$binary$large" ]]; then
   printf "files that do not belong here:\n%s\n%s\n" "$binary" "$large" >&2
   exit 1
 fi
+# Scripts that nobody runs each day build with `--locked`.
+git ls-files -- '*Cargo.lock' | while IFS= read -r lock; do
+  cargo update --quiet --workspace --locked --manifest-path "${lock%lock}toml"
+done
