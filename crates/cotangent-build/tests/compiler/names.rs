@@ -262,7 +262,7 @@ fn specs(names: &[String]) -> Vec<(String, String)> {
         let axis = capital(name);
         let index = axis.to_lowercase();
         let text = format!(
-            "program: {name}\ninputs: {{fixed_x: [{axis}]}}\noutputs: {{fixed_y: [{axis}]}}\n{}  - fixed_y[{index}] = fixed_x[{index}]\n\
+            "program: {name}\ninputs: {{fixed_x: [{axis}]}}\noutputs: {{fixed_y: []}}\n{}  - fixed_y = sum({index}) fixed_x[{index}] * fixed_x[{index}]\n\
              instances: [{{name: {name}, {axis}: 40}}]\n",
             few("forward")
         );

@@ -509,8 +509,8 @@ pub fn misses(g: &Group, core: &Core, p: &Candidate, a: &Access, elements: usize
 
 /// How many different scalars a read of a tile's rows has in loops of the reduction that share some, where there are so
 /// few iterations that the compiler unrolls these loops: then it keeps the scalars that several iterations share in
-/// registers, with those of the loops inside, and spills accumulators for it. With rows of two variables that is
-/// measured of the innermost loop alone.
+/// registers, with those of the loops inside, and spills accumulators for it. For rows of two variables only the
+/// innermost loop counts: what they do in more loops has not been measured.
 fn shared_scalars(g: &Group, p: &Candidate, a: &Access, rows: f64) -> Option<f64> {
     let moves = |q: &Position, v: usize| q.numerator.coefficient(v) != 0;
     let shares = |q: &Position, v: usize| moves(q, v) && p.rows.iter().any(|(r, _)| moves(q, *r));
