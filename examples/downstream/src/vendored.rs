@@ -1553,17 +1553,17 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         to[at..at + N].copy_from_slice(&self.0);
     }
 
-    /// Passes the lanes through `black_box`. It is for lanes that are read one by one afterwards: without it, LLVM
+    /// The scalars, passed through `black_box`. It is for lanes that are read one by one afterwards: without it, LLVM
     /// computes them one by one as well.
     #[inline(always)]
-    pub fn apart(self) -> Self {
-        Lanes(black_box(self.0))
+    pub fn apart(self) -> [T; N] {
+        black_box(self.0)
     }
 
     /// The sine and the cosine of each lane, which share most of their work. The results pass through `black_box`, as
     /// those of [`Lanes::apart`].
     #[inline(always)]
-    pub fn sin_cos<S: Isa>(self) -> (Self, Self) {
+    pub fn sin_cos<S: Isa>(self) -> ([T; N], [T; N]) {
         if !self.moderate::<S>() {
             return (self.rarely(T::sin::<S>).apart(), self.rarely(T::cos::<S>).apart());
         }
@@ -1571,8 +1571,7 @@ impl<T: Real, const N: usize> Lanes<T, N> {
         for (s, c) in sin.iter_mut().zip(&mut cos) {
             (*s, *c) = (T::sin_moderate::<S>(*s), T::cos_moderate::<S>(*c));
         }
-        let both = black_box((sin, cos));
-        (Lanes(both.0), Lanes(both.1))
+        black_box((sin, cos))
     }
 
     /// Applies `f` to each lane.

@@ -9,6 +9,7 @@ mod body;
 pub(crate) mod c;
 mod context;
 pub(crate) mod cost;
+mod elements;
 mod function;
 mod kernel;
 pub mod names;

@@ -4,10 +4,12 @@
 //! Holds after it: tensors that a caller hands on keep their names, and no other name of a function is one of theirs.
 //! What the emitter's own text names begins with `_`, which no name of a spec does.
 
+use super::elements::{self, Position};
+use super::rust::Pattern;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::index::{Op, Role, TensorId};
 use crate::nest::walk::{self, Part};
-use crate::nest::{Nest, Node, RegisterId, Tile, VarId};
+use crate::nest::{Access, Nest, Node, RegisterId, Tile, Value, VarId};
 use crate::plain::Kernel;
 use crate::words::is_keyword;
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +83,10 @@ pub struct Names {
     tensors: BTreeMap<TensorId, String>,
     vars: Vec<String>,
     registers: Vec<String>,
+    /// Of lanes that are read one by one: `f0_1` is the second of `f0`.
+    lanes: BTreeMap<(RegisterId, usize), String>,
+    /// Of elements: `x_0_2` is `x[0][2]`.
+    elements: BTreeMap<TensorId, BTreeMap<Position, String>>,
     sizes: Vec<String>,
 }
 
@@ -151,7 +157,27 @@ impl Names {
         };
         let named =
             |(r, name): (usize, Option<String>)| name.unwrap_or_else(|| fresh(&format!("{}{r}", n.registers[r].name)));
-        let registers = registers.into_iter().enumerate().map(named).collect();
+        let registers: Vec<String> = registers.into_iter().enumerate().map(named).collect();
+        let mut fresh = |name: &str| {
+            let free = free(name, |name| taken.contains(name));
+            taken.insert(free.clone());
+            free
+        };
+        let mut lanes = BTreeMap::new();
+        walk::parts(&n.body, &mut |part| {
+            if let Part::Value(Value::Lane(slot, lane)) = part {
+                let name = || fresh(&format!("{}_{lane}", registers[slot.register]));
+                lanes.entry((slot.register, *lane)).or_insert_with(name);
+            }
+        });
+        let mut elements = BTreeMap::new();
+        for (t, all) in elements::named(k, n) {
+            let name = |at: Position| {
+                let name = at.iter().fold(tensors[&t].clone(), |name, n| format!("{name}_{n}"));
+                (at, fresh(&name))
+            };
+            elements.insert(t, all.into_iter().map(name).collect());
+        }
         // Loops beside each other may share a name; those inside each other have names of their own already.
         let mut same: BTreeMap<&str, String> = BTreeMap::new();
         let mut vars = Vec::new();
@@ -164,7 +190,7 @@ impl Names {
         let panels = n.locals.iter().filter(|l| l.is_panel(k)).count();
         let sizes = ["N", "V", "R", "S"].map(str::to_string).into_iter().chain((1..=panels).map(|n| format!("L{n}")));
         let sizes = sizes.map(|name| free(&name, |name| types.contains(name))).collect();
-        Names { tensors, vars, registers, sizes }
+        Names { tensors, vars, registers, lanes, elements, sizes }
     }
 
     /// Names for the text of a tile that say nothing of the spec, nor of where the tile stands: tensors, variables and
@@ -172,8 +198,10 @@ impl Names {
     pub fn of_tile(&self, t: &Tile, tensors: &[TensorId]) -> Self {
         let numbered = |n: usize, tensor: &TensorId| (*tensor, format!("tensor{n}"));
         let tensors = tensors.iter().enumerate().map(|(n, t)| numbered(n, t)).collect();
-        let mut names =
-            Names { tensors, vars: self.vars.clone(), registers: self.registers.clone(), sizes: self.sizes.clone() };
+        // Where there is a tile there are loops.
+        let (lanes, elements) = (BTreeMap::new(), BTreeMap::new());
+        let (vars, registers, sizes) = (self.vars.clone(), self.registers.clone(), self.sizes.clone());
+        let mut names = Names { tensors, vars, registers, lanes, elements, sizes };
         let params = t.params.iter().map(|(var, _)| *var);
         for (n, var) in params.chain(loops(&t.body)).enumerate() {
             names.vars[var] = format!("var{n}");
@@ -200,6 +228,24 @@ impl Names {
     }
     pub fn register(&self, r: usize) -> &str {
         &self.registers[r]
+    }
+    pub fn lane(&self, r: RegisterId, lane: usize) -> &str {
+        &self.lanes[&(r, lane)]
+    }
+    /// The pattern that names the lanes of a register that are read.
+    pub fn lanes(&self, r: RegisterId, lanes: usize) -> Pattern {
+        let name = |lane| self.lanes.get(&(r, lane)).map_or(Pattern::Unnamed, |name| Pattern::name(name));
+        Pattern::array((0..lanes).map(name).collect())
+    }
+    /// The name of an element, if it has one.
+    pub fn element(&self, a: &Access) -> Option<&str> {
+        let all = self.elements.get(&a.tensor)?;
+        Some(&all[&elements::position(a).expect("each of its elements has a name")])
+    }
+    /// The pattern that names the elements of a tensor of a shape, if they have names.
+    pub fn elements(&self, t: TensorId, shape: &[usize]) -> Option<Pattern> {
+        let all = self.elements.get(&t)?;
+        Some(elements::pattern(shape, &|at| all.get(at).map(|name| Pattern::name(name))))
     }
 }
 

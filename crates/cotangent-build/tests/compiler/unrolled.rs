@@ -2,16 +2,17 @@
 //! that it is made, and where it would be wrong that it is not; of the nests that they mean what the plain statements
 //! mean, and of the programs that they are the physics that they claim to be.
 
-use cotangent_build::Options;
+use crate::generated::{compile, folder, render, run};
 use cotangent_build::certify::Sampler;
 use cotangent_build::compiled::Compiled;
 use cotangent_build::diagnostic::Diagnostics;
 use cotangent_build::index::{Role, TensorId};
 use cotangent_build::nest::unrolled::Graph;
 use cotangent_build::source::Sources;
-use cotangent_build::{nest, pipeline, plain};
+use cotangent_build::{Build, Options, nest, pipeline, plain};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 
 /// Calls `f` for every kernel of a spec.
 fn kernels(name: &str, text: &str, mut f: impl FnMut(&Compiled)) {
@@ -103,8 +104,7 @@ fn products_are_fused_with_sums_by_their_formula_alone() {
 #[test]
 fn small_powers_are_products() {
     let found = forward(&["y[0] = x[0]^2", "y[1] = x[0]^3 + x[1]^0.5"]);
-    // What is read three times has a name.
-    assert_eq!(found, ["v0 := x[0]", "v1 := v0 * v0", "y[0] = v1", "y[1] = fused(v0 * v1 + (x[1])^0.5)"]);
+    assert_eq!(found, ["v0 := x[0] * x[0]", "y[0] = v0", "y[1] = fused(x[0] * v0 + (x[1])^0.5)"]);
 }
 
 #[test]
@@ -278,4 +278,56 @@ fn the_quadrotor_is_a_rigid_body() {
         let (j, k) = ((i + 1) % 3, (i + 2) % 3);
         close(inertia[i] * rate[9 + i] + (inertia[k] - inertia[j]) * w[j] * w[k], u[1 + i], "torque");
     }
+}
+
+/// Elements have names where an array is taken apart; of a long array of which few elements are used they have none.
+#[test]
+fn compiled_elements_are_those_of_the_formula() {
+    let spec = "program: elements\ninputs: {u: [S], long: [L], x_0: []}\noutputs: {y: [R, T], z: []}\n\
+                functions: [forward, jacobian]\nforward:\n\
+                \x20 - m[0 in S, 1 in S] = sin(u[0])\n  - m[1, 0] = u[3]\n\
+                \x20 - h[i in S] = sum(j in S, k in S) m[i,j] * m[j,k] * u[k]\n\
+                \x20 - y[0,0] = h[0]\n  - y[0,1] = long[30] * x_0\n  - y[2,1] = -h[1] * x_0\n\
+                \x20 - z = h[1] * h[1] + long[30] * long[3]\n\
+                instances: [{name: n, S: 6, L: 40, R: 3, T: 2, dtype: f64}]\n";
+    let folder = folder("elements", &[("elements", spec)]);
+    let text = render(&folder, "kernels", Build::new().std(true));
+    // An output is taken apart after it is filled. A tensor may have the name of an element.
+    let filled = "_Tensor::flat_mut(&mut *z_long).fill(0.0);";
+    for part in ["let [u_0, u_1, _, u_3, ..] = *u;", "let [[y_0_0, y_0_1], ", "long[30] * *x_0", filled] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let main = "mod kernels;
+use kernels::elements::n::*;
+fn main() {
+    let (u, x) = ([0.5, 0.7, -1.5, 2.0, -0.3, 4.0], 3.0);
+    let mut long = [0.0; 40];
+    (long[3], long[30]) = (5.0, 7.0);
+    let (mut y, mut z) = ([[f64::NAN; 2]; 3], f64::NAN);
+    forward(&u, &long, &x, &mut y, &mut z);
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, \"{a} {b}\");
+    let (s, c) = (f64::sin(0.5), f64::cos(0.5));
+    close(y[0][0], s);
+    close(y[2][1], -4.2 * s);
+    assert_eq!((y[0][1], y[1], y[2][0]), (21.0, [0.0; 2], 0.0));
+    close(z, 1.96 * s * s + 35.0);
+    let (mut y_u, mut y_long, mut y_x, mut z_u, mut z_long, mut z_x) =
+        ([[[1.0; 6]; 2]; 3], [[[1.0; 40]; 2]; 3], [[1.0; 2]; 3], [1.0; 6], [1.0; 40], 1.0);
+    jacobian(&u, &long, &x, &mut y, &mut z, &mut y_u, &mut y_long, &mut y_x, &mut z_u, &mut z_long, &mut z_x);
+    let all = |got: [f64; 6], wanted: [f64; 6]| got.into_iter().zip(wanted).for_each(|(a, b)| close(a, b));
+    all(y_u[0][0], [2.0 * s + c, 0.0, 0.0, 0.5 * s, 0.0, 0.0]);
+    all(y_u[2][1], [-4.2 * c, -6.0 * s, 0.0, -2.1 * s, 0.0, 0.0]);
+    all(z_u, [3.92 * s * c, 5.6 * s * s, 0.0, 1.96 * s * s, 0.0, 0.0]);
+    let others = [y_u[0][1], y_u[1][0], y_u[1][1], y_u[2][0]];
+    assert_eq!(others, [[0.0; 6]; 4]);
+    close(y_x[2][1], -1.4 * s);
+    assert_eq!((y_x[0], y_x[1], y_x[2][0], z_x), ([0.0, 7.0], [0.0; 2], 0.0, 0.0));
+    let sum = |all: &[f64]| all.iter().sum::<f64>();
+    assert_eq!((y_long[0][1][30], sum(y_long.as_flattened().as_flattened())), (3.0, 3.0));
+    assert_eq!((z_long[3], z_long[30], sum(&z_long)), (7.0, 5.0, 12.0));
+}
+";
+    std::fs::write(folder.join("main.rs"), main).expect("the file is written");
+    compile(&folder, "2024", "main.rs", &["-o", "main", "-Aunused"]);
+    run(&mut Command::new(folder.join("main")));
 }

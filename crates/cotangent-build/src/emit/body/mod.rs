@@ -10,7 +10,7 @@ mod vectors;
 pub use merged::merged;
 
 use super::names::{ANY, FLAG, Names, SPECULATION, Size};
-use super::rust::{self, Expr, Number, Path, Stmt};
+use super::rust::{self, Expr, Number, Path, Pattern, Stmt};
 use crate::index::{ReduceOp, TensorId, Unary};
 use crate::nest::plan::ALIGNMENT;
 use crate::nest::walk::{self, Part};
@@ -88,8 +88,11 @@ pub fn stmts(
         zeros: BTreeSet::new(),
     };
     changed(&n.body, &mut w.changed);
+    let filled = |t: &TensorId| n.body.contains(&Node::Fill(*t));
+    let apart: Vec<Stmt> = n.reads.iter().chain(&n.writes).filter(|t| !filled(t)).filter_map(|t| w.apart(*t)).collect();
     let (panels, locals): (Vec<&Local>, Vec<_>) = n.locals.iter().partition(|l| l.is_panel(k));
-    let mut out: Vec<Stmt> = locals.into_iter().flat_map(|l| w.local_of(l)).collect();
+    let locals = locals.into_iter().flat_map(|l| w.local_of(l));
+    let mut out: Vec<Stmt> = apart.into_iter().chain(locals).collect();
     let mut rest = n.body.as_slice();
     while !rest.is_empty() {
         // What stands between comments has panels of its own.
@@ -155,11 +158,20 @@ fn math(name: &str) -> Path {
 }
 
 impl<'a> Writer<'a> {
+    /// An argument taken apart, if its elements have names: those of what is read are numbers, those of what is written
+    /// references.
+    fn apart(&self, t: TensorId) -> Option<Stmt> {
+        let pattern = self.names.elements(t, &self.k.tensor(t).shape)?;
+        let name = Expr::name(self.names.tensor(t));
+        let value = if self.n.writes.contains(&t) { name } else { name.unary(rust::Unary::Deref) };
+        Some(Stmt::Let { pattern, mutable: false, value })
+    }
+
     /// A local, zero at first. An array has whole cache lines, of which the compiler of the output may read all.
     fn local_of(&self, l: &Local) -> Vec<Stmt> {
         let zero = || l.shape.iter().rev().fold(self.number(0.0), |inner, n| inner.repeat(Expr::whole(*n)));
         let name = Path::name(self.names.tensor(l.tensor));
-        let is = |mutable, value| Stmt::Let { names: vec![name.clone()], mutable, value };
+        let is = |mutable, value| Stmt::Let { pattern: Pattern::Name(name.clone()), mutable, value };
         if l.shape.is_empty() {
             return vec![is(true, zero())];
         }
@@ -350,9 +362,10 @@ impl<'a> Writer<'a> {
         let mut rest = nodes.iter();
         while let Some(node) = rest.next() {
             if let Some((sin, cos, x)) = rest.as_slice().first().and_then(|next| sine_and_cosine(node, next)) {
-                let names = [sin, cos].map(|r| Path::name(self.names.register(r))).into();
+                let halves = [sin, cos].map(|r| self.names.lanes(r, x.len()));
+                let pattern = Pattern::Tuple(halves.into());
                 let value = self.of_scalars(x).method(Path::name("sin_cos").of(&[&ISA]), []);
-                out.push(Stmt::Let { names, mutable: false, value });
+                out.push(Stmt::Let { pattern, mutable: false, value });
                 rest.next();
                 continue;
             }
@@ -393,7 +406,7 @@ impl<'a> Writer<'a> {
             }
             Node::Let { var, value, most } => {
                 let value = self.linear(value, false).method(Path::name("min"), [Expr::whole(*most)]);
-                out.push(Stmt::Let { names: vec![Path::name(self.names.var(*var))], mutable: false, value });
+                out.push(Stmt::Let { pattern: Pattern::name(self.names.var(*var)), mutable: false, value });
             }
             Node::If { tests, body } => {
                 let test = self.tests(rust::Binary::And, tests);
@@ -429,6 +442,7 @@ impl<'a> Writer<'a> {
                 };
                 let flat = Path::new(&["_Tensor", "flat_mut"]).call([place.unary(rust::Unary::RefMut)]);
                 out.push(Stmt::Expr(flat.method(Path::name("fill"), [Expr::Number(Number::zero())])));
+                out.extend(self.apart(*t));
             }
         }
     }
@@ -436,6 +450,11 @@ impl<'a> Writer<'a> {
     /// A register with its first value, each of its elements if it has several.
     fn init(&self, register: RegisterId, value: &Value, out: &mut Vec<Stmt>) {
         let Register { lanes, dims, .. } = &self.n.registers[register];
+        if let Value::Each(_, all) = value {
+            let pattern = self.names.lanes(register, all.len());
+            out.push(Stmt::Let { pattern, mutable: false, value: self.value(value) });
+            return;
+        }
         if let ([var], Value::Lanes(a, width, count)) = (dims.as_slice(), value)
             && width == count
             && self.tile.is_some_and(|t| t.vector == *var)
@@ -486,8 +505,8 @@ impl<'a> Writer<'a> {
 
     /// A register and its first value.
     fn set(&self, register: RegisterId, value: Expr) -> Stmt {
-        let names = vec![Path::name(self.names.register(register))];
-        Stmt::Let { names, mutable: self.changed.contains(&register), value }
+        let pattern = Pattern::name(self.names.register(register));
+        Stmt::Let { pattern, mutable: self.changed.contains(&register), value }
     }
 
     /// A result that is added or stored, as the flag says.
@@ -496,7 +515,10 @@ impl<'a> Writer<'a> {
         let (value, flag) = (self.value(value), Expr::name(FLAG));
         Stmt::Expr(match place {
             Place::Element(a) => {
-                let place = self.access(a, true).unary(rust::Unary::RefMut);
+                let place = match self.access(a, true) {
+                    Expr::Unary(rust::Unary::Deref, reference) => *reference,
+                    element => element.unary(rust::Unary::RefMut),
+                };
                 Path::new(&[INSTRUCTIONS, "update"]).call([place, value, flag])
             }
             Place::Lanes(a, range) => {
@@ -539,7 +561,7 @@ fn accessed(nodes: &[Node], f: &mut dyn FnMut(TensorId, bool)) {
 }
 
 fn let_mut(name: &str, value: Expr) -> Stmt {
-    Stmt::Let { names: vec![Path::name(name)], mutable: true, value }
+    Stmt::Let { pattern: Pattern::name(name), mutable: true, value }
 }
 
 /// The registers of sine and cosine, where two nodes that follow each other take them of the same lanes.

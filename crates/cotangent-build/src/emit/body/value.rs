@@ -47,6 +47,10 @@ impl Writer<'_> {
 
     /// A place or an element, behind `mutable` joins.
     pub(super) fn access(&self, a: &Access, mutable: bool) -> Expr {
+        if let Some(name) = self.names.element(a) {
+            let name = Expr::name(name);
+            return if self.n.writes.contains(&a.tensor) { name.unary(rust::Unary::Deref) } else { name };
+        }
         let (row, at) = self.steps(a, mutable);
         match at {
             Some(at) => row.at(at),
@@ -153,7 +157,7 @@ impl Writer<'_> {
             Value::Powf(a, n) => self.power(self.value(a), *n),
             Value::Select(t, a, b) => self.select(t, a, b),
             Value::Fused(a, b, c) => isa("mul_add").call([self.value(a), self.value(b), self.value(c)]),
-            Value::Lane(slot, lane) => self.slot(slot).at(Expr::whole(*lane)),
+            Value::Lane(slot, lane) => Expr::name(self.names.lane(slot.register, *lane)),
             Value::Lanes(..) | Value::Splat(..) | Value::Each(..) | Value::Choose(..) => {
                 unreachable!("lanes are above")
             }

@@ -5,7 +5,7 @@
 
 use super::{INSTRUCTIONS, Writer, isa, let_mut, scalar};
 use crate::emit::names::{BLOCKS, FLAG, ROWS};
-use crate::emit::rust::{self, Expr, Path, Stmt};
+use crate::emit::rust::{self, Expr, Path, Pattern, Stmt};
 use crate::index::{Binary, ReduceOp};
 use crate::nest::{Access, BlockTranspose, Node, Place, Position, Slot, Update, Value, VarId};
 use crate::plain::Linear;
@@ -128,7 +128,7 @@ impl Writer<'_> {
                 Stmt::Assign(Expr::name(ROWS).at(Expr::name(name(t.row))), row_of(Linear::new([(t.row, 1)], first)));
             out.push(Stmt::For { var: Path::name(name(t.row)), extent: Expr::whole(columns), body: vec![set] });
             let value = isa("transpose").of(&[&ty, &columns]).call([Expr::name(ROWS)]);
-            out.push(Stmt::Let { names: vec![Path::name(block)], mutable: false, value });
+            out.push(Stmt::Let { pattern: Pattern::name(block), mutable: false, value });
         }
         let column = || Expr::name(name(t.column));
         let mut lanes = blocks.iter().map(|block| Expr::name(block).at(column()));

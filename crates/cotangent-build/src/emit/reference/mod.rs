@@ -6,7 +6,7 @@
 //! does with them stands in `harness/`, whose text goes into the generated file as it is.
 
 use super::context::SplitContext;
-use super::rust::{self, Expr as Value, Number, Path, Stmt as Rust};
+use super::rust::{self, Expr as Value, Number, Path, Pattern, Stmt as Rust};
 use super::{Compiled, place};
 use crate::diagnostic::Diagnostics;
 use crate::index::bind::{Binding, ParamValue};
@@ -411,7 +411,7 @@ impl Writer<'_> {
 }
 
 fn set(name: &str, mutable: bool, value: Value) -> Rust {
-    Rust::Let { names: vec![Path::name(name)], mutable, value }
+    Rust::Let { pattern: Pattern::name(name), mutable, value }
 }
 
 fn method<const N: usize>(of: Value, name: &str, arguments: [Value; N]) -> Value {

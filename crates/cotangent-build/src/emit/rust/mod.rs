@@ -79,13 +79,25 @@ pub struct Block {
     pub value: Option<Expr>,
 }
 
+/// What a `let` names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pattern {
+    Name(Path),
+    Tuple(Vec<Pattern>),
+    Array(Vec<Pattern>),
+    /// `_`
+    Unnamed,
+    /// `..`: elements of an array, as many as are left.
+    Rest,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stmt {
     /// A line for the reader: it stands in no line that goes on.
     Comment(String),
-    /// One name, or a tuple.
+    /// One name is mutable, a pattern is not.
     Let {
-        names: Vec<Path>,
+        pattern: Pattern,
         mutable: bool,
         value: Expr,
     },
@@ -229,8 +241,8 @@ impl Expr {
     }
     /// The value of `body`, in which `name` stands for `value`.
     pub fn binding(name: &str, value: Expr, body: Expr) -> Self {
-        let names = vec![Path::name(name)];
-        Expr::Block(Box::new(Block { stmts: vec![Stmt::Let { names, mutable: false, value }], value: Some(body) }))
+        let stmts = vec![Stmt::Let { pattern: Pattern::name(name), mutable: false, value }];
+        Expr::Block(Box::new(Block { stmts, value: Some(body) }))
     }
     /// All of them joined by one operator, from the left; `None` of none.
     pub fn joined(op: Binary, all: impl IntoIterator<Item = Expr>) -> Option<Self> {
@@ -256,6 +268,32 @@ impl Expr {
             Expr::Field(..) | Expr::Index(..) | Expr::Whole(_) | Expr::Array(_) | Expr::Repeat(..) => Level::Postfix,
             Expr::Bracket(_) => Level::Postfix,
         }
+    }
+}
+
+impl Pattern {
+    /// One name.
+    pub fn name(name: &str) -> Self {
+        Pattern::Name(Path::name(name))
+    }
+    /// An array of such elements: the longest run of them that have no name is `..`, and an array without names is one
+    /// without a name.
+    pub fn array(elements: Vec<Pattern>) -> Self {
+        let (mut longest, mut run) = (0..0, 0..0);
+        for (n, e) in elements.iter().enumerate() {
+            run = if *e == Pattern::Unnamed { run.start..n + 1 } else { n + 1..n + 1 };
+            if run.len() > longest.len() {
+                longest = run.clone();
+            }
+        }
+        if longest.len() == elements.len() {
+            return Pattern::Unnamed;
+        }
+        let mut all = elements;
+        if longest.len() > 1 {
+            all.splice(longest, [Pattern::Rest]);
+        }
+        Pattern::Array(all)
     }
 }
 
@@ -397,6 +435,18 @@ impl Display for Expr {
     }
 }
 
+impl Display for Pattern {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Pattern::Name(name) => name.fmt(f),
+            Pattern::Tuple(all) => write!(f, "({})", List(all)),
+            Pattern::Array(all) => write!(f, "[{}]", List(all)),
+            Pattern::Unnamed => f.write_str("_"),
+            Pattern::Rest => f.write_str(".."),
+        }
+    }
+}
+
 impl Display for Block {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         f.write_str("{ ")?;
@@ -434,15 +484,9 @@ impl Display for Stmt {
                 }
             }
             Stmt::Comment(_) => unreachable!("a comment ends its line"),
-            Stmt::Let { names, mutable, value } => {
-                let mutable = if *mutable { "mut " } else { "" };
-                match names.as_slice() {
-                    [name] => write!(f, "let {mutable}{name} = {value};"),
-                    names => {
-                        let names: Vec<String> = names.iter().map(|n| format!("{mutable}{n}")).collect();
-                        write!(f, "let ({}) = {value};", List(&names))
-                    }
-                }
+            Stmt::Let { pattern, mutable, value } => {
+                assert!(!mutable || matches!(pattern, Pattern::Name(_)), "a mutable pattern");
+                write!(f, "let {}{pattern} = {value};", if *mutable { "mut " } else { "" })
             }
             Stmt::Assign(place, value) => write!(f, "{} = {value};", At(place, Level::Unary)),
             Stmt::Change(place, op, value) => write!(f, "{} {}= {value};", At(place, Level::Unary), op.symbol()),

@@ -35,8 +35,6 @@ const DIVISION: u64 = 4;
 const FUNCTION: u64 = 16;
 /// Expressions are nested no deeper than this, for the sake of readers and compilers.
 const DEEPEST: usize = 6;
-/// An element that is read so often has a name.
-const OFTEN: usize = 3;
 
 /// A value of a graph.
 type Id = usize;

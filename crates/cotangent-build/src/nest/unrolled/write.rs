@@ -201,11 +201,9 @@ impl Writer<'_, '_> {
             return;
         }
         let depth = 1 + self.g.parts(v).iter().map(|p| self.depth[p]).max().unwrap_or(0);
-        // A sign is part of the instruction that takes it. An element that is read often has a name: rustc takes longer
-        // for an index than for ten operations.
+        // A sign is part of the instruction that takes it. An element has a name.
         let free = match self.g.ops[v] {
-            Definition::Const(_) => true,
-            Definition::Load(..) => self.uses.get(&v).is_none_or(|n| *n < OFTEN),
+            Definition::Const(_) | Definition::Load(..) => true,
             Definition::Unary(Unary::Neg, _) => depth < DEEPEST,
             _ => self.uses.get(&v).is_some_and(|n| *n == 1) && depth < DEEPEST,
         };

@@ -1,6 +1,6 @@
 //! What the printer writes, read back by another parser: the trees are the same, brackets aside.
 
-use cotangent_build::emit::rust::{Binary, Block, Expr, Number, Path, Stmt, Unary, lines};
+use cotangent_build::emit::rust::{Binary, Block, Expr, Number, Path, Pattern, Stmt, Unary, lines};
 use std::fmt::Display;
 use syn::parse::Parser;
 
@@ -33,8 +33,8 @@ fn bare_stmt(s: &Stmt) -> Stmt {
     let body = |b: &[Stmt]| b.iter().map(bare_stmt).collect();
     match s {
         Stmt::Comment(text) => Stmt::Comment(text.clone()),
-        Stmt::Let { names, mutable, value } => {
-            Stmt::Let { names: names.clone(), mutable: *mutable, value: bare(value) }
+        Stmt::Let { pattern, mutable, value } => {
+            Stmt::Let { pattern: pattern.clone(), mutable: *mutable, value: bare(value) }
         }
         Stmt::Assign(a, b) => Stmt::Assign(bare(a), bare(b)),
         Stmt::Change(a, op, b) => Stmt::Change(bare(a), *op, bare(b)),
@@ -103,7 +103,7 @@ fn read(e: &syn::Expr) -> Expr {
             Expr::If(boxed(&i.cond), Box::new(read_block(&i.then_branch)), Box::new(no))
         }
         syn::Expr::Block(b) => Expr::Block(Box::new(read_block(&b.block))),
-        syn::Expr::Closure(c) => Expr::Closure(c.inputs.iter().map(|p| read_name(p).0).collect(), boxed(&c.body)),
+        syn::Expr::Closure(c) => Expr::Closure(c.inputs.iter().map(read_name).collect(), boxed(&c.body)),
         other => panic!("{other:?}"),
     }
 }
@@ -141,9 +141,9 @@ fn read_argument(a: &syn::GenericArgument) -> String {
         other => panic!("{other:?}"),
     }
 }
-fn read_name(p: &syn::Pat) -> (Path, bool) {
+fn read_name(p: &syn::Pat) -> Path {
     let syn::Pat::Ident(name) = p else { panic!("{p:?}") };
-    (Path::name(&name.ident.to_string()), name.mutability.is_some())
+    Path::name(&name.ident.to_string())
 }
 /// The operator, and whether it assigns.
 fn read_op(op: &syn::BinOp) -> (Binary, bool) {
@@ -185,12 +185,8 @@ fn read_stmt(s: &syn::Stmt) -> Stmt {
     match s {
         syn::Stmt::Local(l) => {
             let value = read(&l.init.as_ref().unwrap().expr);
-            let names: Vec<_> = match &l.pat {
-                syn::Pat::Tuple(t) => t.elems.iter().map(read_name).collect(),
-                pat => vec![read_name(pat)],
-            };
-            let mutable = names[0].1;
-            Stmt::Let { names: names.into_iter().map(|n| n.0).collect(), mutable, value }
+            let mutable = matches!(&l.pat, syn::Pat::Ident(name) if name.mutability.is_some());
+            Stmt::Let { pattern: read_pattern(&l.pat), mutable, value }
         }
         syn::Stmt::Expr(syn::Expr::Assign(a), Some(_)) => Stmt::Assign(read(&a.left), read(&a.right)),
         syn::Stmt::Expr(syn::Expr::Binary(b), Some(_)) if read_op(&b.op).1 => {
@@ -200,11 +196,21 @@ fn read_stmt(s: &syn::Stmt) -> Stmt {
             let syn::Expr::Range(r) = &*l.expr else { panic!() };
             let extent = read(r.end.as_ref().unwrap());
             let body = l.body.stmts.iter().map(read_stmt).collect();
-            Stmt::For { var: read_name(&l.pat).0, extent, body }
+            Stmt::For { var: read_name(&l.pat), extent, body }
         }
         syn::Stmt::Expr(syn::Expr::If(i), None) => read_if(i),
         syn::Stmt::Expr(e, _) => Stmt::Expr(read(e)),
         other => panic!("{other:?}"),
+    }
+}
+
+fn read_pattern(p: &syn::Pat) -> Pattern {
+    match p {
+        syn::Pat::Tuple(t) => Pattern::Tuple(t.elems.iter().map(read_pattern).collect()),
+        syn::Pat::Slice(s) => Pattern::Array(s.elems.iter().map(read_pattern).collect()),
+        syn::Pat::Wild(_) => Pattern::Unnamed,
+        syn::Pat::Rest(_) => Pattern::Rest,
+        name => Pattern::Name(read_name(name)),
     }
 }
 
@@ -288,6 +294,15 @@ impl Random {
             _ => Expr::name("x"),
         }
     }
+    fn pattern(&mut self, depth: usize) -> Pattern {
+        let kind = if depth == 0 { self.below(2) } else { self.below(5) };
+        match kind {
+            0 => Pattern::Unnamed,
+            1 | 2 => Pattern::name(&self.name()),
+            3 => Pattern::Tuple((0..2 + self.below(2)).map(|_| self.pattern(depth - 1)).collect()),
+            _ => Pattern::array((0..1 + self.below(5)).map(|_| self.pattern(depth - 1)).collect()),
+        }
+    }
     fn block(&mut self, depth: usize) -> Block {
         Block { stmts: self.some(2, |r| r.stmt(depth)), value: None }
     }
@@ -312,11 +327,31 @@ impl Random {
             3 => Stmt::Assign(self.expr(inner), self.expr(inner)),
             4 => Stmt::Change(self.expr(inner), Binary::Sub, self.expr(inner)),
             5 => {
-                let names = (0..=self.below(2)).map(|n| Path::name(["x", "y"][n])).collect();
-                Stmt::Let { names, mutable: self.below(2) == 0, value: self.expr(inner) }
+                let pattern = self.pattern(2);
+                let mutable = matches!(pattern, Pattern::Name(_)) && self.below(2) == 0;
+                Stmt::Let { pattern, mutable, value: self.expr(inner) }
             }
             _ => Stmt::Expr(self.expr(inner)),
         }
+    }
+}
+
+/// Elements without names are told together where most of them stand beside each other.
+#[test]
+fn arrays_name_the_elements_that_are_used() {
+    let array = |names: &str| {
+        let element = |c: char| if c == '_' { Pattern::Unnamed } else { Pattern::name(&c.to_string()) };
+        Pattern::array(names.chars().map(element).collect()).to_string()
+    };
+    for (names, text) in [
+        ("ab", "[a, b]"),
+        ("a_", "[a, _]"),
+        ("a__", "[a, ..]"),
+        ("__a___b_", "[_, _, a, .., b, _]"),
+        ("___a", "[.., a]"),
+        ("___", "_"),
+    ] {
+        assert_eq!(array(names), text);
     }
 }
 
